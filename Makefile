@@ -1,0 +1,48 @@
+# `make demo` runs the main job on real data, `make test` checks everything.
+# Both set themselves up in .venv and need only python3 (3.11 or newer) and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo-report
+
+.PHONY: demo test lint clean
+.DEFAULT_GOAL := demo
+
+demo: $(VENV)/.installed
+	@echo "==> Does learning 3 against 5 help to tell 8 from 9? Theory and networks, on real digits"
+	@$(BIN)/adaptik transfer --source digits:3,5 --target digits:8,9 --out $(DEMO)
+	@echo "==> The report lies at $(CURDIR)/$(DEMO)/report.html"
+
+test: lint
+	@echo "==> Tests and documentation examples"
+	@$(BIN)/pytest
+
+lint: $(VENV)/.installed-dev
+	@echo "==> Style, layer order and types"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+	@$(BIN)/pyright
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist .pytest_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.python:
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or newer, or run make PYTHON=/path/to/python3" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: adaptik needs Python 3.11 or newer, $(PYTHON) is %d.%d; run make PYTHON=/path/to/python3.11" % sys.version_info[:2])'
+	@echo "==> Creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot create $(VENV); on Debian and Ubuntu install the package python3-venv" >&2; exit 2; }
+	@touch $@
+
+# Installed editable: only a changed pyproject.toml asks for another installation.
+$(VENV)/.installed: pyproject.toml | $(VENV)/.python
+	@echo "==> Installing adaptik and its dependencies into $(VENV) (some minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.python
+	@echo "==> Installing adaptik with its test tools into $(VENV) (some minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.installed

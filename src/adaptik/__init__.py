@@ -1,0 +1,28 @@
+"""adaptik: when does pretraining help? Transfer learning in infinitely wide, feature-learning networks."""
+
+from . import activations, tasks
+from .errors import DatasetNotFoundError, InputError, MemoryLimitError
+from .estimate import Estimate
+from .limits import TwoLayer
+from .networks import Network, train
+from .solution import Outcome, Solution
+from .solving import solve
+from .stages import Stage
+from .tasks import Task
+
+__all__ = [
+    "DatasetNotFoundError",
+    "Estimate",
+    "InputError",
+    "MemoryLimitError",
+    "Network",
+    "Outcome",
+    "Solution",
+    "Stage",
+    "Task",
+    "TwoLayer",
+    "activations",
+    "solve",
+    "tasks",
+    "train",
+]

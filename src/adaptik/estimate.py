@@ -1,0 +1,61 @@
+"""A number (or array) together with its standard error."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A value with its standard error; differences add errors in quadrature.
+
+    Attributes
+    ----------
+    value, standard_error
+        Arrays of one shape. The standard error is 0 where the value is exact and NaN where
+        it is unknown (one member only).
+
+    Examples
+    --------
+    >>> a, b = Estimate(1.0, 0.3), Estimate(0.5, 0.4)
+    >>> a - b
+    0.5 ± 0.5
+    >>> float((a - b).in_standard_errors)
+    1.0
+    """
+
+    value: Float[np.ndarray, "..."] | float
+    standard_error: Float[np.ndarray, "..."] | float
+
+    @classmethod
+    def over_members(cls, samples: Float[np.ndarray, "members ..."]) -> "Estimate":
+        """Mean and standard error of the mean over the leading axis."""
+        samples = np.asarray(samples, float)
+        n = samples.shape[0]
+        if n == 1:
+            return cls(samples[0], np.full(samples.shape[1:], np.nan))
+        return cls(samples.mean(0), samples.std(0, ddof=1) / np.sqrt(n))
+
+    def __sub__(self, other: "Estimate | float") -> "Estimate":
+        if not isinstance(other, Estimate):
+            return Estimate(self.value - other, self.standard_error)
+        error = np.sqrt(np.square(self.standard_error) + np.square(other.standard_error))
+        return Estimate(self.value - other.value, error)
+
+    @property
+    def in_standard_errors(self) -> Float[np.ndarray, "..."] | float:
+        """value / standard_error."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.divide(self.value, self.standard_error)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(self.value, dtype)
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __repr__(self) -> str:
+        if np.ndim(self.value) == 0:
+            return f"{float(self.value):.4g} ± {float(self.standard_error):.2g}"
+        return f"Estimate(value={self.value!r}, standard_error={self.standard_error!r})"

@@ -1,0 +1,39 @@
+"""Lazy kernels of a two-layer network: fixed, given by the Gaussian law at initialisation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from . import gaussian
+from .activations import Activation
+
+
+def two_layer(
+    activation: Activation,
+    k11: Float[np.ndarray, " n"],
+    k12: Float[np.ndarray, "n m"],
+    k22: Float[np.ndarray, " m"],
+) -> tuple[Float[np.ndarray, "n m"], Float[np.ndarray, "n m"]]:
+    """Feature kernel Phi = E phi phi' and gradient kernel G = E phi' phi' for h ~ GP(0, K_x).
+
+    Parameters
+    ----------
+    k11, k12, k22
+        Input kernel ``x.x'/D``: the diagonals for both sets of inputs, and the cross block.
+
+    Returns
+    -------
+    Phi, G
+        Float64; the lazy NTK is ``Phi + G * k12`` (theory section 4 with L = 1).
+    """
+    rows = max(1, 4_000_000 // max(1, k12.shape[1]))
+    with jax.enable_x64(True):
+        blocks = [
+            [np.asarray(average(activation, *(jnp.asarray(k) for k in block)))
+             for average in (gaussian.product, gaussian.derivative_product)]
+            for start in range(0, len(k11), rows)
+            for block in [(k11[start : start + rows, None], k12[start : start + rows], k22[None, :])]
+        ]  # fmt: skip
+    feature, gradient = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return feature, gradient

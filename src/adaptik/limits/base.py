@@ -1,0 +1,57 @@
+"""What a limit must do for :func:`adaptik.solve`: one protocol, one file a limit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..solution import AbstractState, StageRecord
+from ..stages import Stage
+from ..tasks import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What to keep of a stage.
+
+    Attributes
+    ----------
+    tasks
+        Tasks whose predictions are recorded, by name.
+    times
+        Record times since the stage's start; those beyond its end are dropped.
+    snapshots
+        Times at which whole states are kept.
+    rng
+        Randomness of this stage alone.
+    """
+
+    tasks: dict[str, Task]
+    times: np.ndarray
+    snapshots: tuple[float, ...]
+    rng: np.random.Generator
+
+
+class Limit(Protocol):
+    """An infinite-width limit."""
+
+    def describe(self) -> dict[str, Any]:
+        """Its configuration, as stored with results."""
+        ...
+
+    def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
+        """Peak memory of a solve."""
+        ...
+
+    def start(
+        self, stages: Sequence[Stage], tasks: dict[str, Task], rng: np.random.Generator
+    ) -> AbstractState:
+        """The law at initialisation."""
+        ...
+
+    def advance(
+        self, state: Any, stage: Stage, request: Request
+    ) -> tuple[StageRecord, AbstractState, dict[float, AbstractState]]:
+        """Run one stage from ``state``: what happened, the state at its end, the snapshots."""
+        ...

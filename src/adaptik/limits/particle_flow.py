@@ -1,0 +1,237 @@
+"""The mean-field flow of particles (theory section 2) as a low-rank-stiff vector field."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..activations import Activation
+from ..losses import Loss
+from ..stepping import AbstractFlow, AbstractLinearisation, LinearisedFlow
+from .averages import block_size, field, readout
+
+
+PARTICLE_WEIGHT = 0.02  # of single-particle errors against errors of the predictor
+
+
+class Law(NamedTuple):
+    """The moving part of every particle: weights in the span of the active samples, readouts."""
+
+    w: Float[Array, "R M active"]
+    z: Float[Array, "R M C"]
+
+
+class Anchors(eqx.Module):
+    """The active stage's training samples."""
+
+    inside: Float[Array, "P active"]  # coordinates in their own span
+    gram: Float[Array, "P P"]  # K_x
+    labels: Float[Array, "P C"]
+    feature_scale: Float[Array, " active"]  # rms over samples of each coordinate
+
+
+class ParticleFlow(LinearisedFlow):
+    """dw = gamma sum Delta g x, dz = gamma sum Delta phi(h), both minus lambda times themselves."""
+
+    activation: Activation = eqx.field(static=True)
+    objective: Loss = eqx.field(static=True)
+    anchors: Anchors
+    offset: Float[Array, "R P C"]  # predictor minus <z phi>/gamma; constant
+    richness: Float[Array, ""]
+    decay: Float[Array, ""]
+
+    def _forward(self, y: Law):
+        h = jnp.einsum("rmk,pk->rmp", y.w, self.anchors.inside)
+        phi = self.activation.phi(h)
+        mean = jnp.einsum("rmc,rmp->rpc", y.z, phi).astype(jnp.float64) / y.z.shape[1]
+        return h, phi, self.offset + mean / self.richness
+
+    def __call__(self, y: Law) -> Law:
+        h, phi, f = self._forward(y)
+        return self._move(y, phi, self.activation.derivative(h), self._signal(f))
+
+    def _signal(self, f):
+        return self.objective.signal(f, self.anchors.labels) / f.shape[1]
+
+    def _move(self, y: Law, phi, slope, signal) -> Law:
+        push = _push(y.z, phi, slope, self.anchors.inside, signal, self.richness)
+        decay = self.decay.astype(y.w.dtype)
+        return Law(push.w - decay * y.w, push.z - decay * y.z)
+
+    def loss(self, y: Law):
+        return jnp.mean(self.objective.value(self._forward(y)[2], self.anchors.labels))
+
+    def weigh(self, y: Law, error: Law):
+        # What the error does to the predictor on the samples. Errors of single particles average
+        # out there (a kink of phi is crossed by a few particles at a time), so the Cauchy-Schwarz
+        # bound (rms dz rms phi + rms z rms dh)/gamma enters with a small weight only.
+        change = jax.jvp(lambda law: self._forward(law)[2], (y,), (error,))[1]
+        moved = jnp.sum(jnp.square(error.w * self.anchors.feature_scale), -1)
+        turned = jnp.sum(jnp.square(error.z), -1)
+        size = 1 + jnp.mean(jnp.sum(jnp.square(y.z), -1))
+        bound = jnp.sqrt(jnp.mean(moved + turned).astype(jnp.float64) * size) / self.richness
+        return jnp.sqrt(jnp.mean(jnp.square(change))) + PARTICLE_WEIGHT * bound
+
+    def linearise(self, y: Law):
+        h, phi, f = self._forward(y)
+        slope = self.activation.derivative(h)
+        samples, outputs = f.shape[1:]
+        gram = self.anchors.gram
+
+        def kernel(fields):
+            phi, g = fields  # (M, P), (M, P*C)
+            feature = (phi.T @ phi).astype(jnp.float64) / phi.shape[0]
+            gradient = (g.T @ g).astype(jnp.float64) / g.shape[0]
+            gradient = gradient.reshape(samples, outputs, samples, outputs)
+            diagonal = jnp.eye(outputs)[:, None, :]
+            return feature[:, None, :, None] * diagonal + gradient * gram[:, None, :, None]
+
+        g = y.z[:, :, None, :] * slope[..., None]
+        ntk = jax.lax.map(kernel, (phi, g.reshape(*g.shape[:2], -1)))
+        root = self.objective.curvature_root(f, self.anchors.labels)
+        stiff = jnp.einsum("rpac,rpaqb,rqbd->rpcqd", root, ntk, root) / samples
+        stiff = stiff.reshape(len(f), samples * outputs, samples * outputs)
+        rates, modes = jnp.linalg.eigh(stiff)
+        modes = jnp.einsum("rpac,rpcn->rpan", root, modes.reshape(*f.shape, -1))
+        signal = self._signal(f)
+        lin = Linearisation(y, phi, slope, self.anchors.inside, modes, self.richness)
+        return lin, self._move(y, phi, slope, signal), jnp.maximum(rates, 0.0), self.decay
+
+
+class Linearisation(AbstractLinearisation):
+    """B and B~ at one point, in the eigenmodes of the stiff matrix."""
+
+    at: Law
+    phi: Float[Array, "R M P"]
+    slope: Float[Array, "R M P"]
+    inside: Float[Array, "P active"]
+    modes: Float[Array, "R P C modes"]  # R V
+    richness: Float[Array, ""]
+
+    def spread(self, u):
+        signal = jnp.einsum("rpcn,rn->rpc", self.modes, u) / self.phi.shape[-1]
+        return _push(self.at.z, self.phi, self.slope, self.inside, signal, self.richness)
+
+    def read(self, v: Law):
+        dh = jnp.einsum("rmk,pk->rmp", v.w, self.inside)
+        change = jnp.einsum("rmc,rmp->rpc", v.z, self.phi)
+        change = change + jnp.einsum("rmc,rmp->rpc", self.at.z, self.slope * dh)
+        change = change.astype(jnp.float64) / (self.phi.shape[1] * self.richness)
+        return jnp.einsum("rpcn,rpc->rn", self.modes, change)
+
+
+def _push(z, phi, slope, inside, signal, richness) -> Law:
+    signal = (richness * signal).astype(z.dtype)
+    strength = slope * jnp.einsum("rmc,rpc->rmp", z, signal)
+    dw = jnp.einsum("rmp,pk->rmk", strength, inside)
+    return Law(dw, jnp.einsum("rmp,rpc->rmc", phi, signal))
+
+
+class Tangent(NamedTuple):
+    """Particles under weight decay and their first-order motion in gamma (lazy stages)."""
+
+    base: Law
+    move: Law
+
+
+class TangentFlow(AbstractFlow):
+    """Lazy flow with weight decay: the base decays, its linear response follows the loss."""
+
+    inner: ParticleFlow  # at richness 1
+
+    def _fields(self, y: Tangent):
+        h = jnp.einsum("rmk,pk->rmp", y.base.w, self.inner.anchors.inside)
+        return self.inner.activation.phi(h), self.inner.activation.derivative(h)
+
+    def _predict(self, y: Tangent, phi, slope):
+        one = jnp.ones(())
+        eye = jnp.eye(y.base.z.shape[-1])
+        modes = jnp.broadcast_to(eye, (phi.shape[0], phi.shape[2], *eye.shape))
+        lin = Linearisation(y.base, phi, slope, self.inner.anchors.inside, modes, one)
+        dh = jnp.einsum("rmk,pk->rmp", y.move.w, lin.inside)
+        change = jnp.einsum("rmc,rmp->rpc", y.move.z, phi)
+        change = change + jnp.einsum("rmc,rmp->rpc", y.base.z, slope * dh)
+        return change.astype(jnp.float64) / phi.shape[1]
+
+    def __call__(self, y: Tangent) -> Tangent:
+        phi, slope = self._fields(y)
+        signal = self.inner._signal(self._predict(y, phi, slope))
+        push = _push(y.base.z, phi, slope, self.inner.anchors.inside, signal, self.inner.richness)
+        decay = self.inner.decay.astype(y.base.w.dtype)
+        shrink = jax.tree.map(lambda leaf: -decay * leaf, y)
+        return Tangent(shrink.base, jax.tree.map(jnp.add, push, shrink.move))
+
+    def loss(self, y: Tangent):
+        f = self._predict(y, *self._fields(y))
+        return jnp.mean(self.inner.objective.value(f, self.inner.anchors.labels))
+
+    def weigh(self, y: Tangent, error: Tangent):
+        return self.inner.weigh(y.base, error.base) + self.inner.weigh(y.base, error.move)
+
+
+class Targets(eqx.Module):
+    """Recorded inputs of one task and split."""
+
+    inside: Float[Array, "n rank"]
+    rho: Float[Array, " n"]
+    base: Float[Array, "R n C"]  # predictor minus <z phi>/gamma
+    smooth: bool = eqx.field(static=True)
+
+
+class Recorder(eqx.Module):
+    """Predictions at recorded inputs while a stage runs."""
+
+    activation: Activation = eqx.field(static=True)
+    targets: dict[tuple[str, str], Targets]
+    resting: Float[Array, "R M rank"]  # weights orthogonal to the active span
+    basis: Float[Array, "rank active"]
+    richness: Float[Array, ""]
+    decay: Float[Array, ""]
+
+    def weights(self, t, w):
+        """All span coordinates at time t."""
+        fade = jnp.exp(-self.decay * t).astype(w.dtype)
+        return fade * self.resting + jnp.einsum("rmk,jk->rmj", w, self.basis)
+
+    def __call__(self, t, y: Law) -> dict[tuple[str, str], Array]:
+        w = self.weights(t, y.w)
+        fade = jnp.exp(-self.decay * t).astype(w.dtype)
+        return {
+            key: to.base
+            + readout(self.activation, w, y.z, to.inside, fade * to.rho, to.smooth) / self.richness
+            for key, to in self.targets.items()
+        }
+
+
+class TangentRecorder(eqx.Module):
+    """The same for a lazy stage with weight decay."""
+
+    inner: Recorder
+
+    def __call__(self, t, y: Tangent) -> dict[tuple[str, str], Array]:
+        w = self.inner.weights(t, y.base.w)
+        moved = jnp.einsum("rmk,jk->rmj", y.move.w, self.inner.basis)
+        fade = jnp.exp(-self.inner.decay * t).astype(w.dtype)
+        return {
+            key: tangent_readout(
+                self.inner.activation, Law(w, y.base.z), Law(moved, y.move.z), to.inside,
+                fade * to.rho, to.smooth,
+            )
+            for key, to in self.inner.targets.items()
+        }  # fmt: skip
+
+
+def tangent_readout(activation, base: Law, move: Law, inside, rho, smooth: bool):
+    """<u_z phi + z phi' u_h> for every replicate, shape ``(R, n, C)``; float64."""
+
+    def one(point):
+        a, r = point
+        phi = field(activation, base.w, a[None], r[None], smooth)[..., 0]
+        slope = field(activation, base.w, a[None], r[None], smooth, derivative=True)[..., 0]
+        total = jnp.einsum("rmc,rm->rc", move.z, phi)
+        return (total + jnp.einsum("rmc,rm->rc", base.z, slope * (move.w @ a))) / phi.shape[1]
+
+    out = jax.lax.map(one, (inside, rho), batch_size=min(block_size(base.w), inside.shape[0]))
+    return jnp.swapaxes(out, 0, 1).astype(jnp.float64)

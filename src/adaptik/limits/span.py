@@ -1,0 +1,84 @@
+"""Coordinates in the span of the training inputs: the only part of a weight that learns."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from ..errors import InputError
+from ..registry import register
+
+RESOLUTION = 1e-6  # orthogonal parts below this fraction of |x| count as zero
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class Span:
+    """An orthonormal basis of the span of training inputs, in order of decreasing kernel weight.
+
+    Attributes
+    ----------
+    basis
+        Shape ``(D, rank)``.
+    """
+
+    basis: Float[np.ndarray, "D rank"]
+
+    @classmethod
+    def of(cls, X: Float[np.ndarray, "n D"]) -> "Span":
+        """The span of the rows of ``X``."""
+        _, values, rows = np.linalg.svd(X, full_matrices=False)
+        rank = int((values > values[0] * max(X.shape) * np.finfo(float).eps).sum())
+        return cls(rows[:rank].T.copy())
+
+    @property
+    def rank(self) -> int:
+        return self.basis.shape[1]
+
+    def points(self, X: Float[np.ndarray, "n D"]) -> "Points":
+        """In-span coordinates and orthogonal remainders of inputs, in units where K_x = x.x'/D."""
+        scaled = X / np.sqrt(X.shape[1])
+        inside = scaled @ self.basis
+        orthogonal = scaled - inside @ self.basis.T
+        rho = np.linalg.norm(orthogonal, axis=1)
+        rho[rho < RESOLUTION * np.linalg.norm(scaled, axis=1)] = 0.0
+        return Points(inside, rho, orthogonal)
+
+    def training_points(self, X: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n rank"]:
+        """Coordinates of inputs that must lie in the span."""
+        points = self.points(X)
+        if points.rho.any():
+            raise InputError(
+                "the stage trains on inputs outside the span of the earlier solve; pass its "
+                "task in observe= when solving the earlier stages"
+            )
+        return points.inside
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Inputs split into in-span coordinates and orthogonal parts.
+
+    Attributes
+    ----------
+    inside
+        Coordinates a(x) with h(x) = w.a(x) + rho(x) xi, shape ``(n, rank)``.
+    rho
+        Norm of the orthogonal part, shape ``(n,)``.
+    orthogonal
+        The orthogonal parts themselves, shape ``(n, D)``.
+    """
+
+    inside: Float[np.ndarray, "n rank"]
+    rho: Float[np.ndarray, " n"]
+    orthogonal: Float[np.ndarray, "n D"]
+
+    @property
+    def smooth(self) -> bool:
+        """Whether any point has an orthogonal part to average over."""
+        return bool(self.rho.any())
+
+    @property
+    def variance(self) -> Float[np.ndarray, " n"]:
+        """K_x(x, x)."""
+        return np.sum(self.inside**2, axis=1) + self.rho**2

@@ -1,0 +1,362 @@
+"""The two-layer infinite-width limit: a Markovian process of single neurons (theory section 2)."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import activations, losses
+from ..activations import Activation, Elementwise
+from ..errors import InputError
+from ..regression import SquaredFlow, dual_flow, settling_time
+from ..solution import Cost, Outcome, StageRecord
+from ..stages import Stage
+from ..stepping import HORIZON, Chebyshev, Exponential, integrate, outcome
+from ..stepping.clock import compile_clock
+from ..stepping.flow import STALL
+from ..tasks import Task
+from . import particles as sampling_module
+from .averages import mean_readout
+from .base import Request
+from .particle_flow import (
+    Anchors,
+    Law,
+    ParticleFlow,
+    Recorder,
+    Tangent,
+    TangentFlow,
+    TangentRecorder,
+    Targets,
+)
+from .particles import Particles, Sampling
+from .span import Span
+from .two_layer_state import KernelTerm, ReadoutTerm, TangentTerm, TwoLayerState
+
+EXPONENTIAL_UP_TO = 800  # samples x outputs: beyond, eigendecompositions cost more than they save
+
+
+@dataclass(frozen=True)
+class TwoLayer:
+    """One hidden layer of infinite width.
+
+    Attributes
+    ----------
+    activation
+        A name, an :class:`adaptik.activations.Activation`, or an elementwise JAX function.
+    particles
+        Samples of the single-neuron process per replicate; ``None`` takes 1024, or more where
+        the rank of the data needs it. At least ``2 (rank + 1)``, so that second moments can be
+        exact. Doubled at every fresh head after features moved.
+    replicates
+        Independent particle systems; their spread is the standard error.
+    dtype
+        Of particle arrays, ``"float32"`` or ``"float64"``; kernels and errors are float64.
+    tol
+        Error allowed in one step, in units of the predictor.
+    sampling
+        ``"quasi"`` (Sobol points, exact moments, antithetic readouts) or ``"iid"``.
+    max_steps
+        Steps after which a stage gives up.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> task = ak.tasks.load("digits", classes=(3, 5), n_train=20, n_test=20)
+    >>> limit = ak.TwoLayer("relu", particles=128, replicates=2)
+    >>> solution = ak.solve([ak.Stage(task, richness=1.0, duration=5.0)], limit)
+    >>> solution.outcome.value
+    'reached its duration'
+    """
+
+    activation: str | Activation | Elementwise = "relu"
+    particles: int | None = None
+    replicates: int = 8
+    dtype: str = "float32"
+    tol: float = 1e-3
+    sampling: Sampling = "quasi"
+    max_steps: int = 4096
+
+    def __post_init__(self):
+        object.__setattr__(self, "activation", activations.get(self.activation))
+        for name in ("particles", "replicates", "max_steps"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise InputError(f"{name} must be a positive integer, got {value!r}")
+        if self.particles is not None and (self.particles < 4 or self.particles % 2):
+            raise InputError(f"particles must be even and at least 4, got {self.particles}")
+        if self.dtype not in ("float32", "float64"):
+            raise InputError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
+        if self.sampling not in ("quasi", "iid"):
+            raise InputError(f"sampling must be 'quasi' or 'iid', got {self.sampling!r}")
+        if not 0 < self.tol < 1:
+            raise InputError(f"tol must lie between 0 and 1, got {self.tol!r}")
+
+    @property
+    def phi(self) -> Activation:
+        assert isinstance(self.activation, Activation)
+        return self.activation
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "limit": "TwoLayer", "activation": self.phi.name, "particles": self.particles,
+            "replicates": self.replicates, "dtype": self.dtype, "tol": self.tol,
+            "sampling": self.sampling,
+        }  # fmt: skip
+
+    def _count(self, rank: int) -> int:
+        least = 2 * (rank + 1)
+        if self.particles is None:
+            return max(1024, 2 ** math.ceil(math.log2(2 * least)))
+        if self.particles < least and self.sampling == "quasi":
+            raise InputError(
+                f"particles={self.particles} cannot hold the second moments of {rank} span "
+                f"coordinates; give at least 2 (rank + 1) = {least}"
+            )
+        return self.particles
+
+    def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
+        dimension = stages[0].task.dimension
+        rank = min(dimension, sum(t.n_train for t in tasks.values()))
+        doublings = sum(s.head == "fresh" for s in stages[1:]) if self.sampling == "quasi" else 0
+        count = self.replicates * self._count(rank) * 2**doublings
+        width = np.dtype(self.dtype).itemsize
+        largest = max(s.task.n_train for s in stages)
+        outputs = max(s.task.outputs for s in stages)
+        per_particle = 6 * rank + 30 * min(largest, rank) + 14 * largest * outputs
+        recorded = 24 * sum(t.n_train + (0 if t.X_test is None else len(t.X_test)) for t in tasks.values())
+        kernels = 6 * self.replicates * (largest * outputs) ** 2
+        return int(count * per_particle * width + 8 * (recorded * self.replicates * outputs + kernels))
+
+    def start(self, stages, tasks, rng) -> TwoLayerState:
+        span = Span.of(np.concatenate([task.X for task in tasks.values()]))
+        count, outputs = self._count(span.rank), stages[0].task.outputs
+        first = sampling_module.initial(
+            rng, self.replicates, count, span.rank, outputs, self.sampling, self.dtype
+        )
+        return TwoLayerState(self.phi, span, first)
+
+    def advance(self, state: TwoLayerState, stage: Stage, request: Request):
+        untouched = not state.terms and state.particles.initial_head
+        if stage.head == "fresh":
+            if not untouched or state.particles.z.shape[-1] != stage.task.outputs:
+                fresh = sampling_module.fresh_head(
+                    request.rng, state.particles, stage.task.outputs, self.sampling
+                )
+                state = replace(state, particles=fresh)
+            state = replace(state, terms=())
+        if stage.has_fixed_kernel:
+            return self._fixed_kernel(state, stage, request)
+        return self._flow(state, stage, request)
+
+    # -- stages with a frozen kernel ---------------------------------------------------------
+
+    def _fixed_kernel(self, state: TwoLayerState, stage: Stage, request: Request):
+        began = time.perf_counter()
+        task, kind = stage.task, "feature" if stage.trains == "readout" else "ntk"
+        gram, decoupled = state.frozen_gram(kind, task.X)
+        start = state.predict(task.X)
+        groups = [[c] for c in range(task.outputs)] if decoupled else [list(range(task.outputs))]
+        loss_tol, rate_tol = stage.tolerances
+        if stage.loss == "squared":
+            flows = [
+                [SquaredFlow.on(gram[r], task.y[:, g], start[r][:, g], stage.weight_decay) for g in groups]
+                for r in range(len(gram))
+            ]
+            duration, end = stage.duration, Outcome.REACHED_DURATION
+            if duration is None:
+                flat = [_Summed(group) for group in flows]
+                duration, end = settling_time(flat, loss_tol, rate_tol, STALL * rate_tol, HORIZON)
+            times = np.unique([*(t for t in request.times if t < duration), duration])
+            kept = np.array([t for t in request.snapshots if t <= duration])
+            duals = {
+                float(t): np.stack([
+                    np.concatenate([f.dual(t).reshape(task.n_train, -1) for f in row], axis=1)
+                    for row in flows
+                ])
+                for t in (*times, *kept)
+            }  # fmt: skip
+            loss, rate = np.mean([_Summed(row).loss_and_rate(duration) for row in flows], axis=0)
+        else:
+            assert stage.duration is not None
+            duration, end = stage.duration, Outcome.REACHED_DURATION
+            objective = losses.get(stage.loss)
+            times = np.unique([*(t for t in request.times if t < duration), duration])
+            kept = np.array([t for t in request.snapshots if t <= duration])
+            every = np.unique([*times, *kept])
+            paths = []
+            for r in range(len(gram)):
+                full = np.kron(gram[r], np.eye(task.outputs)) if decoupled else gram[r]
+                path = dual_flow(full, task.y, start[r], objective, stage.weight_decay, every)
+                paths.append(path.reshape(len(every), task.n_train, task.outputs))
+            duals = {float(t): np.stack([p[i] for p in paths]) for i, t in enumerate(every)}
+            loss, rate = np.nan, np.nan
+        term = KernelTerm(state.particles, kind, task.X, duals[float(times[-1])])
+        stack = np.stack([duals[float(t)] for t in times])
+        predictions = {}
+        for key, X in _recorded_inputs(request.tasks, task.outputs):
+            points = state.span.points(X)
+            fade = np.exp(-stage.weight_decay * times)[:, None, None, None]
+            base = state.predict(X)[None] * np.nan_to_num(fade, nan=1.0)
+            predictions[key] = base + state.apply_kernel(term, points, stack)
+        if stage.loss == "logistic":
+            f = predictions[task.name, "train"][-1]
+            loss = float(np.mean(np.asarray(losses.get(stage.loss).value(f, task.y))))
+        snapshots = {float(t): self._after_fixed(state, stage, kind, float(t), duals[float(t)]) for t in kept}
+        cost = Cost("closed form" if stage.loss == "squared" else "BDF in dual space", 1, 0, 0.0,
+                    time.perf_counter() - began)  # fmt: skip
+        record = StageRecord(times, predictions, float(duration), float(loss), float(rate), end, cost)
+        final = self._after_fixed(state, stage, kind, float(duration), duals[float(times[-1])])
+        return record, final, snapshots
+
+    def _after_fixed(self, state, stage, kind, duration, dual) -> TwoLayerState:
+        fade = math.exp(-stage.weight_decay * duration) if stage.weight_decay else 1.0
+        terms = tuple(_faded(term, fade) for term in state.terms)
+        terms += (KernelTerm(state.particles, kind, stage.task.X, dual),)
+        particles = state.particles
+        if stage.trains == "readout" and stage.richness > 0:
+            anchor = state.span.points(stage.task.X).inside
+            moved = np.einsum("rmp,rpc->rmc", self._phi_at(particles, anchor), dual)
+            z = fade * particles.z + (stage.richness * moved).astype(self.dtype)
+            particles = replace(particles, z=z, initial_head=False)
+        return replace(state, particles=particles, terms=terms)
+
+    def _phi_at(self, particles: Particles, anchor: np.ndarray) -> np.ndarray:
+        with jax.enable_x64(True):
+            h = np.einsum("rmk,pk->rmp", particles.w, anchor.astype(self.dtype), optimize=True)
+            return np.asarray(self.phi.phi(jnp.asarray(h)))
+
+    # -- stages in which features move -------------------------------------------------------
+
+    def _flow(self, state: TwoLayerState, stage: Stage, request: Request):
+        task, decay = stage.task, stage.weight_decay
+        tangent = stage.is_lazy
+        richness = 1.0 if tangent else stage.richness
+        anchor = state.span.training_points(task.X)
+        left, values, rows = np.linalg.svd(anchor, full_matrices=False)
+        active = int((values > values[0] * 1e-7).sum())
+        basis = rows[:active].T
+        particles = state.particles
+        resting = particles.w - (particles.w @ basis.astype(self.dtype)) @ basis.T.astype(self.dtype)
+        with jax.enable_x64(True), jax.default_matmul_precision("highest"), compile_clock() as clock:
+            began = time.perf_counter()
+            scalar = {k: jnp.asarray(float(v)) for k, v in {"richness": richness, "decay": decay}.items()}
+            anchors = Anchors(
+                jnp.asarray(anchor @ basis, self.dtype), jnp.asarray(anchor @ anchor.T),
+                jnp.asarray(task.y), jnp.asarray(values[:active] / np.sqrt(task.n_train), self.dtype),
+            )  # fmt: skip
+            targets = {
+                key: self._target(state, X, 0.0 if tangent else 1 / richness)
+                for key, X in _recorded_inputs(request.tasks, task.outputs)
+            }
+            y0 = Law(jnp.asarray(particles.w @ basis.astype(self.dtype)), jnp.asarray(particles.z))
+            flow = ParticleFlow(
+                self.phi, losses.get(stage.loss), anchors, targets[task.name, "train"].base, **scalar
+            )
+            recorder = Recorder(self.phi, targets, jnp.asarray(resting), jnp.asarray(basis, self.dtype), **scalar)
+            solver = Exponential() if task.n_train * task.outputs <= EXPONENTIAL_UP_TO else Chebyshev()
+            if tangent:
+                y0 = Tangent(y0, jax.tree.map(jnp.zeros_like, y0))
+                flow, recorder, solver = TangentFlow(flow), TangentRecorder(recorder), Chebyshev()
+            loss_tol, rate_tol = (-1.0, -1.0) if stage.duration else stage.tolerances
+            duration = stage.duration or HORIZON
+            trajectory = jax.block_until_ready(integrate(
+                flow, y0, recorder, solver,
+                duration=jnp.asarray(float(duration)),
+                record_times=jnp.asarray(np.minimum(request.times, duration)),
+                snapshot_times=jnp.asarray(np.array(request.snapshots, float)),
+                loss_tol=jnp.asarray(loss_tol), rate_tol=jnp.asarray(rate_tol),
+                tol=jnp.asarray(self.tol), max_steps=self.max_steps,
+            ))  # fmt: skip
+            end_time = float(trajectory.end_time)
+            last = recorder(trajectory.end_time, trajectory.end)
+            run_seconds = time.perf_counter() - began - clock.seconds
+
+            def state_at(t: float, y) -> TwoLayerState:
+                base, move = (y.base, y.move) if tangent else (y, None)
+                fade = math.exp(-decay * t)
+                moved = Particles(
+                    np.asarray((recorder.inner if tangent else recorder).weights(jnp.asarray(t), base.w)),
+                    np.asarray(base.z), particles.shrink * fade,
+                    initial_features=False, initial_head=False,
+                )  # fmt: skip
+                if move is None:
+                    return replace(state, particles=moved, terms=self._kept_terms(state, moved, richness))
+                push = np.einsum("rmk,jk->rmj", move.w, basis.astype(self.dtype))
+                return replace(state, particles=moved, terms=(TangentTerm(moved, push, np.asarray(move.z)),))
+
+            kept = [i for i, t in enumerate(request.snapshots) if t <= end_time]
+            snapshots = {
+                request.snapshots[i]: state_at(
+                    request.snapshots[i], jax.tree.map(lambda leaf, i=i: leaf[i], trajectory.snapshots)
+                )
+                for i in kept
+            }
+            final = state_at(end_time, trajectory.end)
+        reached = np.flatnonzero(np.isfinite(trajectory.record_times) & (request.times < end_time))
+        predictions = {
+            key: np.concatenate([np.asarray(values)[reached], np.asarray(last[key])[None]])
+            for key, values in trajectory.recorded.items()
+        }
+        cost = Cost(type(solver).__name__.lower(), int(trajectory.steps), int(trajectory.rejected),
+                    clock.seconds, run_seconds)  # fmt: skip
+        record = StageRecord(
+            np.append(request.times[reached], end_time), predictions, end_time,
+            float(trajectory.loss), float(trajectory.rate),
+            outcome(trajectory, loss_tol, rate_tol), cost,
+        )  # fmt: skip
+        return record, final, snapshots
+
+    def _target(self, state: TwoLayerState, X: np.ndarray, inverse_richness: float) -> Targets:
+        points = state.span.points(X)
+        base = state.predict(X)
+        if inverse_richness and (state.terms or self.sampling == "iid"):
+            base = base - inverse_richness * mean_readout(self.phi, state.particles, points)
+        inside, rho = (jnp.asarray(v, self.dtype) for v in (points.inside, points.rho * state.particles.shrink))
+        return Targets(inside, rho, jnp.asarray(base), points.smooth)
+
+    def _kept_terms(self, state: TwoLayerState, moved: Particles, richness: float):
+        """f(t1) + (<z phi>_t - <z phi>_{t1}) / gamma, terms at t1 merged."""
+        terms, start = [], -1 / richness
+        for term in state.terms:
+            if isinstance(term, ReadoutTerm) and term.particles is state.particles:
+                start += term.coefficient
+            else:
+                terms.append(term)
+        if abs(start) > 1e-12 / richness and (state.terms or self.sampling == "iid"):
+            terms.append(ReadoutTerm(state.particles, start))
+        return (*terms, ReadoutTerm(moved, 1 / richness))
+
+
+@dataclass(frozen=True)
+class _Summed:
+    """Flows of several decoupled outputs, whose losses add."""
+
+    flows: list[SquaredFlow]
+
+    def loss_and_rate(self, t: float) -> tuple[float, float]:
+        pairs = np.array([flow.loss_and_rate(t) for flow in self.flows])
+        return float(pairs[:, 0].sum()), float(pairs[:, 1].sum())
+
+
+def _faded(term, fade: float):
+    if fade == 1.0:
+        return term
+    match term:
+        case ReadoutTerm():
+            return replace(term, coefficient=fade * term.coefficient)
+        case KernelTerm():
+            return replace(term, dual=fade * term.dual)
+    return replace(term, move_w=fade * term.move_w, move_z=fade * term.move_z)
+
+
+def _recorded_inputs(tasks: dict[str, Task], outputs: int):
+    """Inputs of every recorded task and split whose outputs the stage predicts."""
+    for name, task in tasks.items():
+        if task.outputs == outputs:
+            for split in task.splits:
+                yield (name, split), task.split(split)[0]

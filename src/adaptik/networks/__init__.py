@@ -1,0 +1,6 @@
+"""Finite-width networks, trained: the check of the limits that shares no code with them."""
+
+from .mup import Member, Network, NetworkState, Term, Weights
+from .train import train
+
+__all__ = ["Member", "Network", "NetworkState", "Term", "Weights", "train"]

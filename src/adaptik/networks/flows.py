@@ -1,0 +1,214 @@
+"""Gradient flow of a finite network's weights, as vector fields for the time stepper."""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .. import losses
+from ..activations import Elementwise
+from ..losses import Loss
+from ..solution import Cost
+from ..stages import Stage
+from ..stepping import HORIZON, AbstractFlow, Chebyshev, integrate, outcome
+from .mup import Layers, Member, Network, Run, Term, Weights, combine, in_batches, raw, tangent
+
+MAX_STEPS = 100_000
+FLOOR = 0.01
+
+
+def _cast(layers: Layers, dtype) -> Layers:
+    # diffrax carries y in the dtype of time, float64; the matrix products run in the network's.
+    return jax.tree.map(lambda w: w.astype(dtype), layers)
+
+
+def _weighed(flow: "RichFlow | DecayingTangentFlow", layers: Layers, error: Layers):
+    """Error of gamma f for an error in the weights, on the training inputs to first order.
+
+    A floor guards errors that the training inputs do not see: a part of the largest that any
+    input could feel, |error| times about |d raw/d theta|.
+    """
+    layers, error = _cast(layers, flow.X.dtype), _cast(error, flow.X.dtype)
+    seen = jnp.sqrt(jnp.mean(jnp.square(tangent(layers, error, flow.X, flow.phi))))
+    size = jnp.sqrt(sum(jnp.sum(jnp.square(e)) for e in error) / layers[-1].shape[0])
+    slope = 1 + jnp.sqrt(jnp.mean(jnp.square(layers[-1])))
+    return jnp.maximum(seen, FLOOR * size * slope).astype(flow.y.dtype)
+
+
+class RichFlow(AbstractFlow):
+    """d theta/dt = gamma N (d raw/d theta)^T Delta - lambda theta; y is the tuple of layers."""
+
+    X: Float[Array, "P D"]
+    y: Float[Array, "P C"]
+    offset: Float[Array, "P C"]  # f - raw/gamma: the predictor before, less the centring
+    richness: Float[Array, ""]
+    decay: Float[Array, ""]
+    phi: Elementwise = eqx.field(static=True)
+    objective: Loss = eqx.field(static=True)
+
+    def __call__(self, y: Layers) -> Layers:
+        layers = _cast(y, self.X.dtype)
+        out, pull_back = jax.vjp(lambda w: raw(w, self.X, self.phi), layers)
+        signal = self.objective.signal(self.offset + out / self.richness, self.y) / len(self.y)
+        push = self.richness * layers[-1].shape[0] * signal
+        (gradient,) = pull_back(push.astype(out.dtype))
+        return jax.tree.map(lambda g, w: g.astype(w.dtype) - self.decay * w, gradient, y)
+
+    def loss(self, y: Layers):
+        f = self.offset + raw(_cast(y, self.X.dtype), self.X, self.phi) / self.richness
+        return jnp.mean(self.objective.value(f, self.y))
+
+    def weigh(self, y: Layers, error: Layers):
+        return _weighed(self, y, error) / self.richness
+
+
+class DecayingTangentFlow(AbstractFlow):
+    """Richness 0 with weight decay; y = (s, u), the weights theta_0 s and their direction u.
+
+    s' = -lambda s, u' = N (d raw/d theta at s theta_0)^T Delta - lambda u, f = u . d raw/d theta.
+    """
+
+    start: Layers
+    X: Float[Array, "P D"]
+    y: Float[Array, "P C"]
+    decay: Float[Array, ""]
+    phi: Elementwise = eqx.field(static=True)
+    objective: Loss = eqx.field(static=True)
+
+    def weights(self, scale: Float[Array, ""]) -> Layers:
+        return jax.tree.map(lambda w: scale.astype(w.dtype) * w, self.start)
+
+    def __call__(self, y):
+        scale, u = y
+        layers = self.weights(scale)
+        pull_back = jax.vjp(lambda w: raw(w, self.X, self.phi), layers)[1]
+        signal = self.objective.signal(self.predictor(y), self.y) / len(self.y)
+        (gradient,) = pull_back((layers[-1].shape[0] * signal).astype(self.X.dtype))
+        fall = jax.tree.map(lambda g, v: g.astype(v.dtype) - self.decay * v, gradient, u)
+        return -self.decay * scale, fall
+
+    def predictor(self, y):
+        scale, u = y
+        f = tangent(self.weights(scale), _cast(u, self.X.dtype), self.X, self.phi)
+        return f.astype(self.y.dtype)
+
+    def loss(self, y):
+        return jnp.mean(self.objective.value(self.predictor(y), self.y))
+
+    def weigh(self, y, error):
+        return _weighed(self, self.start, error[1])
+
+
+class Recorder(eqx.Module):
+    """f on all recorded inputs: ``record(t, y)`` of the time stepper."""
+
+    flow: RichFlow | DecayingTangentFlow
+    X: Float[Array, "n D"]
+    offset: Float[Array, "n C"]
+
+    def __call__(self, t, y):
+        flow = self.flow
+        if isinstance(flow, RichFlow):
+            layers = _cast(y, self.X.dtype)
+            return (
+                self.offset + self._over_inputs(lambda x: raw(layers, x, flow.phi)) / flow.richness
+            )
+        layers, u = flow.weights(y[0]), _cast(y[1], self.X.dtype)
+        return self.offset + self._over_inputs(lambda x: tangent(layers, u, x, flow.phi))
+
+    def _over_inputs(self, function):
+        rows = min(len(self.X), 512)
+        return jax.lax.map(lambda x: function(x[None])[0], self.X, batch_size=rows)
+
+
+def _stored(layers: Layers, dtype: str) -> tuple[np.ndarray, ...]:
+    return tuple(np.asarray(w).astype(dtype) for w in layers)
+
+
+_raw = partial(jax.jit, static_argnums=2)(raw)
+
+
+def flow_through(network: Network, stage: Stage, start: Member, inputs, grid, snapshots) -> Run:
+    """Run a stage whose kernel moves: step the weights until it ends.
+
+    Parameters
+    ----------
+    network, stage, start
+        What is trained, how, and from where.
+    inputs
+        Where predictions are recorded, shape ``(n, D)``.
+    grid, snapshots
+        Record and snapshot times since the stage's start.
+    """
+    act, dtype, lam = network.phi, network.dtype, stage.weight_decay
+    layers = tuple(jnp.asarray(w, dtype) for w in start.weights.layers)
+    X, y = jnp.asarray(stage.task.X, dtype), jnp.asarray(stage.task.y)
+    phi, loss = act.phi, losses.get(stage.loss)
+    if stage.is_lazy:
+        flow = DecayingTangentFlow(layers, X, y, jnp.asarray(lam), phi, loss)
+        y0 = (jnp.asarray(1.0), jax.tree.map(jnp.zeros_like, layers))
+        offset = np.zeros((len(inputs), stage.task.outputs))
+    else:
+        gamma = stage.richness
+
+        def centred(points):  # in the network's dtype, so that f starts exactly where it was
+            def now(x):
+                return _raw(layers, jnp.asarray(x, dtype), phi)
+
+            return start.predict(points, act) - in_batches(now, points, start.weights) / gamma
+
+        offset = centred(inputs)
+        flow = RichFlow(
+            X,
+            y,
+            jnp.asarray(centred(stage.task.X)),
+            jnp.asarray(gamma),
+            jnp.asarray(lam),
+            phi,
+            loss,
+        )
+        y0 = layers
+    loss_tol, rate_tol = (-1.0, -1.0) if stage.duration else stage.tolerances
+    done = integrate(
+        flow,
+        y0,
+        Recorder(flow, jnp.asarray(inputs, dtype), jnp.asarray(offset)),
+        Chebyshev(),
+        duration=jnp.asarray(stage.duration or HORIZON, float),
+        record_times=jnp.asarray(grid),
+        snapshot_times=jnp.asarray(snapshots, float),
+        loss_tol=jnp.asarray(loss_tol, float),
+        rate_tol=jnp.asarray(rate_tol, float),
+        tol=jnp.asarray(network.tol),
+        max_steps=MAX_STEPS,
+    )
+
+    def member(y) -> Member:
+        if stage.is_lazy:
+            weights = Weights(tuple(np.asarray(w * y[0], dtype) for w in start.weights.layers))
+            return Member(weights, (Term(1.0, weights, _stored(y[1], dtype)),))
+        weights = Weights(_stored(y, dtype))
+        moved = (Term(1 / gamma, weights), Term(-1 / gamma, start.weights))
+        return Member(weights, combine((1.0, start.terms), (1.0, moved)))
+
+    end, end_time = member(done.end), float(done.end_time)
+    reached = grid < end_time
+    return Run(
+        times=np.append(grid[reached], end_time),
+        predictions=np.concatenate(
+            [np.asarray(done.recorded)[reached], end.predict(inputs, act)[None]]
+        ),
+        loss=float(done.loss),
+        rate=float(done.rate),
+        outcome=outcome(done, loss_tol, rate_tol),
+        cost=Cost("chebyshev", int(done.steps), int(done.rejected), 0.0, 0.0),
+        end=end,
+        snapshots={
+            t: member(jax.tree.map(lambda leaf, i=i: leaf[i], done.snapshots))
+            for i, t in enumerate(snapshots)
+            if t <= end_time
+        },
+    )

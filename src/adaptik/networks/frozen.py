@@ -1,0 +1,192 @@
+"""Stages in which a network's kernel stays as it was: exact on its empirical Gram matrix.
+
+f(t) = exp(-lambda t) f_0 + K c(t). The dual coefficients c(t) come from
+:mod:`adaptik.regression`; the weights then move to where they put the network:
+head + gamma phi^T c if the readout trains, nowhere at richness 0.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from .. import losses
+from ..activations import Activation
+from ..regression import SquaredFlow, dual_flow, settling_time
+from ..solution import Cost, Outcome
+from ..stages import Stage
+from ..stepping import HORIZON
+from ..stepping.flow import STALL
+from .mup import (
+    Member,
+    Network,
+    Run,
+    Term,
+    Weights,
+    combine,
+    empirical_kernel,
+    in_batches,
+    preactivations,
+    raw,
+)
+
+
+def solve_frozen(network: Network, stage: Stage, start: Member, inputs, grid, snapshots) -> Run:
+    """Run a stage with a frozen kernel; parameters as in :func:`.flows.flow_through`."""
+    act, task, lam = network.phi, stage.task, stage.weight_decay
+    kind = "feature" if stage.trains == "readout" else "ntk"
+    gram = empirical_kernel(start.weights, task.X, task.X, kind, act)
+    f0 = start.predict(task.X, act)
+    solve = _closed_form if stage.loss == "squared" else _implicit
+    flow = solve(gram, task.y, f0, stage)
+    end = flow.end_time
+    times = np.append(grid[grid < end], end)
+    reached = [t for t in snapshots if t <= end]
+    duals = flow.duals(np.unique(np.append(times, reached)))
+    at_times = np.stack([duals[t] for t in times.tolist()])
+    spec = "nm,tmc->ntc" if kind == "feature" else "ncmd,tmd->ntc"
+
+    def moved(x):  # one block of inputs, so that no large kernel is ever whole
+        K = empirical_kernel(start.weights, x, task.X, kind, act)
+        return np.einsum(spec, K, at_times, optimize=True)
+
+    motion = in_batches(moved, inputs, start.weights).transpose(1, 0, 2)
+    fades = np.array([_fade(lam, t) for t in times])[:, None, None]
+    loss, rate = flow.loss_and_rate(duals[end])
+
+    def member(t: float) -> Member:
+        return _moved(network, stage, start, duals[t], _fade(lam, t))
+
+    return Run(
+        times=times,
+        predictions=fades * start.predict(inputs, act) + motion,
+        loss=loss,
+        rate=rate,
+        outcome=flow.outcome,
+        cost=Cost(flow.method, 1, 0, 0.0, 0.0),
+        end=member(end),
+        snapshots={t: member(t) for t in reached},
+    )
+
+
+def _fade(decay: float, t: float) -> float:
+    return math.exp(-decay * t) if decay else 1.0
+
+
+@dataclass(frozen=True)
+class _ClosedForm:
+    """Squared loss: one flow, or one per output where the kernel does not mix outputs."""
+
+    flows: list[SquaredFlow]
+    shape: tuple[int, int]
+    end_time: float
+    outcome: Outcome
+    method: str = "closed form"
+
+    def duals(self, times: np.ndarray) -> dict[float, Float[np.ndarray, "P C"]]:
+        def at(t):
+            return np.stack([flow.dual(t) for flow in self.flows], axis=1).reshape(self.shape)
+
+        return {t: at(t) for t in times.tolist()}
+
+    def loss_and_rate(self, dual) -> tuple[float, float]:
+        pairs = [flow.loss_and_rate(self.end_time) for flow in self.flows]
+        loss, rate = np.sum(pairs, axis=0)
+        return float(loss), float(rate)
+
+
+def _closed_form(gram, y, f0, stage: Stage) -> _ClosedForm:
+    lam = stage.weight_decay
+    if gram.ndim == 4:
+        flows = [SquaredFlow.on(gram.reshape(y.size, y.size), y, f0, lam)]
+    else:
+        first = SquaredFlow.on(gram, y[:, :1], f0[:, :1], lam)
+        labels, starts = first.eigenvectors.T @ y, first.eigenvectors.T @ f0
+        flows = [replace(first, labels=labels[:, c], start=starts[:, c]) for c in range(y.shape[1])]
+    if stage.duration is not None:
+        return _ClosedForm(flows, y.shape, float(stage.duration), Outcome.REACHED_DURATION)
+    # settling_time averages over flows, the loss sums over them.
+    loss_tol, rate_tol = (tol / len(flows) for tol in stage.tolerances)
+    end, ended = settling_time(flows, loss_tol, rate_tol, STALL * rate_tol, HORIZON)
+    return _ClosedForm(flows, y.shape, end, ended)
+
+
+@dataclass(frozen=True)
+class _Implicit:
+    """Any other loss: implicit steps in the dual coefficients."""
+
+    gram: Float[np.ndarray, "n n"]
+    y: Float[np.ndarray, "P C"]
+    f0: Float[np.ndarray, "P C"]
+    stage: Stage
+    outcome: Outcome = Outcome.REACHED_DURATION
+    method: str = "implicit"
+
+    @property
+    def end_time(self) -> float:
+        assert self.stage.duration is not None  # Stage refuses such losses without one
+        return float(self.stage.duration)
+
+    def duals(self, times: np.ndarray) -> dict[float, Float[np.ndarray, "P C"]]:
+        loss = losses.get(self.stage.loss)
+        rows = dual_flow(self.gram, self.y, self.f0, loss, self.stage.weight_decay, times)
+        paired = zip(times.tolist(), rows.reshape(-1, *self.y.shape), strict=True)
+        return dict(paired)
+
+    def loss_and_rate(self, dual) -> tuple[float, float]:
+        loss, lam = losses.get(self.stage.loss), self.stage.weight_decay
+        f = _fade(lam, self.end_time) * self.f0 + (self.gram @ dual.ravel()).reshape(self.y.shape)
+        f, y = jnp.asarray(f), jnp.asarray(self.y)
+        signal = np.asarray(loss.signal(f, y))
+        motion = (self.gram @ signal.ravel()).reshape(self.y.shape) / len(y) - lam * np.asarray(f)
+        value = float(jnp.mean(loss.value(f, y)))
+        return value, loss.rate_factor * float(np.sum(signal * motion)) / len(y)
+
+
+def _implicit(gram, y, f0, stage: Stage) -> _Implicit:
+    full = np.kron(gram, np.eye(y.shape[1])) if gram.ndim == 2 else gram.reshape(y.size, y.size)
+    return _Implicit(full, y, f0, stage)
+
+
+def _moved(network: Network, stage: Stage, start: Member, dual, fade: float) -> Member:
+    """The network and its predictor once the dual coefficients are ``dual``."""
+    layers, act = start.weights.layers, network.phi
+    before = (fade, start.terms)
+    if stage.trains == "all":
+        step = tuple(
+            np.asarray(u, network.dtype) for u in _pull_back(layers, stage.task.X, dual, act)
+        )
+        return Member(start.weights, combine(before, (1.0, [Term(1.0, start.weights, step)])))
+    *hidden, head = layers
+    learned = np.asarray(_feature_sum(layers, stage.task.X, dual, act))  # phi^T c
+
+    def with_head(values) -> Weights:
+        return Weights((*hidden, values.astype(network.dtype)))
+
+    gamma = stage.richness
+    end = with_head(fade * head + gamma * learned)
+    if gamma == 0:
+        moved = [Term(1.0, with_head(learned))]
+        return Member(end, combine(before, (1.0, moved)))
+    # raw(phi^T c) = [raw(end) - fade raw(start)]/gamma: weights that the next stage shares.
+    moved = [Term(1 / gamma, end), Term(-fade / gamma, start.weights)]
+    return Member(end, combine(before, (1.0, moved)))
+
+
+@partial(jax.jit, static_argnums=3)
+def _pull_back(layers, X, dual, activation: Activation):
+    """N sum_mu c_mu d raw(x_mu)/d theta."""
+    layers = tuple(jnp.asarray(w, jnp.float64) for w in layers)
+    transpose = jax.vjp(lambda w: raw(w, X, activation.phi), layers)[1]
+    return transpose(layers[-1].shape[0] * dual)[0]
+
+
+@partial(jax.jit, static_argnums=3)
+def _feature_sum(layers, X, dual, activation: Activation):
+    """sum_mu phi(h_L(x_mu)) c_mu, shape ``(N, C)``."""
+    hidden = tuple(jnp.asarray(w, jnp.float64) for w in layers[:-1])
+    return activation.phi(preactivations(hidden, X, activation.phi)[-1]).T @ dual

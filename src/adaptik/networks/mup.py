@@ -1,0 +1,349 @@
+"""A finite-width network in mean-field (muP) scaling, its predictor and its empirical kernels.
+
+    h_1 = W_0 x / sqrt(D),   h_{l+1} = W_l phi(h_l) / sqrt(N),   raw(x) = head^T phi(h_L) / N
+
+with all weights N(0, 1) at the start; a stage of richness gamma predicts with raw/gamma, centred
+(theory section 1). Everything here evaluates in float64, whatever the network trains in.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .. import activations
+from ..activations import Activation, Elementwise
+from ..errors import InputError
+from ..registry import register
+from ..solution import AbstractState, Cost, Outcome
+
+Layers = tuple[Array, ...]  # W_0 (N, D), W_1 .. W_{L-1} (N, N), head (N, C)
+
+BLOCK = 2**24  # numbers in one temporary array of hidden units
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of finite width to train.
+
+    Attributes
+    ----------
+    width
+        Units N of every hidden layer.
+    activation
+        Name, :class:`adaptik.activations.Activation`, or elementwise JAX function.
+    depth
+        Number of hidden layers L.
+    dtype
+        ``"float32"`` or ``"float64"``: in which weights are trained and kept.
+    tol
+        Error of one time step in units of the predictor.
+
+    Raises
+    ------
+    InputError
+        For values out of range.
+
+    Examples
+    --------
+    >>> Network(width=512, activation="tanh").activation.name
+    'tanh'
+    """
+
+    width: int
+    activation: Activation | Elementwise | str = "relu"
+    depth: int = 1
+    dtype: str = "float32"
+    tol: float = 1e-3
+
+    def __post_init__(self):
+        object.__setattr__(self, "activation", activations.get(self.activation))
+        for name in ("width", "depth"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} must be an integer >= 1, got {value!r}")
+        if self.dtype not in ("float32", "float64"):
+            raise InputError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
+        if not (isinstance(self.tol, int | float) and 0 < self.tol < 1):
+            raise InputError(f"tol must be a number between 0 and 1, got {self.tol!r}")
+
+    @property
+    def phi(self) -> Activation:
+        """The activation, resolved."""
+        assert isinstance(self.activation, Activation)  # __post_init__ has seen to it
+        return self.activation
+
+    def describe(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        name = self.phi.name
+        fields = dict(width=self.width, activation=name, depth=self.depth)
+        return fields | dict(dtype=self.dtype, tol=self.tol)
+
+    def initial_hidden(self, dimension: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        """Standard normal hidden weights: ``(N, D)`` and ``depth - 1`` times ``(N, N)``."""
+        columns = [dimension, *[self.width] * (self.depth - 1)]
+        return tuple(self._normal(rng, n) for n in columns)
+
+    def initial_head(self, outputs: int, rng: np.random.Generator) -> np.ndarray:
+        """A standard normal head ``(N, C)``."""
+        return self._normal(rng, outputs)
+
+    def _normal(self, rng: np.random.Generator, columns: int) -> np.ndarray:
+        # Drawn in float64 so that both dtypes start from the same network.
+        return rng.standard_normal((self.width, columns)).astype(self.dtype)
+
+
+def preactivations(hidden: Layers, X: Float[Array, "n D"], phi: Elementwise) -> list[Array]:
+    """h_1 .. h_L, each of shape ``(n, N)``; ``hidden`` is all layers but the head."""
+    h = [X @ hidden[0].T / math.sqrt(X.shape[1])]
+    for W in hidden[1:]:
+        h.append(phi(h[-1]) @ W.T / math.sqrt(W.shape[1]))
+    return h
+
+
+def raw(layers: Layers, X: Float[Array, "n D"], phi: Elementwise) -> Float[Array, "n C"]:
+    """head^T phi(h_L) / N: the predictor of richness 1 before centring."""
+    *hidden, head = layers
+    return phi(preactivations(tuple(hidden), X, phi)[-1]) @ head / head.shape[0]
+
+
+def tangent(
+    layers: Layers, direction: Layers, X: Float[Array, "n D"], phi: Elementwise
+) -> Float[Array, "n C"]:
+    """Derivative of :func:`raw` as the weights move along ``direction``."""
+    return jax.jvp(lambda w: raw(w, X, phi), (layers,), (direction,))[1]
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """All weights of one network, input side first.
+
+    Attributes
+    ----------
+    layers
+        W_0 ``(N, D)``, W_1 .. W_{L-1} ``(N, N)``, head ``(N, C)``.
+    """
+
+    layers: tuple[np.ndarray, ...]
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One term of a predictor: coefficient * raw(x), or its derivative along a direction.
+
+    A kernel predictor sum_mu K(x, x_mu) c_mu on the empirical NTK is the derivative along
+    N sum_mu c_mu d raw(x_mu)/d theta; storing that direction costs no training data.
+
+    Attributes
+    ----------
+    coefficient
+        Factor in front.
+    weights
+        Where raw is evaluated.
+    direction
+        Empty for raw itself, else shaped like ``weights.layers``.
+    """
+
+    coefficient: float
+    weights: Weights
+    direction: tuple[np.ndarray, ...] = ()
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One seed's network and the predictor it has learned: a sum of terms.
+
+    Earlier weights stay in the terms where centring or an earlier stage needs them.
+    """
+
+    weights: Weights
+    terms: tuple[Term, ...] = ()
+
+    def predict(self, X: Float[np.ndarray, "n D"], activation: Activation) -> np.ndarray:
+        """f(x), shape ``(n, C)``."""
+        head = self.weights.layers[-1]
+        total = np.zeros((len(X), head.shape[1]))
+        for term in self.terms:
+
+            def value(x, term=term):
+                return _term(term.weights.layers, term.direction, x, activation)
+
+            total += term.coefficient * in_batches(value, X, self.weights)
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One stage of one seed.
+
+    Attributes
+    ----------
+    times
+        Record times reached and the end, shape ``(T,)``.
+    predictions
+        f on all recorded inputs, shape ``(T, n, C)``.
+    loss, rate
+        Training loss at the end and its rate of decrease.
+    outcome, cost
+        How it ended and what it took.
+    end, snapshots
+        The network at the end, and at the snapshot times reached.
+    """
+
+    times: np.ndarray
+    predictions: np.ndarray
+    loss: float
+    rate: float
+    outcome: Outcome
+    cost: Cost
+    end: Member
+    snapshots: dict[float, Member]
+
+
+def combine(*groups: tuple[float, Sequence[Term]]) -> tuple[Term, ...]:
+    """Sum of terms with factors; raw terms at the same weights merge, and zeros drop out."""
+    merged: list[Term] = []
+    for factor, terms in groups:
+        for term in terms:
+            added = Term(factor * term.coefficient, term.weights, term.direction)
+            for i, other in enumerate(merged):
+                if other.weights is added.weights and not (other.direction or added.direction):
+                    total = other.coefficient + added.coefficient
+                    merged[i] = Term(total, other.weights)
+                    break
+            else:
+                merged.append(added)
+    return tuple(term for term in merged if term.coefficient != 0)
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class NetworkState(AbstractState):
+    """The networks of all seeds at one time.
+
+    Attributes
+    ----------
+    activation
+        phi.
+    members
+        One per seed.
+    """
+
+    activation: Activation
+    members: tuple[Member, ...]
+
+    def predict(self, X):
+        return np.stack([m.predict(X, self.activation) for m in self.members])
+
+    def kernel(self, X, X2, kind):
+        kernels = []
+        for member in self.members:
+            K = empirical_kernel(member.weights, X, X if X2 is None else X2, kind, self.activation)
+            if X2 is None:
+                K = (K + (K.T if kind == "feature" else K.transpose(2, 3, 0, 1))) / 2
+            kernels.append(K)
+        stacked = np.stack(kernels)
+        if kind == "feature":
+            return stacked
+        stacked = stacked.transpose(0, 1, 3, 2, 4)
+        return stacked[..., 0, 0] if stacked.shape[-1] == 1 else stacked
+
+    def preactivations(self, X):
+        def last(weights):
+            return in_batches(
+                lambda x: _last(weights.layers[:-1], x, self.activation), X, weights
+            ).T
+
+        return np.stack([last(m.weights) for m in self.members])
+
+
+def empirical_kernel(
+    weights: Weights,
+    X: Float[np.ndarray, "n D"],
+    X2: Float[np.ndarray, "m D"],
+    kind: str,
+    activation: Activation,
+) -> np.ndarray:
+    """Kernel of one network: ``(n, m)`` if ``kind="feature"``, else ``(n, C, m, C)``.
+
+    The NTK is delta_cc' Phi_L + sum_l (g_l . g_l'/N) Phi_{l-1} with Phi_0 = x.x'/D, the feature
+    kernel Phi_L, the gradient kernel g_L . g_L'/N.
+    """
+    layers = weights.layers
+    columns = []
+    for block in _blocks(X2, layers):
+        columns.append(
+            in_batches(lambda x, b=block: _kernel(layers, x, b, kind, activation), X, weights)
+        )
+    return np.concatenate(columns, axis=1 if kind == "feature" else 2)
+
+
+def in_batches(
+    function: Callable[[np.ndarray], Array], X: Float[np.ndarray, "n D"], weights: Weights
+) -> np.ndarray:
+    """``function`` over blocks of inputs that fit in memory, concatenated; float64 inside."""
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        parts = [np.asarray(function(block)) for block in _blocks(X, weights.layers)]
+    return np.concatenate(parts)
+
+
+def _blocks(X: np.ndarray, layers: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    # Multi-output gradient fields have N C numbers a sample and a layer.
+    rows = max(1, BLOCK // (layers[-1].size * (len(layers) - 1)))
+    for start in range(0, len(X), rows):
+        yield np.asarray(X[start : start + rows], float)
+
+
+def _double(layers):
+    return tuple(jnp.asarray(w, jnp.float64) for w in layers)
+
+
+@partial(jax.jit, static_argnums=3)
+def _term(layers, direction, X, activation: Activation):
+    if direction:
+        return tangent(_double(layers), _double(direction), X, activation.phi)
+    return raw(_double(layers), X, activation.phi)
+
+
+@partial(jax.jit, static_argnums=2)
+def _last(hidden, X, activation: Activation):
+    return preactivations(_double(hidden), X, activation.phi)[-1]
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _kernel(layers, X, X2, kind: str, activation: Activation):
+    layers = _double(layers)
+    width, outputs = layers[-1].shape
+    (phi_a, g_a), (phi_b, g_b) = (_fields(layers, x, activation) for x in (X, X2))
+    if kind == "feature":
+        return phi_a[-1] @ phi_b[-1].T / width
+    gradients = [jnp.einsum("ncN,mdN->ncmd", a, b) / width for a, b in zip(g_a, g_b, strict=True)]
+    if kind == "gradient":
+        return gradients[-1]
+    below = [X @ X2.T / X.shape[1], *[a @ b.T / width for a, b in zip(phi_a, phi_b, strict=True)]]
+    ntk = below[-1][:, None, :, None] * jnp.eye(outputs)[:, None, :]
+    for gradient, feature in zip(gradients, below[:-1], strict=True):
+        ntk = ntk + gradient * feature[:, None, :, None]
+    return ntk
+
+
+def _fields(layers, X, activation: Activation):
+    """phi(h_l), each ``(n, N)``, and gradient fields g_l = phi'(h_l) z_l, each ``(n, C, N)``."""
+    *hidden, head = layers
+    h = preactivations(tuple(hidden), X, activation.phi)
+    z = head.T[None]
+    gradients = []
+    for level in reversed(range(len(hidden))):
+        g = activation.derivative(h[level])[:, None, :] * z
+        gradients.insert(0, g)
+        z = g @ hidden[level] / math.sqrt(hidden[level].shape[1]) if level else z
+    return [activation.phi(x) for x in h], gradients

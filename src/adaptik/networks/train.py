@@ -1,0 +1,250 @@
+"""train: run finite networks through a sequence of stages by gradient flow, one per seed."""
+
+import importlib.metadata
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import jax
+import numpy as np
+
+from ..errors import InputError
+from ..memory import require
+from ..solution import Cost, Outcome, Solution, StageRecord, record_grid, recorded_tasks
+from ..stages import Stage, check_sequence
+from ..stepping.clock import compile_clock
+from ..tasks import Task
+from .flows import flow_through
+from .frozen import solve_frozen
+from .mup import Member, Network, NetworkState, Run, Weights
+
+_WORST = (Outcome.DIVERGED, Outcome.OUT_OF_STEPS, Outcome.STALLED)
+
+
+def train(
+    stages: Sequence[Stage],
+    network: Network,
+    *,
+    seeds: int | Sequence[int] = 1,
+    record: int = 24,
+    after: Solution | None = None,
+    observe: Sequence[Task] = (),
+    snapshots: Sequence[tuple[int, float]] = (),
+) -> Solution:
+    """Train finite networks through ``stages`` by gradient flow; the result compares to a limit's.
+
+    Weights follow d theta/dt = -gamma^2 N grad(mean loss) - lambda theta with adaptive steps.
+    Stages with a frozen kernel (richness 0, or the readout alone) are solved exactly on the
+    network's empirical kernel.
+
+    Parameters
+    ----------
+    stages
+        What is trained, in order. A stage that diverges is the last one run.
+    network
+        Width, depth, activation and precision.
+    seeds
+        How many networks (seeds 0, 1, ...), or their seeds. Each is a member of the result.
+    record
+        Number of times per stage at which predictions are kept. Without a duration, those are
+        kept that all seeds reached; the stage's end is always kept, at the mean of their times.
+    after
+        A result of the same network and seeds whose stages ran before; the returned one
+        contains both.
+    observe
+        Further tasks to record.
+    snapshots
+        Pairs ``(stage, time since the stage's start)`` at which whole states are kept; those
+        that a stage without a duration does not reach are left out.
+
+    Returns
+    -------
+    Solution
+        ``kind="network"``. Its costs are sums over seeds.
+
+    Raises
+    ------
+    InputError
+        For stages without a meaning, or arguments out of range.
+    MemoryLimitError
+        If the machine's memory would not suffice.
+
+    Examples
+    --------
+    >>> task = Task([[1.0, 0.5], [-0.5, 1.0]], [-1, 1])
+    >>> solution = train([Stage(task, richness=0.0)], Network(width=64), seeds=2)
+    >>> solution.members, solution.outcome.value
+    (2, 'converged')
+    """
+    earlier = () if after is None else after.stages
+    stages = (*earlier, *stages)
+    check_sequence(stages)
+    seeds = _checked_seeds(seeds)
+    _check_arguments(network, seeds, record, after)
+    _check_snapshots(stages, len(earlier), snapshots)
+    tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
+    _require_memory(network, stages[0].task.dimension, stages[len(earlier) :], len(seeds))
+    records = list(after.records) if after else []
+    states = list(after.states) if after else []
+    kept = dict(after.snapshots) if after else {}
+    members: Sequence[Member | None] = _last_members(after) or [None] * len(seeds)
+    for i in range(len(earlier), len(stages)):
+        wanted = tuple(sorted({float(t) for at, t in snapshots if at == i}))
+        runs = [
+            _run_stage(
+                network, stages[i], _start(network, stages[i], m, seed, i), tasks, record, wanted
+            )
+            for seed, m in zip(seeds, members, strict=True)
+        ]
+        records.append(_join(runs, stages[i], tasks))
+        members = [run.end for run in runs]
+        states.append(NetworkState(network.phi, tuple(members)))
+        for t in wanted:
+            if all(t in run.snapshots for run in runs):
+                at_t = tuple(run.snapshots[t] for run in runs)
+                kept[i, t] = NetworkState(network.phi, at_t)
+        if records[-1].outcome is Outcome.DIVERGED:
+            break
+    provenance = {"model": network.describe(), "seeds": seeds, "versions": _versions()}
+    ran = stages[: len(records)]
+    return Solution("network", ran, tuple(records), tuple(states), tasks, kept, provenance)
+
+
+def _last_members(after: Solution | None) -> tuple[Member, ...]:
+    if after is None:
+        return ()
+    assert isinstance(after.states[-1], NetworkState)
+    return after.states[-1].members
+
+
+def _checked_seeds(seeds) -> tuple[int, ...]:
+    chosen = range(seeds) if isinstance(seeds, int | np.integer) else seeds
+    chosen = tuple(int(s) for s in chosen)
+    if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
+        raise InputError(f"seeds must be a number >= 1 or distinct integers >= 0, got {seeds!r}")
+    return chosen
+
+
+def _check_arguments(network, seeds, record, after):
+    if not isinstance(network, Network):
+        raise InputError(f"network must be an adaptik.Network, got {type(network).__name__}")
+    if record < 2:
+        raise InputError(f"record must be at least 2, got {record}")
+    if after is None:
+        return
+    if after.kind != "network":
+        raise InputError("after must be a result of adaptik.train, got one of adaptik.solve")
+    before, now = dict(after.provenance["model"]), network.describe()
+    for key in ("width", "activation", "depth", "dtype"):
+        if before[key] != now[key]:
+            raise InputError(
+                f"after was trained with {key}={before[key]!r}, network has {now[key]!r}"
+            )
+    if tuple(after.provenance["seeds"]) != seeds:
+        raise InputError(
+            f"seeds={list(seeds)} differ from those of after, {list(after.provenance['seeds'])}"
+        )
+    if after.outcome is Outcome.DIVERGED:
+        raise InputError("after has diverged; there is nothing to continue from")
+
+
+def _check_snapshots(stages, first, snapshots):
+    for at, when in snapshots:
+        if not (first <= at < len(stages) and 0 <= when < math.inf):
+            raise InputError(
+                f"snapshots: ({at}, {when}) is not a time >= 0 in a stage being trained"
+            )
+        duration = stages[at].duration
+        if duration is not None and when > duration:
+            raise InputError(
+                f"snapshots: time {when:g} is after the end {duration:g} of stage {at}"
+            )
+
+
+def _require_memory(network: Network, dimension: int, stages: Sequence[Stage], seeds: int) -> None:
+    N, L = network.width, network.depth
+    size = N * (dimension + (L - 1) * N + max(s.task.outputs for s in stages))
+    bytes_each = 4 if network.dtype == "float32" else 8
+    samples = max(s.task.n_train for s in stages)
+    working = 16 * size * bytes_each + 6 * samples * N * L * bytes_each
+    for s in (s for s in stages if s.has_fixed_kernel):
+        working = max(working, 2 * 8 * size + 6 * 8 * (s.task.n_train * s.task.outputs) ** 2)
+    kept = 3 * len(stages) * seeds * size * bytes_each
+    require(working + kept, "this training", "use a smaller width, fewer seeds or less data")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("adaptik", "jax", "diffrax", "numpy"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # run from a source tree
+            found[name] = "unknown"
+    return found
+
+
+def _start(network: Network, stage: Stage, before: Member | None, seed: int, index: int) -> Member:
+    """The network at the start of a stage; every stage draws from its own stream."""
+    if before is not None and stage.head == "kept":
+        return before
+    rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
+    if before is None:
+        hidden = network.initial_hidden(stage.task.dimension, rng)
+    else:
+        hidden = before.weights.layers[:-1]
+    return Member(Weights((*hidden, network.initial_head(stage.task.outputs, rng))))
+
+
+def _recorded(tasks: dict[str, Task], stage: Stage) -> list[tuple[tuple[str, str], np.ndarray]]:
+    """Splits whose predictions are recorded: those of tasks with the stage's outputs."""
+    return [
+        ((name, split), task.split(split)[0])
+        for name, task in tasks.items()
+        if task.outputs == stage.task.outputs
+        for split in task.splits
+    ]
+
+
+def _run_stage(network, stage, start: Member, tasks, record, snapshots) -> Run:
+    inputs = np.concatenate([X for _, X in _recorded(tasks, stage)])
+    run = solve_frozen if stage.has_fixed_kernel else flow_through
+    began = time.perf_counter()
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"), compile_clock() as clock:
+        done = run(network, stage, start, inputs, record_grid(stage.duration, record), snapshots)
+    taken = time.perf_counter() - began
+    compiling = min(clock.seconds, taken)
+    cost = replace(done.cost, compile_seconds=compiling, run_seconds=taken - compiling)
+    return replace(done, cost=cost)
+
+
+def _join(runs: list[Run], stage: Stage, tasks: dict[str, Task]) -> StageRecord:
+    """The seeds' runs as one record, at the times that all reached and at the end."""
+    shared = set.intersection(*(set(run.times[:-1].tolist()) for run in runs))
+    times = np.array(sorted(shared))
+    ends = np.mean([run.times[-1] for run in runs])
+    rows = [np.append(np.searchsorted(run.times[:-1], times), -1) for run in runs]
+    f = np.stack([run.predictions[row] for run, row in zip(runs, rows, strict=True)], axis=1)
+    predictions, first = {}, 0
+    for name, X in _recorded(tasks, stage):
+        predictions[name] = f[:, :, first : first + len(X)]
+        first += len(X)
+    outcomes = {run.outcome for run in runs}
+    worst = next((o for o in _WORST if o in outcomes), runs[0].outcome)
+    costs = [run.cost for run in runs]
+    cost = Cost(
+        costs[0].method,
+        sum(c.steps for c in costs),
+        sum(c.rejected for c in costs),
+        sum(c.compile_seconds for c in costs),
+        sum(c.run_seconds for c in costs),
+    )
+    return StageRecord(
+        np.append(times, ends),
+        predictions,
+        float(ends),
+        float(np.mean([run.loss for run in runs])),
+        float(np.mean([run.rate for run in runs])),
+        worst,
+        cost,
+    )

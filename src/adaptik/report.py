@@ -1,0 +1,351 @@
+"""A folder that a person can open: one self-contained page, its pictures, and the numbers."""
+
+import base64
+import html
+import io
+import json
+import math
+import warnings
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from . import plots
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from .transfer import Row, TransferStudy
+
+CAPTIONS = {
+    "learning_curves": (
+        "Learning curves",
+        "Test loss on each task during training. Lines are the infinite-width theory, open circles "
+        "finite networks; bands and bars are one standard error.",
+    ),
+    "loss_against_richness": (
+        "Does pretraining help?",
+        "Target test loss against the richness of the source stage. Below the grey lines (no "
+        "pretraining) pretraining helps. Bars are one standard error of the solver or of the "
+        "network seeds, faint bands that of the finite test set, which all points share. Grey "
+        "markers at the right edge are finite networks trained from scratch.",
+    ),
+    "kernels": (
+        "What the network learned",
+        "Kernel between the target's training samples, sorted by class: blocks that stand out are "
+        "classes that the features tell apart. Both maps share one colour scale.",
+    ),
+    "alignment": (
+        "Kernel alignment",
+        "Centred kernel alignment with the labels: 1 is a kernel made for the task, 0 unrelated.",
+    ),
+    "forgetting": (
+        "Forgetting",
+        "Source test loss before (open) and after (filled) training on the target; a line to the "
+        "right is forgetting.",
+    ),
+}
+COLUMNS = (
+    ("mode", "mode"),
+    ("source richness γ₁", "source_richness"),
+    ("target richness γ₂", "target_richness"),
+    ("target test loss ± solver s.e.", ("test_loss", "test_loss_se")),
+    ("test-sampling s.e.", "sampling_se"),
+    ("network test loss ± s.e.", ("network_test_loss", "network_test_loss_se")),
+    ("difference / s.e.", "difference_in_se"),
+    ("accuracy", "accuracy"),
+    ("cross-validated loss ± s.e.", ("cv_loss", "cv_loss_se")),
+    ("source loss before", "source_loss_before"),
+    ("source loss after", "source_loss_after"),
+    ("outcome", "outcome"),
+    ("seconds", "seconds"),
+)
+_MISSING = "–"
+
+
+def write(study: "TransferStudy", folder: str | Path) -> Path:
+    """Write the report of ``study``; every file appears whole or not at all.
+
+    Parameters
+    ----------
+    study
+        A finished or interrupted study.
+    folder
+        Where to write; made if missing. Gets ``report.html`` (self-contained), one PNG for each
+        figure, ``results.zarr.zip`` (``study.to_xarray()``), ``rows.json`` and ``config.json``.
+        ``report.html`` comes last, so where it is new everything else is.
+
+    Returns
+    -------
+    Path
+        The page to open.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be made or written to.
+    """
+    folder = checked_folder(folder)
+    _write(folder / "config.json", _json(study.config))
+    _write(folder / "rows.json", _json(document(study)))
+    _write_zarr(study, folder / "results.zarr.zip")
+    pictures = {name: _png(figure) for name, figure in plots.figures(study).items()}
+    for name in CAPTIONS:
+        if name in pictures:
+            _write(folder / f"{name}.png", pictures[name])
+        else:  # of an earlier run in this folder
+            (folder / f"{name}.png").unlink(missing_ok=True)
+    page = folder / "report.html"
+    _write(page, _page(study, pictures).encode())
+    return page
+
+
+def checked_folder(folder: str | Path) -> Path:
+    """Make ``folder`` and make sure that it can be written to, before any long computation."""
+    from .storage import replacing
+
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make the output folder {str(folder)!r}: {error.strerror}; choose another"
+        ) from error
+    with replacing(folder / ".writable") as probe:
+        probe.touch()
+    (folder / ".writable").unlink(missing_ok=True)
+    return folder
+
+
+def document(study: "TransferStudy") -> dict[str, Any]:
+    """The numbers as plain values for JSON: rows, verdict, tasks, notes, complete.
+
+    What is missing, NaN or infinite is ``None``, so that any JSON reader accepts it.
+    """
+    return _plain(
+        {
+            "rows": study.rows,
+            "verdict": study.verdict,
+            "tasks": study.tasks,
+            "notes": study.notes,
+            "complete": study.complete,
+        }
+    )
+
+
+def _write(path: Path, content: bytes) -> None:
+    from .storage import replacing
+
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _write_zarr(study: "TransferStudy", path: Path) -> None:
+    from zarr.storage import MemoryStore
+
+    from .storage import replacing
+
+    # xarray writes metadata twice, which a zip file cannot do: collect the last version first.
+    entries: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        # Labels are strings, whose zarr encoding works but is not final.
+        warnings.filterwarnings("ignore", message=".*Zarr V3 specification")
+        study.to_xarray().to_zarr(MemoryStore(entries), consolidated=False)
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, content in sorted(entries.items()):
+            archive.writestr(name, content.to_bytes())
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160, facecolor="white")
+    return buffer.getvalue()
+
+
+def _json(value: Any) -> bytes:
+    return (
+        json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    ).encode()
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | bool | int) else str(value)
+
+
+def _page(study: "TransferStudy", pictures: dict[str, bytes]) -> str:
+    names = " → ".join(_text(study.tasks[t].get("name", t)) for t in ("source", "target"))
+    banner = "" if study.complete else _BANNER
+    helps = {True: "helps", False: "hurts", None: "open"}[study.verdict.helps]
+    return _PAGE.substitute(
+        title=names,
+        banner=banner,
+        verdict_class=helps,
+        verdict=_text(study.verdict.sentence),
+        facts=_facts(study),
+        tasks=_tasks(study.tasks),
+        rows=_rows(study.rows),
+        figures="\n".join(_figure(name, pictures[name]) for name in CAPTIONS if name in pictures),
+        notes=_notes(study.notes),
+        config=_text(_json(study.config).decode()),
+    )
+
+
+def _figure(name: str, png: bytes) -> str:
+    title, caption = CAPTIONS[name]
+    data = base64.b64encode(png).decode()
+    return (
+        f'<section><h2>{_text(title)}</h2><figure><img alt="{_text(title)}" '
+        f'src="data:image/png;base64,{data}"><figcaption>{_text(caption)}</figcaption></figure></section>'
+    )
+
+
+def _facts(study: "TransferStudy") -> str:
+    v = study.verdict
+    gain = _percent(v.gain, 1)
+    if gain and _percent(v.gain_se, 1):
+        gain = f"{gain} ± {_percent(v.gain_se, 1)}"
+    facts = [
+        ("gain", gain),
+        ("confidence", _percent(v.confidence, 0)),
+        ("mode", v.mode),
+        ("source richness γ₁", v.source_richness),
+        ("target richness γ₂", v.target_richness),
+    ]
+    known = [(k, _cell(x)) for k, x in facts if x is not None]
+    return "".join(f"<div><dt>{_text(k)}</dt><dd>{x}</dd></div>" for k, x in known)
+
+
+def _percent(value: float | None, digits: int) -> str | None:
+    return None if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
+
+
+def _tasks(tasks: dict[str, dict[str, Any]]) -> str:
+    head = ("", "name", "classes", "training samples", "test samples", "dimension D")
+    body = []
+    for role in ("source", "target"):
+        task = tasks[role]
+        classes = ", ".join(str(c) for c in task.get("classes") or ()) or _MISSING
+        values = [task.get(k) for k in ("n_train", "n_test", "D")]
+        body.append([role, task.get("name"), classes, *values])
+    return _table(head, body)
+
+
+def _rows(rows: Sequence["Row"]) -> str:
+    if not rows:
+        return "<p>No case was finished.</p>"
+    used = [(title, key) for title, key in COLUMNS if any(_has(row, key) for row in rows)]
+    return _table([title for title, _ in used], [[_entry(r, key) for _, key in used] for r in rows])
+
+
+def _has(row: "Row", key: str | tuple[str, str]) -> bool:
+    return getattr(row, key if isinstance(key, str) else key[0]) is not None
+
+
+def _entry(row: "Row", key: str | tuple[str, str]) -> Any:
+    if key == "seconds":
+        return f"{row.seconds:.1f}"
+    if key == "accuracy":
+        return _percent(row.accuracy, 1)
+    if isinstance(key, str):
+        return getattr(row, key)
+    value, error = (getattr(row, k) for k in key)
+    if value is None or error is None or not math.isfinite(error):
+        return value
+    return f"{value:.4g} ± {error:.1g}"
+
+
+def _table(head: Iterable[str], body: Iterable[Iterable[Any]]) -> str:
+    titles = "".join(f'<th scope="col">{_text(t)}</th>' for t in head)
+    lines = "".join(f"<tr>{''.join(f'<td>{_cell(c)}</td>' for c in line)}</tr>" for line in body)
+    return (
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{titles}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return _MISSING
+    if isinstance(value, float | np.floating):
+        return f"{value:.4g}"
+    return _text(value)
+
+
+def _notes(notes: Iterable[str]) -> str:
+    items = "".join(f"<li>{_text(note)}</li>" for note in notes)
+    return f"<section><h2>Notes</h2><ul>{items}</ul></section>" if items else ""
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value))
+
+
+_BANNER = (
+    '<p class="banner" role="status"><strong>Incomplete.</strong> The study was interrupted; this '
+    "page shows the cases that were finished.</p>"
+)
+
+_PAGE = Template(
+    """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>adaptik transfer: $title</title>
+<style>
+:root { color-scheme: light; --ink: #1c2430; --soft: #5a6676; --line: #dfe4ea; --accent: #0072b2; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2rem 1rem 4rem; max-width: 72rem; color: var(--ink);
+  background: #fff; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
+h1 { font-size: 1.5rem; margin: 0 0 1rem; overflow-wrap: anywhere; }
+h1 small { display: block; font-size: .85rem; font-weight: 500; color: var(--soft); }
+h2 { font-size: 1.15rem; margin: 2.5rem 0 .6rem; }
+.verdict { border-left: 5px solid var(--soft); background: #f5f7f9; padding: .9rem 1.1rem;
+  border-radius: 0 6px 6px 0; font-size: 1.1rem; margin: 0; }
+.verdict.helps { border-color: #009e73; } .verdict.hurts { border-color: #d55e00; }
+.banner { background: #fff4d6; border: 1px solid #e6b800; border-radius: 6px; padding: .7rem 1rem; }
+dl { display: flex; flex-wrap: wrap; gap: .6rem 2rem; margin: 1rem 0 0; }
+dt { font-size: .8rem; color: var(--soft); } dd { margin: 0; font-weight: 600; }
+.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
+table { border-collapse: collapse; width: 100%; font-size: .88rem;
+  font-variant-numeric: tabular-nums; }
+th, td { padding: .45rem .7rem; text-align: left; border-bottom: 1px solid var(--line); }
+th { background: #f5f7f9; font-weight: 600; vertical-align: bottom; min-width: 5rem; }
+td { white-space: nowrap; } tr:last-child td { border-bottom: 0; }
+figure { margin: 0; } img { max-width: 100%; height: auto; display: block; }
+figcaption { color: var(--soft); font-size: .9rem; max-width: 48rem; margin-top: .4rem; }
+pre { background: #f5f7f9; padding: 1rem; overflow-x: auto; border-radius: 6px; font-size: .85rem; }
+summary { cursor: pointer; font-weight: 600; margin-top: 2.5rem; }
+</style>
+</head>
+<body>
+<h1><small>adaptik: does pretraining help?</small>$title</h1>
+$banner
+<p class="verdict $verdict_class">$verdict</p>
+<dl>$facts</dl>
+<section><h2>Results</h2>
+$rows</section>
+$figures
+<section><h2>Tasks</h2>
+$tasks</section>
+$notes
+<details><summary>Exact configuration</summary><pre>$config</pre></details>
+</body>
+</html>
+"""
+)

@@ -1,0 +1,276 @@
+"""Solution: what solving the limit and training networks both return."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from . import losses
+from .errors import InputError
+from .estimate import Estimate
+from .stages import Stage
+from .tasks import Task, accuracy
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+KernelKind = Literal["feature", "gradient", "ntk"]
+KERNEL_KINDS = ("feature", "gradient", "ntk")
+
+
+class Outcome(Enum):
+    """How a stage ended."""
+
+    CONVERGED = "converged"
+    REACHED_DURATION = "reached its duration"
+    STALLED = "stalled: the loss stopped falling above loss_tol"
+    OUT_OF_STEPS = "out of steps before converging"
+    DIVERGED = "diverged: step size underflow or non-finite loss"
+
+    @property
+    def ok(self) -> bool:
+        """Whether the stage ended as asked."""
+        return self in (Outcome.CONVERGED, Outcome.REACHED_DURATION)
+
+
+class AbstractState:
+    """The law of the network (limit) or its weights (network) at one time, able to predict."""
+
+    @abstractmethod
+    def predict(self, X: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "members n C"]:
+        """Predictions of every member."""
+
+    @abstractmethod
+    def kernel(
+        self, X: Float[np.ndarray, "n D"], X2: Float[np.ndarray, "m D"] | None, kind: KernelKind
+    ) -> Float[np.ndarray, "members n m ..."]:
+        """Kernel of every member; multi-output gradient and NTK kernels end in axes (C, C)."""
+
+    @abstractmethod
+    def preactivations(self, X: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "members units n"]:
+        """Last-layer preactivations h(x) of every particle or neuron."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage took: accepted and rejected steps, seconds of compilation and of running."""
+
+    method: str
+    steps: int
+    rejected: int
+    compile_seconds: float
+    run_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class StageRecord:
+    """One stage as it happened.
+
+    Attributes
+    ----------
+    times
+        Recorded times since the stage's start, shape ``(T,)``; the last is the stage's end.
+    predictions
+        For ``(task name, split)``, predictions of shape ``(T, members, samples, outputs)``.
+    duration
+        Time at the end of the stage (averaged over members where they differ).
+    train_loss, rate
+        Training loss of the stage at its end and its rate of decrease: the residuals.
+    outcome, cost
+        How it ended and what it took.
+    """
+
+    times: Float[np.ndarray, " T"]
+    predictions: dict[tuple[str, str], Float[np.ndarray, "T members n C"]]
+    duration: float
+    train_loss: float
+    rate: float
+    outcome: Outcome
+    cost: Cost
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """The trajectory of one sequence of stages, with error bars from its members.
+
+    Members are independent replicates of the particle system (limit) or seeds (networks).
+
+    Attributes
+    ----------
+    kind
+        ``"limit"`` or ``"network"``.
+    stages, records
+        The stages asked for and what happened in each.
+    states
+        State at the end of each stage.
+    snapshots
+        States at requested ``(stage, time)``.
+    tasks
+        Tasks whose losses and predictions were recorded, by name.
+    provenance
+        The model's configuration, seeds and versions that made this result.
+    """
+
+    kind: str
+    stages: tuple[Stage, ...]
+    records: tuple[StageRecord, ...]
+    states: tuple[AbstractState, ...]
+    tasks: dict[str, Task]
+    snapshots: dict[tuple[int, float], AbstractState] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst outcome over stages."""
+        bad = [r.outcome for r in self.records if not r.outcome.ok]
+        return bad[-1] if bad else self.records[-1].outcome
+
+    @property
+    def members(self) -> int:
+        return next(iter(self.records[0].predictions.values())).shape[1]
+
+    @property
+    def timed_stages(self) -> tuple[Stage, ...]:
+        """The same stages with the durations that they took, to train networks equally long."""
+        return tuple(
+            replace(stage, duration=stage.duration or record.duration)
+            for stage, record in zip(self.stages, self.records, strict=True)
+        )
+
+    def state(self, stage: int = -1, time: float | None = None) -> AbstractState:
+        """State at the end of ``stage``, or at one of the requested snapshot times within it."""
+        stage = range(len(self.states))[stage]
+        if time is None:
+            return self.states[stage]
+        for (at, when), snapshot in self.snapshots.items():
+            if at == stage and np.isclose(when, time, rtol=1e-9):
+                return snapshot
+        kept = [when for at, when in self.snapshots if at == stage]
+        raise InputError(f"time={time:g}: stage {stage} has snapshots at {kept}; ask solve for more")
+
+    def predict(
+        self, X: Float[np.ndarray, "n D"], stage: int = -1, time: float | None = None
+    ) -> Estimate:
+        """Predictor at any inputs at the end of ``stage``: shape ``(n,)`` or ``(n, outputs)``.
+
+        Inputs are on the scale of the tasks; they need not have been seen by the solve.
+        """
+        f = self.state(stage, time).predict(self._inputs(X))
+        return Estimate.over_members(f[..., 0] if f.shape[-1] == 1 else f)
+
+    def kernel(
+        self,
+        X: Float[np.ndarray, "n D"],
+        X2: Float[np.ndarray, "m D"] | None = None,
+        kind: KernelKind = "feature",
+        stage: int = -1,
+        time: float | None = None,
+    ) -> Estimate:
+        """Adaptive kernel at the end of ``stage``.
+
+        ``"feature"`` is Phi = <phi phi>, ``"gradient"`` G = <g g>, ``"ntk"`` Phi + G K_x (theory
+        section 2; for deep networks the sum over layers). Shape ``(n, m)``; gradient and NTK
+        kernels of several outputs have shape ``(n, m, C, C)``. Symmetric positive semi-definite
+        where ``X2`` is None; the standard error includes that of the sampled orthogonal parts
+        between two inputs outside the span of the training data.
+        """
+        if kind not in KERNEL_KINDS:
+            raise InputError(f"kind={kind!r} is unknown; use one of {KERNEL_KINDS}")
+        second = None if X2 is None else self._inputs(X2)
+        return Estimate.over_members(self.state(stage, time).kernel(self._inputs(X), second, kind))
+
+    def preactivations(
+        self, X: Float[np.ndarray, "n D"], stage: int = -1, time: float | None = None
+    ) -> Float[np.ndarray, "members units n"]:
+        """Samples of the preactivations h(x), whose histogram is p(h)."""
+        return self.state(stage, time).preactivations(self._inputs(X))
+
+    def loss(self, task: Task | str, split: str = "test", stage: int = -1) -> Estimate:
+        """Loss of a member on ``task`` at the end of ``stage``, with its standard error.
+
+        Mean squared error (a zero predictor on unit-variance labels has loss 1), or mean
+        log-loss if ``stage`` was trained with the logistic loss.
+        """
+        return Estimate.over_members(self.losses(task, split, stage)[-1])
+
+    def accuracy(self, task: Task | str, split: str = "test", stage: int = -1) -> Estimate:
+        """Fraction of correctly classified samples at the end of ``stage``."""
+        task = self._task(task)
+        f = self.predictions(task, split, stage)[-1]
+        return Estimate.over_members(accuracy(task, f, task.split(split)[1]))
+
+    def losses(
+        self, task: Task | str, split: str = "test", stage: int = -1
+    ) -> Float[np.ndarray, "T members"]:
+        """Loss at the recorded times of ``stage`` (see ``records[stage].times``)."""
+        task = self._task(task)
+        loss = losses.get(self.stages[stage].loss)
+        f = self.predictions(task, split, stage)
+        if task.outputs != self.stages[stage].task.outputs:
+            raise InputError(
+                f"task {task.name!r} has {task.outputs} outputs, stage {stage} trains "
+                f"{self.stages[stage].task.outputs}; its loss is not defined there"
+            )
+        return np.asarray(loss.value(f, task.split(split)[1])).mean(-1)
+
+    def predictions(
+        self, task: Task | str, split: str = "test", stage: int = -1
+    ) -> Float[np.ndarray, "T members n C"]:
+        """Recorded predictions of every member over the times of ``stage``."""
+        task = self._task(task)
+        task.split(split)
+        return self.records[stage].predictions[task.name, split]
+
+    def save(self, path) -> None:
+        """Write everything to one ``.zip`` file of zarr arrays, atomically, without pickles."""
+        from .storage import save
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path) -> "Solution":
+        """Read what :meth:`save` wrote."""
+        from .storage import load
+
+        return load(path)
+
+    def to_xarray(self) -> "xr.Dataset":
+        """Losses, accuracies and predictions with labelled axes; see :mod:`adaptik.labelled`."""
+        from .labelled import to_xarray
+
+        return to_xarray(self)
+
+    def _task(self, task: Task | str) -> Task:
+        name = task if isinstance(task, str) else task.name
+        if name not in self.tasks:
+            raise InputError(f"task {name!r} was not recorded; recorded: {list(self.tasks)}")
+        return self.tasks[name]
+
+    def _inputs(self, X) -> np.ndarray:
+        X = np.asarray(X, float)
+        dimension = self.stages[0].task.dimension
+        if X.ndim != 2 or X.shape[1] != dimension:
+            raise InputError(f"X must have shape (n, {dimension}), got {X.shape}")
+        if not np.isfinite(X).all():
+            raise InputError("X has NaN or infinite entries")
+        return X
+
+
+def recorded_tasks(stages: Sequence[Stage], observe: Sequence[Task]) -> dict[str, Task]:
+    """All tasks of ``stages`` and ``observe`` by name, without repeats."""
+    tasks: dict[str, Task] = {}
+    for task in [*(s.task for s in stages), *observe]:
+        if tasks.setdefault(task.name, task) is not task:
+            raise InputError(f"two different tasks are called {task.name!r}; rename one")
+    return tasks
+
+
+def record_grid(duration: float | None, record: int, horizon: float = 1e8) -> np.ndarray:
+    """Geometric record times, starting at 0; ``duration`` itself is recorded at the end anyway."""
+    if duration is None or np.isinf(duration):
+        return np.concatenate([[0.0], np.geomspace(0.1, horizon, record - 1)])
+    return np.concatenate([[0.0], np.geomspace(1e-4, 1.0, record - 1)[:-1] * duration])

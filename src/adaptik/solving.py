@@ -1,0 +1,107 @@
+"""solve: run a sequence of stages through an infinite-width limit."""
+
+import importlib.metadata
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .errors import InputError
+from .limits import Limit, Request
+from .memory import require
+from .solution import Solution, record_grid, recorded_tasks
+from .stages import Stage, check_sequence
+from .stepping.progress import listening
+from .tasks import Task
+
+StageProgress = Callable[[int, float, float], None]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what determines the numbers."""
+    return {name: importlib.metadata.version(name) for name in ("adaptik", "jax", "diffrax", "numpy")}
+
+
+def solve(
+    stages: Sequence[Stage],
+    limit: Limit,
+    *,
+    key: int = 0,
+    record: int = 32,
+    observe: Sequence[Task] = (),
+    snapshots: Sequence[tuple[int, float]] = (),
+    after: Solution | None = None,
+    progress: StageProgress | None = None,
+) -> Solution:
+    """Solve the infinite-width limit of training through ``stages``.
+
+    Parameters
+    ----------
+    stages
+        What is trained, in order.
+    limit
+        Which limit, such as :class:`adaptik.TwoLayer`.
+    key
+        Seed of all sampling; the same key gives the same result.
+    record
+        Number of times per stage at which losses and predictions are kept.
+    observe
+        Further tasks to record, and to make room for if a later call continues from here.
+    snapshots
+        Pairs ``(stage, time since the stage's start)`` at which whole states are kept.
+    after
+        A solution of the same limit whose stages ran before; the result contains both.
+    progress
+        Called with ``(stage, time, training loss)`` as the solve goes on.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    InputError
+        For stages without a meaning, or a sampling too small for the data.
+    MemoryLimitError
+        If the machine's memory would not suffice.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> source, target = ak.tasks.load_pair("digits:3,5", "digits:8,9", n_source=20, n_target=10)
+    >>> stages = [ak.Stage(source, richness=0.0), ak.Stage(target, richness=0.0)]
+    >>> solution = ak.solve(stages, ak.TwoLayer("relu", particles=128, replicates=2))
+    >>> solution.outcome.value
+    'converged'
+    """
+    earlier = () if after is None else after.stages
+    stages = (*earlier, *stages)
+    check_sequence(stages)
+    if record < 2:
+        raise InputError(f"record must be at least 2, got {record}")
+    tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
+    for stage, when in snapshots:
+        if not (len(earlier) <= stage < len(stages) and when >= 0):
+            raise InputError(f"snapshots: ({stage}, {when}) is not a time >= 0 in a stage being solved")
+    require(
+        limit.predicted_bytes(stages, tasks), "this solve", "use fewer particles or replicates, or less data"
+    )
+    kept = dict(after.snapshots) if after else {}
+    records = list(after.records) if after else []
+    states = list(after.states) if after else []
+    streams = np.random.SeedSequence(key).spawn(len(stages) + 1)
+    state = states[-1] if states else limit.start(stages, tasks, np.random.default_rng(streams[-1]))
+    for i in range(len(earlier), len(stages)):
+        request = Request(
+            tasks,
+            record_grid(stages[i].duration, record),
+            tuple(float(t) for at, t in snapshots if at == i),
+            np.random.default_rng(streams[i]),
+        )
+        listener = None if progress is None else (lambda t, loss, i=i: progress(i, t, loss))
+        with listening(listener):
+            done, state, snaps = limit.advance(state, stages[i], request)
+        records.append(done)
+        states.append(state)
+        kept |= {(i, t): snap for t, snap in snaps.items()}
+    provenance = {"model": limit.describe(), "key": key, "versions": versions()}
+    return Solution("limit", stages, tuple(records), tuple(states), tasks, kept, provenance)

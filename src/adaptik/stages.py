@@ -1,0 +1,182 @@
+"""Stage: one period of training, and which sequences of stages have a meaning."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Literal
+
+from . import losses
+from .errors import InputError
+from .tasks import Task
+
+LOSS_TOL = 1e-4
+RATE_TOL = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One period of gradient flow on one task.
+
+    Attributes
+    ----------
+    task
+        What is learned.
+    richness
+        Feature-learning strength gamma >= 0; 0 is the lazy limit exactly (the network
+        linearised at the stage's start).
+    duration
+        Time of gradient flow (rate ``gamma^2 N`` on the mean loss); ``None`` ends the stage
+        when it has converged; ``math.inf`` goes to the end of an exactly solvable stage
+        (squared loss, lazy or readout only).
+    loss_tol, rate_tol
+        Without a duration the stage has converged when the training loss is at most
+        ``loss_tol`` (default 1e-4; with weight decay no bound) and falls by at most
+        ``rate_tol`` (default 1e-6) per unit time.
+    head
+        ``"fresh"`` starts from a new random readout and a zero predictor; ``"kept"``
+        continues with the readout and the predictor of the stage before.
+    trains
+        ``"all"`` weights, or the ``"readout"`` only, on frozen features.
+    weight_decay
+        Rate lambda >= 0 at which all trained weights decay.
+    elastic
+        Elastic coupling delta to the source weights; only 0 is available.
+    loss
+        ``"squared"``, or ``"logistic"`` (labels -1/+1, or one-hot), which needs a duration.
+
+    Raises
+    ------
+    InputError
+        For values out of range and for combinations that have no meaning.
+
+    Examples
+    --------
+    >>> task = Task([[1.0, 0.0], [0.0, 1.0]], [-1, 1])
+    >>> Stage(task, richness=2.0, head="fresh").is_lazy
+    False
+    """
+
+    task: Task
+    richness: float
+    duration: float | None = None
+    loss_tol: float | None = None
+    rate_tol: float | None = None
+    head: Literal["fresh", "kept"] = "fresh"
+    trains: Literal["all", "readout"] = "all"
+    weight_decay: float = 0.0
+    elastic: float = 0.0
+    loss: Literal["squared", "logistic"] = "squared"
+
+    def __post_init__(self):
+        if not isinstance(self.task, Task):
+            raise InputError(f"task must be an adaptik.Task, got {type(self.task).__name__}")
+        for name in ("richness", "weight_decay", "elastic"):
+            value = getattr(self, name)
+            if not (isinstance(value, Real) and 0 <= float(value) < math.inf):
+                raise InputError(f"{name} must be a finite number >= 0, got {value!r}")
+            object.__setattr__(self, name, float(value))
+        for name in ("duration", "loss_tol", "rate_tol"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if not (isinstance(value, Real) and float(value) > 0):
+                raise InputError(f"{name} must be a number > 0 or None, got {value!r}")
+            object.__setattr__(self, name, float(value))
+        for name, allowed in (("head", ("fresh", "kept")), ("trains", ("all", "readout"))):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        losses.get(self.loss)
+        self._check_combinations()
+
+    def _check_combinations(self):
+        if self.elastic > 0:
+            raise InputError(
+                f"elastic={self.elastic:g}: no limit computes the elastic coupling yet; use 0"
+            )
+        if self.loss == "logistic":
+            if self.duration is None or math.isinf(self.duration):
+                raise InputError(
+                    "loss='logistic' does not converge on separable data; give a finite duration"
+                )
+            valid = (-1.0, 1.0) if self.task.outputs == 1 else (0.0, 1.0)
+            if not set(self.task.y.ravel().tolist()) <= set(valid):
+                raise InputError(f"loss='logistic' needs labels in {valid}; task has others")
+        if self.is_lazy and self.weight_decay > 0 and self.duration is None:
+            raise InputError(
+                "richness=0 with weight_decay > 0 decays to a zero predictor; give a duration"
+            )
+        if self.duration is not None and math.isinf(self.duration) and not self.is_linear_flow:
+            raise InputError(
+                "duration=inf is for stages solved in closed form (squared loss, richness 0 or "
+                "trains='readout', no lazy weight decay); use None to run until convergence"
+            )
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether all weights move with a frozen kernel (gamma = 0)."""
+        return self.richness == 0 and self.trains == "all"
+
+    @property
+    def has_fixed_kernel(self) -> bool:
+        """Whether the predictor moves with a kernel that stays as it was at the stage's start."""
+        return self.trains == "readout" or (self.is_lazy and self.weight_decay == 0)
+
+    @property
+    def is_linear_flow(self) -> bool:
+        """Whether the stage has a closed form: fixed kernel and squared loss."""
+        return self.has_fixed_kernel and self.loss == "squared"
+
+    @property
+    def tolerances(self) -> tuple[float, float]:
+        """``(loss_tol, rate_tol)`` with defaults filled in."""
+        loss_tol = (math.inf if self.weight_decay > 0 else LOSS_TOL)
+        return self.loss_tol or loss_tol, self.rate_tol or RATE_TOL
+
+
+def check_sequence(stages: Sequence[Stage]) -> None:
+    """Refuse sequences of stages that have no meaning, with the reason.
+
+    Raises
+    ------
+    InputError
+        For no stages, differing dimensions or outputs, tasks that share a name but not their
+        data, a kept head with nothing to keep, or weight decay on a kept head whose richness
+        changed.
+    """
+    if not stages:
+        raise InputError("stages is empty; give at least one Stage")
+    first = stages[0].task
+    named: dict[str, Task] = {}
+    for i, stage in enumerate(stages):
+        task = stage.task
+        if task.dimension != first.dimension:
+            raise InputError(
+                f"stage {i}: task {task.name!r} has {task.dimension} features, task "
+                f"{first.name!r} has {first.dimension}; all stages share one input space"
+            )
+        if named.setdefault(task.name, task) is not task:
+            raise InputError(f"two different tasks are called {task.name!r}; rename one")
+        if stage.head == "kept":
+            _check_kept(i, stages)
+
+
+def _check_kept(i: int, stages: Sequence[Stage]) -> None:
+    stage = stages[i]
+    if i == 0:
+        raise InputError("stage 0: head='kept' has no earlier head to keep; use 'fresh'")
+    previous = stages[i - 1]
+    if stage.task.outputs != previous.task.outputs:
+        raise InputError(
+            f"stage {i}: head='kept' needs the outputs of the stage before "
+            f"({previous.task.outputs}), task {stage.task.name!r} has {stage.task.outputs}"
+        )
+    if stage.weight_decay == 0:
+        return
+    since_fresh = i - next(k for k, s in enumerate(reversed(stages[:i]), 1) if s.head == "fresh")
+    segment = stages[since_fresh : i + 1]
+    if any(s.richness != stage.richness for s in segment) or stage.richness == 0:
+        raise InputError(
+            f"stage {i}: weight_decay > 0 with a kept head needs one richness > 0 since the head "
+            "was fresh; otherwise the decay of <z phi(h)>/gamma has no limit. Use head='fresh'"
+        )

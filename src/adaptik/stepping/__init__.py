@@ -1,0 +1,17 @@
+"""Time stepping of gradient flows: the loop, and two solvers for diffrax."""
+
+from .chebyshev import Chebyshev
+from .exponential import AbstractLinearisation, Exponential, LinearisedFlow
+from .flow import HORIZON, AbstractFlow, Trajectory, integrate, outcome
+
+__all__ = [
+    "HORIZON",
+    "AbstractFlow",
+    "AbstractLinearisation",
+    "Chebyshev",
+    "Exponential",
+    "LinearisedFlow",
+    "Trajectory",
+    "integrate",
+    "outcome",
+]

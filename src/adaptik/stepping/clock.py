@@ -1,0 +1,40 @@
+"""Seconds that JAX spent compiling, so that compile and run time can be reported apart."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+import jax
+
+
+@dataclass
+class Clock:
+    """Accumulated seconds of tracing and compilation."""
+
+    seconds: float = 0.0
+
+
+_running: list[Clock] = []
+
+
+@cache
+def _listen() -> None:
+    def heard(event: str, duration: float, **_) -> None:
+        if "/compile" in event:
+            for clock in _running:
+                clock.seconds += duration
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+
+
+@contextmanager
+def compile_clock() -> Iterator[Clock]:
+    """Measure compilation inside the context."""
+    _listen()
+    clock = Clock()
+    _running.append(clock)
+    try:
+        yield clock
+    finally:
+        _running.remove(clock)

@@ -1,0 +1,139 @@
+"""Exponential Runge-Kutta stepping of a flow whose stiffness has low rank.
+
+The flow is y' = A y + N(y) with A = -decay - (1/P) B H B~: B spreads an error signal over the
+particles, B~ reads a predictor change off them, H is the curvature of the loss. Every function
+of A is then one of the small matrix S = R^T K R / P (K = B~ B the kernel, H = R R^T),
+
+    f(A) v = f(-decay) v + (1/P) B R [(f(-decay - S) - f(-decay)) / S] R^T B~ v,
+
+and the stiffness of the kernel costs nothing. The scheme has three stages, order three (weakly,
+in the sense of Hochbruck & Ostermann, SIAM J. Numer. Anal. 43, 1069 (2005), eq. 5.8) and an
+embedded solution of order two. A flow with a constant kernel is solved exactly in one step.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from math import factorial
+from typing import ClassVar
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from .flow import AbstractFlow, spread_error
+
+
+class AbstractLinearisation(eqx.Module):
+    """The stiff part A of a flow at one point, in the notation of the module's docstring.
+
+    ``S = V diag(rates) V^T`` and ``B R V`` are what :meth:`spread` and :meth:`read` contain.
+    """
+
+    @abstractmethod
+    def spread(self, u: Float[Array, "members modes"]) -> PyTree:
+        """(1/P) B R V u, shaped like y."""
+
+    @abstractmethod
+    def read(self, v: PyTree) -> Float[Array, "members modes"]:
+        """V^T R^T B~ v."""
+
+
+class LinearisedFlow(AbstractFlow):
+    """A flow that knows its stiff part."""
+
+    @abstractmethod
+    def linearise(self, y: PyTree) -> tuple[AbstractLinearisation, PyTree, Float[Array, "members modes"], Float[Array, ""]]:
+        """The linearisation at y, dy/dt, the eigenvalues of S, and the weight decay."""
+
+
+def phi_functions(x: Float[Array, "..."], count: int) -> list[Float[Array, "..."]]:
+    """phi_0 = exp, phi_{k+1}(x) = (phi_k(x) - 1/k!)/x, for x <= 0, k up to ``count``.
+
+    Examples
+    --------
+    >>> [round(float(p), 4) for p in phi_functions(jnp.asarray(0.0), 2)]
+    [1.0, 1.0, 0.5]
+    """
+    small = jnp.abs(x) < 1
+    away = jnp.where(small, -1.0, x)
+    near = jnp.where(small, x, 0.0)
+    values = [jnp.exp(x)]
+    recursive = jnp.exp(away)
+    for k in range(1, count + 1):
+        recursive = (recursive - 1 / factorial(k - 1)) / away
+        series = jnp.zeros_like(near)
+        for j in reversed(range(18)):
+            series = series * near + 1.0 / factorial(j + k)
+        values.append(jnp.where(small, series, recursive))
+    return values
+
+
+def _divided(k: int, h, rates, decay):
+    """[phi_k(-h (decay + rates)) - phi_k(-h decay)] / rates."""
+    at, shift = -h * decay, h * rates
+    near = phi_functions(jnp.asarray(at), k + 2)
+    slope = near[k] - k * near[k + 1]
+    bend = slope - k * (near[k + 1] - (k + 1) * near[k + 2])
+    taylor = -h * (slope - 0.5 * shift * bend)
+    tiny = shift < 1e-4
+    safe = jnp.where(tiny, 1.0, rates)
+    direct = (phi_functions(at - shift, k)[k] - near[k]) / safe
+    return jnp.where(tiny, taylor, direct)
+
+
+def _add(*terms: tuple[float | Array, PyTree]) -> PyTree:
+    def total(*leaves):
+        return sum(
+            jnp.asarray(c, leaf.dtype) * leaf for (c, _), leaf in zip(terms, leaves, strict=True)
+        )
+
+    return jax.tree.map(total, *(tree for _, tree in terms))
+
+
+class Exponential(diffrax.AbstractAdaptiveSolver):
+    """The solver; its flow is passed as diffrax's ``args`` and must be a LinearisedFlow."""
+
+    term_structure: ClassVar = diffrax.AbstractTerm
+    interpolation_cls: ClassVar[Callable] = diffrax.LocalLinearInterpolation
+
+    def order(self, terms):
+        return 3
+
+    def init(self, terms, t0, t1, y0, args):
+        return None
+
+    def step(self, terms, t0, t1, y0, args: LinearisedFlow, solver_state, made_jump):
+        h = t1 - t0
+        lin, slope, rates, decay = args.linearise(y0)
+        read_slope = lin.read(slope)
+
+        def apply(k, c, v, read_v):
+            plain = phi_functions(jnp.asarray(-c * h * decay), k)[k]
+            return _add((plain, v), (1.0, lin.spread(_divided(k, c * h, rates, decay) * read_v)))
+
+        def defect(y):  # N(y) - N(y0)
+            change = _add((1.0, y), (-1.0, y0))
+            linear = _add((-decay, change), (-1.0, lin.spread(lin.read(change))))
+            return _add((1.0, args(y)), (-1.0, slope), (-1.0, linear))
+
+        y2 = _add((1.0, y0), (h / 2, apply(1, 1 / 2, slope, read_slope)))
+        d2 = defect(y2)
+        read_d2 = lin.read(d2)
+        y3 = _add(
+            (1.0, y0),
+            (h * 2 / 3, apply(1, 2 / 3, slope, read_slope)),
+            (h * 8 / 9, apply(2, 2 / 3, d2, read_d2)),
+        )
+        d3 = defect(y3)
+        read_d3 = lin.read(d3)
+        euler = _add((1.0, y0), (h, apply(1, 1.0, slope, read_slope)))
+        correction = apply(2, 1.0, d3, read_d3)
+        y1 = _add((1.0, euler), (1.5 * h, correction))
+        error = _add((1.5 * h, correction), (-2 * h, apply(2, 1.0, d2, read_d2)))
+        spread = spread_error(args.weigh(y0, error), y0)
+        return y1, spread, dict(y0=y0, y1=y1), None, diffrax.RESULTS.successful
+
+    def func(self, terms, t0, y0, args):
+        return args(y0)

@@ -1,0 +1,161 @@
+"""Integrating a gradient flow until its duration, or until its training loss has settled.
+
+One compiled program serves every value of richness, duration and tolerance of one shape. Time
+stepping, step control and saving are diffrax's; this module says when to stop and what to keep.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from ..solution import Outcome
+from . import progress
+
+HORIZON = 1e12  # where a stage without a duration gives up
+STALL = 1e-4  # a stage has stalled when its loss falls slower than this times rate_tol
+
+
+class AbstractFlow(eqx.Module):
+    """The vector field of one stage and what the stepper must know of it."""
+
+    @abstractmethod
+    def __call__(self, y: PyTree) -> PyTree:
+        """dy/dt."""
+
+    @abstractmethod
+    def loss(self, y: PyTree) -> Float[Array, ""]:
+        """Training loss, averaged over samples and members."""
+
+    @abstractmethod
+    def weigh(self, y: PyTree, error: PyTree) -> Float[Array, ""]:
+        """Size of an error in y, in units of the predictor."""
+
+    def loss_and_rate(self, y: PyTree) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Training loss and its rate of decrease."""
+        loss, slope = jax.jvp(self.loss, (y,), (self(y),))
+        return loss, -slope
+
+
+class Trajectory(eqx.Module):
+    """What :func:`integrate` returns; unreached record times hold infinities."""
+
+    record_times: Float[Array, " T"]
+    recorded: PyTree  # each leaf with a leading axis T
+    snapshots: PyTree  # each leaf with a leading axis S
+    end: PyTree
+    end_time: Float[Array, ""]
+    loss: Float[Array, ""]
+    rate: Float[Array, ""]
+    result: diffrax.RESULTS
+    steps: Array
+    rejected: Array
+
+
+class _ScalarNorm(eqx.Module):
+    def __call__(self, scaled_error):
+        # The solvers put one number, the weighed error, into every entry: see spread_error.
+        return jnp.max(jnp.asarray([jnp.max(leaf) for leaf in jax.tree.leaves(scaled_error)]))
+
+
+def spread_error(size: Float[Array, ""], y: PyTree) -> PyTree:
+    """The scalar error estimate in the shape that diffrax's step control wants."""
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(size.astype(leaf.dtype), leaf.shape), y)
+
+
+def _settled(flow: AbstractFlow, y, loss_tol, rate_tol):
+    loss, rate = flow.loss_and_rate(y)
+    converged = (loss <= loss_tol) & (jnp.abs(rate) <= rate_tol)
+    return loss, rate, converged | (jnp.abs(rate) <= STALL * rate_tol)
+
+
+@eqx.filter_jit
+def integrate(
+    flow: AbstractFlow,
+    y0: PyTree,
+    record: Callable[[Any, PyTree], PyTree],
+    solver: diffrax.AbstractSolver,
+    *,
+    duration: Float[Array, ""],
+    record_times: Float[Array, " T"],
+    snapshot_times: Float[Array, " S"],
+    loss_tol: Float[Array, ""],
+    rate_tol: Float[Array, ""],
+    tol: Float[Array, ""],
+    max_steps: int,
+) -> Trajectory:
+    """Flow from ``y0`` for ``duration`` or until the loss meets its tolerances.
+
+    Negative tolerances switch the second rule off. ``record(t, y)`` is kept at ``record_times``
+    and ``y`` itself at ``snapshot_times``; the stepper lands exactly on both. ``tol`` bounds the
+    error of one step in units of the predictor.
+    """
+
+    def stop(t, y, args, **_):
+        loss, _, settled = _settled(args, y, loss_tol, rate_tol)
+        jax.debug.callback(progress.report, t, loss)
+        return settled
+
+    subsaves = [
+        diffrax.SubSaveAt(ts=record_times, fn=lambda t, y, args: record(t, y)),
+        diffrax.SubSaveAt(t1=True),
+    ]
+    landings = record_times
+    if len(snapshot_times):
+        subsaves.append(diffrax.SubSaveAt(ts=snapshot_times))
+        landings = jnp.unique(
+            jnp.concatenate([record_times, snapshot_times]), size=len(record_times) + len(snapshot_times)
+        )
+    controller = diffrax.ClipStepSizeController(
+        diffrax.PIDController(rtol=0.0, atol=tol, norm=_ScalarNorm(), dtmin=1e-12), step_ts=landings
+    )
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(lambda t, y, args: args(y)),
+        solver,
+        t0=0.0,
+        t1=duration,
+        dt0=jnp.minimum(0.01, 0.1 * duration),
+        y0=y0,
+        args=flow,
+        saveat=diffrax.SaveAt(subs=subsaves),
+        stepsize_controller=controller,
+        event=diffrax.Event(stop),
+        max_steps=max_steps,
+        throw=False,
+    )
+    assert solution.ys is not None and solution.ts is not None
+    end = jax.tree.map(lambda leaf: leaf[0], solution.ys[1])
+    loss, rate, _ = _settled(flow, end, loss_tol, rate_tol)
+    return Trajectory(
+        record_times=solution.ts[0],
+        recorded=solution.ys[0],
+        snapshots=solution.ys[2] if len(subsaves) > 2 else None,
+        end=end,
+        end_time=solution.ts[1][0],
+        loss=loss,
+        rate=rate,
+        result=solution.result,
+        steps=solution.stats["num_steps"],
+        rejected=solution.stats["num_rejected_steps"],
+    )
+
+
+def outcome(trajectory: Trajectory, loss_tol: float, rate_tol: float) -> Outcome:
+    """How a stage ended; negative tolerances mean that it had a duration."""
+    result = trajectory.result
+    if not np.isfinite(float(trajectory.loss)):
+        return Outcome.DIVERGED
+    if result == diffrax.RESULTS.event_occurred:
+        converged = float(trajectory.loss) <= loss_tol and abs(float(trajectory.rate)) <= rate_tol
+        return Outcome.CONVERGED if converged else Outcome.STALLED
+    if result == diffrax.RESULTS.successful:
+        return Outcome.REACHED_DURATION if loss_tol < 0 else Outcome.OUT_OF_STEPS
+    if result == diffrax.RESULTS.max_steps_reached:
+        return Outcome.OUT_OF_STEPS
+    return Outcome.DIVERGED

@@ -1,0 +1,17 @@
+"""Tasks: data with labels, from teachers, image data sets, files, or your own arrays."""
+
+from .base import Task, accuracy
+from .images import DATASETS
+from .loading import load, load_pair, standardise_pair
+from .teachers import hermite_pair, linear_pair
+
+__all__ = [
+    "DATASETS",
+    "Task",
+    "accuracy",
+    "hermite_pair",
+    "linear_pair",
+    "load",
+    "load_pair",
+    "standardise_pair",
+]

@@ -1,0 +1,18 @@
+import subprocess
+import sys
+
+PROBE = """
+import sys
+import adaptik
+heavy = {"matplotlib", "dask", "zarr", "sklearn", "xarray", "pandas"} & set(sys.modules)
+assert not heavy, f"import adaptik loads {sorted(heavy)}"
+import jax
+from jax._src import xla_bridge
+assert not xla_bridge._backends, f"import adaptik starts {list(xla_bridge._backends)}"
+assert not jax.config.jax_enable_x64, "import adaptik changes the global precision"
+"""
+
+
+def test_import_is_light():
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
