@@ -42,6 +42,10 @@ class ParticleFlow(LinearisedFlow):
     richness: Float[Array, ""]
     decay: Float[Array, ""]
 
+    def _cast(self, y: Law) -> Law:
+        # diffrax promotes the state to the dtype of time; the arithmetic stays as asked.
+        return jax.tree.map(lambda leaf: leaf.astype(self.anchors.inside.dtype), y)
+
     def _forward(self, y: Law):
         h = jnp.einsum("rmk,pk->rmp", y.w, self.anchors.inside)
         phi = self.activation.phi(h)
@@ -49,8 +53,10 @@ class ParticleFlow(LinearisedFlow):
         return h, phi, self.offset + mean / self.richness
 
     def __call__(self, y: Law) -> Law:
-        h, phi, f = self._forward(y)
-        return self._move(y, phi, self.activation.derivative(h), self._signal(f))
+        law = self._cast(y)
+        h, phi, f = self._forward(law)
+        move = self._move(law, phi, self.activation.derivative(h), self._signal(f))
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), move, y)
 
     def _signal(self, f):
         return self.objective.signal(f, self.anchors.labels) / f.shape[1]
@@ -61,12 +67,14 @@ class ParticleFlow(LinearisedFlow):
         return Law(push.w - decay * y.w, push.z - decay * y.z)
 
     def loss(self, y: Law):
+        y = self._cast(y)
         return jnp.mean(self.objective.value(self._forward(y)[2], self.anchors.labels))
 
     def weigh(self, y: Law, error: Law):
         # What the error does to the predictor on the samples. Errors of single particles average
         # out there (a kink of phi is crossed by a few particles at a time), so the Cauchy-Schwarz
         # bound (rms dz rms phi + rms z rms dh)/gamma enters with a small weight only.
+        y, error = self._cast(y), self._cast(error)
         change = jax.jvp(lambda law: self._forward(law)[2], (y,), (error,))[1]
         moved = jnp.sum(jnp.square(error.w * self.anchors.feature_scale), -1)
         turned = jnp.sum(jnp.square(error.z), -1)
@@ -75,6 +83,7 @@ class ParticleFlow(LinearisedFlow):
         return jnp.sqrt(jnp.mean(jnp.square(change))) + PARTICLE_WEIGHT * bound
 
     def linearise(self, y: Law):
+        y = self._cast(y)
         h, phi, f = self._forward(y)
         slope = self.activation.derivative(h)
         samples, outputs = f.shape[1:]
@@ -115,6 +124,7 @@ class Linearisation(AbstractLinearisation):
         return _push(self.at.z, self.phi, self.slope, self.inside, signal, self.richness)
 
     def read(self, v: Law):
+        v = jax.tree.map(lambda leaf: leaf.astype(self.phi.dtype), v)
         dh = jnp.einsum("rmk,pk->rmp", v.w, self.inside)
         change = jnp.einsum("rmc,rmp->rpc", v.z, self.phi)
         change = change + jnp.einsum("rmc,rmp->rpc", self.at.z, self.slope * dh)
@@ -155,15 +165,21 @@ class TangentFlow(AbstractFlow):
         change = change + jnp.einsum("rmc,rmp->rpc", y.base.z, slope * dh)
         return change.astype(jnp.float64) / phi.shape[1]
 
+    def _cast(self, y: Tangent) -> Tangent:
+        return Tangent(self.inner._cast(y.base), self.inner._cast(y.move))
+
     def __call__(self, y: Tangent) -> Tangent:
+        given, y = y, self._cast(y)
         phi, slope = self._fields(y)
         signal = self.inner._signal(self._predict(y, phi, slope))
         push = _push(y.base.z, phi, slope, self.inner.anchors.inside, signal, self.inner.richness)
         decay = self.inner.decay.astype(y.base.w.dtype)
         shrink = jax.tree.map(lambda leaf: -decay * leaf, y)
-        return Tangent(shrink.base, jax.tree.map(jnp.add, push, shrink.move))
+        move = Tangent(shrink.base, jax.tree.map(jnp.add, push, shrink.move))
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), move, given)
 
     def loss(self, y: Tangent):
+        y = self._cast(y)
         f = self._predict(y, *self._fields(y))
         return jnp.mean(self.inner.objective.value(f, self.inner.anchors.labels))
 
@@ -196,6 +212,7 @@ class Recorder(eqx.Module):
         return fade * self.resting + jnp.einsum("rmk,jk->rmj", w, self.basis)
 
     def __call__(self, t, y: Law) -> dict[tuple[str, str], Array]:
+        y = jax.tree.map(lambda leaf: leaf.astype(self.resting.dtype), y)
         w = self.weights(t, y.w)
         fade = jnp.exp(-self.decay * t).astype(w.dtype)
         return {
@@ -211,6 +228,7 @@ class TangentRecorder(eqx.Module):
     inner: Recorder
 
     def __call__(self, t, y: Tangent) -> dict[tuple[str, str], Array]:
+        y = jax.tree.map(lambda leaf: leaf.astype(self.inner.resting.dtype), y)
         w = self.inner.weights(t, y.base.w)
         moved = jnp.einsum("rmk,jk->rmj", y.move.w, self.inner.basis)
         fade = jnp.exp(-self.inner.decay * t).astype(w.dtype)

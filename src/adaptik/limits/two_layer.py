@@ -77,7 +77,7 @@ class TwoLayer:
     particles: int | None = None
     replicates: int = 8
     dtype: str = "float32"
-    tol: float = 1e-3
+    tol: float = 5e-3
     sampling: Sampling = "quasi"
     max_steps: int = 4096
 
@@ -277,6 +277,7 @@ class TwoLayer:
             run_seconds = time.perf_counter() - began - clock.seconds
 
             def state_at(t: float, y) -> TwoLayerState:
+                y = jax.tree.map(lambda leaf: leaf.astype(self.dtype), y)
                 base, move = (y.base, y.move) if tangent else (y, None)
                 fade = math.exp(-decay * t)
                 moved = Particles(

@@ -1,0 +1,452 @@
+"""The transfer study: does pretraining on one task help on another, and at which richness?
+
+Every combination of source richness and target mode is solved in the infinite-width limit; the
+verdict's combination is chosen on K-fold refits of the target's training data, never on its test
+set; finite networks trained for the same times check every row.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from . import lazy_kernels, losses, observables
+from .errors import InputError
+from .limits import TwoLayer
+from .networks import Network, train
+from .solution import Solution
+from .solving import solve, versions
+from .stages import Stage, check_sequence
+from .tasks import Task, accuracy, load_pair
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Progress = Callable[[str, int, int], None]
+BOOTSTRAPS = 2000
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    """Everything that determines a study; stored with it."""
+
+    source: str = "digits:3,5"
+    target: str = "digits:8,9"
+    n_source: int | None = 200
+    n_target: int | None = 40
+    n_test: int | None = None
+    richness: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0)
+    target_richness: tuple[float, ...] = (0.0, 1.0)
+    head: str = "fresh"
+    splits: int = 1
+    folds: int = 4
+    activation: str = "relu"
+    particles: int | None = None
+    replicates: int = 8
+    check_width: int = 2048
+    check_seeds: int = 3
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("richness", "target_richness"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise InputError(f"{name} must name different values, got {list(values)}")
+        if self.splits < 1:
+            raise InputError(f"splits must be at least 1, got {self.splits}")
+        if self.folds < 2:
+            raise InputError(f"folds must be at least 2, got {self.folds}")
+        if self.check_seeds < 0 or self.check_width < 1:
+            raise InputError("check_width must be positive and check_seeds >= 0 (0: no networks)")
+        if self.seed < 0:
+            raise InputError(f"seed must be >= 0, got {self.seed}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One combination of source richness and what the target stage does."""
+
+    mode: str
+    source_richness: float | None
+    target_richness: float | None
+    test_loss: float = np.nan
+    test_loss_se: float = np.nan
+    sampling_se: float = np.nan
+    network_test_loss: float | None = None
+    network_test_loss_se: float | None = None
+    difference_in_se: float | None = None
+    accuracy: float | None = None
+    source_loss_before: float | None = None
+    source_loss_after: float | None = None
+    cv_loss: float | None = None
+    cv_loss_se: float | None = None
+    outcome: str = "not run"
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Test loss against time in one stage of one row."""
+
+    origin: str
+    mode: str
+    source_richness: float | None
+    target_richness: float | None
+    stage: str
+    task: str
+    times: Float[np.ndarray, " T"]
+    loss: Float[np.ndarray, " T"]
+    standard_error: Float[np.ndarray, " T"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Does pretraining help, against the best model without it?"""
+
+    sentence: str
+    helps: bool | None = None
+    gain: float | None = None
+    gain_se: float | None = None
+    confidence: float | None = None
+    source_richness: float | None = None
+    target_richness: float | None = None
+    mode: str | None = None
+
+
+@dataclass(frozen=True)
+class TransferStudy:
+    """Result of :func:`run`."""
+
+    config: dict[str, Any]
+    rows: tuple[Row, ...]
+    verdict: Verdict
+    curves: tuple[Curve, ...]
+    kernels: dict[str, np.ndarray]
+    alignments: dict[str, dict[float, tuple[float, float]]]
+    tasks: dict[str, dict[str, Any]]
+    notes: tuple[str, ...]
+    complete: bool
+
+    def to_xarray(self) -> "xr.Dataset":
+        """The table with labelled columns, one entry a row."""
+        import xarray as xr
+
+        def column(name):
+            values = [getattr(row, name) for row in self.rows]
+            if name in ("mode", "outcome"):
+                return np.array(values, dtype=str)
+            return np.array([np.nan if v is None else v for v in values], dtype=float)
+
+        names = list(Row.__dataclass_fields__)
+        return xr.Dataset({name: ("row", column(name)) for name in names})
+
+
+@dataclass
+class _Case:
+    """One row while the study runs: what was found, split by split."""
+
+    mode: str
+    source_richness: float | None
+    target_richness: float | None
+    member_losses: list[np.ndarray] = field(default_factory=list)
+    sample_losses: list[np.ndarray] = field(default_factory=list)
+    held_out: list[np.ndarray] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
+    source_losses: list[tuple[float, float]] = field(default_factory=list)
+    network_losses: np.ndarray | None = None
+    outcomes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def stage(self, target: Task, head: str) -> Stage:
+        head = "fresh" if self.mode == "scratch" else head
+        if self.mode == "readout":
+            return Stage(target, 0.0, trains="readout", head=head)  # pyright: ignore[reportArgumentType]
+        assert self.target_richness is not None
+        return Stage(target, self.target_richness, head=head)  # pyright: ignore[reportArgumentType]
+
+    def row(self) -> Row:
+        row = Row(self.mode, self.source_richness, self.target_richness)
+        if not self.member_losses:
+            return row
+        means = [m.mean() for m in self.member_losses]
+        solver = np.sqrt(sum(m.var(ddof=1) / len(m) for m in self.member_losses)) / len(means)
+        one = self.sample_losses[0]
+        sampling = np.std(means, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else one.std(ddof=1) / np.sqrt(len(one))
+        before, after = np.mean(self.source_losses, axis=0) if self.source_losses else (None, None)
+        changes: dict[str, Any] = dict(
+            test_loss=float(np.mean(means)), test_loss_se=float(solver), sampling_se=float(sampling),
+            accuracy=float(np.mean(self.accuracies)) if self.accuracies else None,
+            source_loss_before=None if before is None else float(before),
+            source_loss_after=None if after is None else float(after),
+            outcome="; ".join(sorted(set(self.outcomes))), seconds=self.seconds,
+        )  # fmt: skip
+        if self.held_out:
+            errors = np.concatenate(self.held_out)
+            changes |= dict(
+                cv_loss=float(errors.mean()), cv_loss_se=float(errors.std(ddof=1) / np.sqrt(len(errors)))
+            )
+        if self.network_losses is not None:
+            n = self.network_losses
+            first = self.member_losses[0]
+            se = n.std(ddof=1) / np.sqrt(len(n)) if len(n) > 1 else np.nan
+            gap = n.mean() - first.mean()
+            changes |= dict(
+                network_test_loss=float(n.mean()), network_test_loss_se=float(se),
+                difference_in_se=float(gap / np.hypot(se, first.std(ddof=1) / np.sqrt(len(first)))),
+            )  # fmt: skip
+        return replace(row, **changes)
+
+
+class _Run:
+    """The study in progress; everything finished so far can be turned into a TransferStudy."""
+
+    def __init__(self, config: TransferConfig, progress: Progress):
+        self.config, self.progress = config, progress
+        self.limit = TwoLayer(config.activation, particles=config.particles, replicates=config.replicates)
+        self.network = Network(width=config.check_width, activation=config.activation)
+        modes = [("readout", None)] + [("rich" if g > 0 else "lazy", g) for g in config.target_richness]
+        self.scratch = [_Case("scratch", None, g) for g in config.target_richness]
+        self.pretrained = {g1: [_Case(m, g1, g2) for m, g2 in modes] for g1 in config.richness}
+        self.curves: list[Curve] = []
+        self.kernels: dict[str, np.ndarray] = {}
+        self.alignments: dict[str, dict[float, tuple[float, float]]] = {}
+        self.complete = False
+        self.pairs = [
+            load_pair(config.source, config.target, n_source=config.n_source, n_target=config.n_target,
+                      n_test=config.n_test, seed=config.seed + s)
+            for s in range(config.splits)
+        ]  # fmt: skip
+        source, target = self.pairs[0]
+        for case in self.cases:  # refuse meaningless combinations before computing anything
+            first = [] if case.mode == "scratch" else [Stage(source, case.source_richness or 0.0)]
+            check_sequence([*first, case.stage(target, config.head)])
+        if target.n_train < 2 * config.folds:
+            raise InputError(f"folds={config.folds} needs at least {2 * config.folds} target samples")
+        fold_solves = config.folds * len(self.cases)
+        sources = len(config.richness)
+        checks = (len(self.cases) + sources) if config.check_seeds else 0
+        self.total = config.splits * (len(self.cases) + sources + fold_solves) + checks
+        self.done = 0
+
+    @property
+    def cases(self) -> list[_Case]:
+        return [*self.scratch, *(case for row in self.pretrained.values() for case in row)]
+
+    def _tick(self, label: str):
+        self.done += 1
+        self.progress(label, self.done, self.total)
+
+    def theory(self) -> None:
+        first: list[tuple[_Case, Solution]] = []
+        for split, (source, target) in enumerate(self.pairs):
+            key = self.config.seed + split
+            folds = _folds(target, self.config.folds, key)
+            for g1, cases in ((None, self.scratch), *self.pretrained.items()):
+                pretrained = None
+                if g1 is not None:
+                    pretrained = solve([Stage(source, g1)], self.limit, key=key, observe=[target])
+                    self._tick(f"source γ₁={g1:g}")
+                for case in cases:
+                    solution = self._solve(case, target, pretrained, key)
+                    self._tick(f"{case.mode} γ₁={'-' if g1 is None else f'{g1:g}'}")
+                    if split == 0:
+                        first.append((case, solution))
+                        self._look(case, solution, source, target)
+                    for fold in folds:
+                        stage = case.stage(fold, self.config.head)
+                        refit = solve([stage], self.limit, key=key, record=2, after=pretrained)
+                        f = refit.predictions(fold)[-1].mean(0)
+                        case.held_out.append(np.sum((f - fold.split("test")[1]) ** 2, axis=-1))
+                        self._tick(f"K-fold refits of {case.mode}")
+        if self.config.check_seeds:
+            self._networks(first)
+
+    def _solve(self, case: _Case, target: Task, pretrained: Solution | None, key: int) -> Solution:
+        solution = solve([case.stage(target, self.config.head)], self.limit, key=key, after=pretrained)
+        f, y = solution.predictions(target)[-1], target.split("test")[1]
+        values = np.asarray(losses.SQUARED.value(f, y))
+        case.member_losses.append(values.mean(1))
+        case.sample_losses.append(values.mean(0))
+        if target.classes:
+            case.accuracies.append(float(np.mean(accuracy(target, f, y))))
+        case.outcomes.append(solution.outcome.value)
+        case.seconds += sum(r.cost.run_seconds + r.cost.compile_seconds for r in solution.records)
+        source = None if pretrained is None else pretrained.stages[0].task
+        if source is not None and source.outputs == target.outputs and "test" in source.splits:
+            case.source_losses.append(
+                (float(solution.loss(source, stage=0)), float(solution.loss(source)))
+            )
+        return solution
+
+    def _look(self, case: _Case, solution: Solution, source: Task, target: Task) -> None:
+        self._add_curves("theory", case, solution, source, target)
+        if case.mode == "scratch" or case.source_richness is None:
+            return
+        g1 = case.source_richness
+        before = self.alignments.setdefault("source kernel, target labels", {})
+        if g1 not in before:
+            before[g1] = _pair(observables.alignment(solution, target, stage=0))
+        if case.mode == "rich":
+            name = f"final kernel (γ₂={case.target_richness:g}), target labels"
+            final = self.alignments.setdefault(name, {})
+            final[g1] = _pair(observables.alignment(solution, target))
+        order = np.argsort(target.y @ np.arange(1, target.outputs + 1), kind="stable")
+        X = target.X[order]
+        if "lazy" not in self.kernels:
+            gram = X @ X.T / target.dimension
+            diagonal = np.diag(gram).copy()
+            self.kernels["lazy"] = lazy_kernels.two_layer(self.limit.phi, diagonal, gram, diagonal)[0]
+        self.kernels.setdefault(f"adapted {g1:g}", np.asarray(solution.kernel(X, stage=0)))
+
+    def _add_curves(self, origin, case, solution, source, target):
+        stages = ["source", "target"][-len(solution.stages) :]
+        for i, stage in enumerate(stages):
+            for name, task in (("source", source), ("target", target)):
+                same = task.outputs == solution.stages[i].task.outputs
+                if task.name in solution.tasks and same and "test" in task.splits:
+                    values = solution.losses(task, stage=i)
+                    spread = values.std(1, ddof=1) if values.shape[1] > 1 else np.full(len(values), np.nan)
+                    self.curves.append(Curve(
+                        origin, case.mode, case.source_richness, case.target_richness, stage, name,
+                        solution.records[i].times, values.mean(1), spread / np.sqrt(values.shape[1]),
+                    ))  # fmt: skip
+
+    def _networks(self, first: list[tuple[_Case, Solution]]) -> None:
+        source, target = self.pairs[0]
+        seeds = list(range(self.config.seed, self.config.seed + self.config.check_seeds))
+        pretrained: dict[float, Solution] = {}
+        for case, theory in first:
+            g1, stages = case.source_richness, list(theory.timed_stages)
+            before = None
+            if g1 is not None:
+                if g1 not in pretrained:
+                    pretrained[g1] = train(stages[:1], self.network, seeds=seeds, observe=[target])
+                    self._tick(f"networks on source γ₁={g1:g}")
+                before = pretrained[g1]
+            network = train(stages[-1:], self.network, seeds=seeds, after=before)
+            case.network_losses = network.losses(target)[-1]
+            self._add_curves("network", case, network, source, target)
+            self._tick(f"networks {case.mode}")
+
+    def study(self) -> TransferStudy:
+        verdict, kernels = self._verdict(), {}
+        chosen = verdict.source_richness
+        if chosen is not None and f"adapted {chosen:g}" in self.kernels:
+            kernels = {"lazy": self.kernels["lazy"], "adapted": self.kernels[f"adapted {chosen:g}"]}
+        source, target = self.pairs[0]
+        described = {
+            side: dict(name=t.name, n_train=t.n_train, D=t.dimension, classes=list(t.classes),
+                       n_test=0 if t.X_test is None else len(t.X_test))
+            for side, t in (("source", source), ("target", target))
+        }  # fmt: skip
+        config = asdict(self.config) | {
+            "verdict_richness": chosen, "limit": self.limit.describe(), "versions": versions(),
+        }  # fmt: skip
+        rows = tuple(case.row() for case in self.cases if case.member_losses)
+        return TransferStudy(
+            config, rows, verdict, tuple(self.curves), kernels, self.alignments, described,
+            _notes(rows), self.complete,
+        )  # fmt: skip
+
+    def _verdict(self) -> Verdict:
+        if not self.complete:
+            return Verdict("The study was interrupted; there is no verdict.")
+
+        def held_out(case: _Case) -> float:
+            return float(np.concatenate(case.held_out).mean())
+
+        scratch = min(self.scratch, key=held_out)
+        best = min((c for row in self.pretrained.values() for c in row), key=held_out)
+        gains, gain = _bootstrap_gain(best, scratch, self.config.seed)
+        se, confidence = float(gains.std(ddof=1)), float(np.mean(gains > 0))
+        source, target = self.pairs[0]
+        helps = True if confidence >= 0.975 else False if confidence <= 0.025 else None
+        how = f"{best.mode} fine-tuning" if best.mode != "rich" else f"rich fine-tuning (γ₂ = {best.target_richness:g})"
+        word = {True: "helps", False: "hurts", None: "makes no clear difference"}[helps]
+        sentence = (
+            f"Pretraining on {source.name} {word} on {target.name}: it changes the test loss by "
+            f"{-100 * gain:+.1f} ± {100 * se:.1f} % against the best model without pretraining, at "
+            f"source richness γ₁ = {best.source_richness:g} with {how} (confidence that it helps: "
+            f"{100 * confidence:.1f} %; chosen by {self.config.folds}-fold refits on the target's "
+            "training data)."
+        )
+        return Verdict(
+            sentence, helps, gain, se, confidence, best.source_richness, best.target_richness, best.mode
+        )
+
+
+def _pair(estimate) -> tuple[float, float]:
+    return float(estimate.value), float(estimate.standard_error)
+
+
+def _bootstrap_gain(best: _Case, scratch: _Case, seed: int) -> tuple[np.ndarray, float]:
+    """Gains resampled over splits, test points (paired) and the solver's replicates."""
+    rng = np.random.default_rng(seed)
+    pairs = list(zip(best.sample_losses, scratch.sample_losses, strict=True))
+    solver = [
+        np.sqrt(np.mean([m.var(ddof=1) / len(m) for m in case.member_losses]))
+        for case in (best, scratch)
+    ]
+    gains = np.empty(BOOTSTRAPS)
+    for b in range(BOOTSTRAPS):
+        drawn = [pairs[s] for s in rng.integers(len(pairs), size=len(pairs))]
+        sums = np.zeros(2)
+        for a, c in drawn:
+            rows = rng.integers(len(a), size=len(a))
+            sums += a[rows].mean() / len(pairs), c[rows].mean() / len(pairs)
+        sums += solver * rng.standard_normal(2) / np.sqrt(len(pairs))
+        gains[b] = 1 - sums[0] / sums[1]
+    means = [np.mean([x.mean() for x in side]) for side in zip(*pairs, strict=True)]
+    return gains, float(1 - means[0] / means[1])
+
+
+def _folds(target: Task, folds: int, seed: int) -> list[Task]:
+    """Refits of the target on all but one fold of its training data, classes balanced."""
+    rng = np.random.default_rng(seed)
+    label = target.y @ np.arange(1, target.outputs + 1)
+    shuffled = rng.permutation(target.n_train)
+    by_class = shuffled[np.argsort(label[shuffled], kind="stable")] if target.classes else shuffled
+    fold_of = np.empty(target.n_train, int)
+    fold_of[by_class] = np.arange(target.n_train) % folds
+    return [
+        target.subset(np.flatnonzero(fold_of != k), np.flatnonzero(fold_of == k), f"{target.name} fold {k}")
+        for k in range(folds)
+    ]
+
+
+def _notes(rows: Sequence[Row]) -> tuple[str, ...]:
+    good = ("converged", "reached its duration")
+    bad = [r for r in rows if r.outcome not in good]
+    return tuple(f"{r.mode}, source richness {r.source_richness}: {r.outcome}" for r in bad)
+
+
+def run(
+    config: TransferConfig,
+    progress: Progress = lambda label, done, total: None,
+    interrupted: Callable[[], None] = lambda: None,
+) -> TransferStudy:
+    """Run the study of ``config``; on Ctrl-C, what was finished is returned, marked incomplete.
+
+    Parameters
+    ----------
+    config
+        What to compare.
+    progress
+        Called with a label, the number of finished solves, and their total.
+    interrupted
+        Called when Ctrl-C ended the study early.
+
+    Raises
+    ------
+    InputError
+        Before any computation, for requests that cannot be met.
+    """
+    study = _Run(config, progress)
+    try:
+        study.theory()
+        study.complete = True
+    except KeyboardInterrupt:
+        interrupted()
+    return study.study()
