@@ -1,4 +1,7 @@
-"""adaptik: when does pretraining help? Transfer learning in infinitely wide, feature-learning networks."""
+"""adaptik: when does pretraining help?
+
+Transfer learning in networks that are infinitely wide and still learn features, next to real ones.
+"""
 
 from . import activations, tasks
 from .errors import DatasetNotFoundError, InputError, MemoryLimitError

@@ -7,7 +7,7 @@ Names: ``linear``, ``relu``, ``erf``, ``tanh``, ``gelu``, ``softplus``, ``hermit
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -72,7 +72,9 @@ def polynomial(*coefficients: float) -> Activation:
     """
     if not coefficients or not all(np.isfinite(coefficients)):
         raise InputError("polynomial: give at least one finite coefficient, lowest degree first")
-    return _polynomial(coefficients, f"polynomial({', '.join(f'{c:g}' for c in coefficients)})")
+    return _polynomial(
+        coefficients, f"polynomial({', '.join(repr(float(c)) for c in coefficients)})"
+    )
 
 
 def hermite(degree: int) -> Activation:
@@ -87,10 +89,10 @@ def hermite(degree: int) -> Activation:
         raise InputError(f"hermite: degree must be an integer from 0 to 20, got {degree}")
     series = np.zeros(degree + 1)
     series[degree] = 1 / math.sqrt(math.factorial(degree))
-    return _polynomial(tuple(np.polynomial.hermite_e.herme2poly(series)), f"hermite({degree})")
+    return _polynomial(np.polynomial.hermite_e.herme2poly(series).tolist(), f"hermite({degree})")
 
 
-def _polynomial(coefficients: tuple[float, ...], name: str) -> Activation:
+def _polynomial(coefficients: Sequence[float], name: str) -> Activation:
     ascending = tuple(float(c) for c in coefficients)
     slopes = tuple(k * c for k, c in enumerate(ascending))[1:] or (0.0,)
 

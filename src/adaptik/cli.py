@@ -14,7 +14,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 @app.callback()
 def _main() -> None:
-    """When does pretraining help? Transfer learning in infinitely wide networks that learn features."""
+    """When does pretraining help? Transfer learning in wide networks that learn features."""
 
 
 def _numbers(text: str, name: str) -> tuple[float, ...]:
@@ -26,20 +26,32 @@ def _numbers(text: str, name: str) -> tuple[float, ...]:
 
 @app.command()
 def transfer(
-    source: Annotated[str, typer.Option(help="data set with classes, or a .npz/.csv file")] = "digits:3,5",
+    source: Annotated[
+        str, typer.Option(help="data set with classes, or a .npz/.csv file")
+    ] = "digits:3,5",
     target: Annotated[str, typer.Option(help="as --source")] = "digits:8,9",
-    n_source: Annotated[int | None, typer.Option(help="source training samples [default: 200, or all]")] = None,
-    n_target: Annotated[int | None, typer.Option(help="target training samples [default: 40, or all]")] = None,
-    n_test: Annotated[int | None, typer.Option(help="test samples [default: all, at most 1000]")] = None,
+    n_source: Annotated[
+        int | None, typer.Option(help="source training samples [default: 200, or all]")
+    ] = None,
+    n_target: Annotated[
+        int | None, typer.Option(help="target training samples [default: 40, or all]")
+    ] = None,
+    n_test: Annotated[
+        int | None, typer.Option(help="test samples [default: all, at most 1000]")
+    ] = None,
     richness: Annotated[str, typer.Option(help="source richness values")] = "0,0.5,1,2,4",
     target_richness: Annotated[str, typer.Option(help="target richness values; 0 is lazy")] = "0,1",
     head: Annotated[str, typer.Option(help="fresh or kept readout on the target")] = "fresh",
     splits: Annotated[int, typer.Option(help="independent draws of the data")] = 1,
     folds: Annotated[int, typer.Option(help="K of the K-fold refits that choose the verdict")] = 4,
-    activation: Annotated[str, typer.Option(help="linear, relu, erf, tanh, gelu, softplus, hermite(k)...")] = "relu",
+    activation: Annotated[
+        str, typer.Option(help="linear, relu, erf, tanh, gelu, softplus, hermite(k)...")
+    ] = "relu",
     particles: Annotated[int | None, typer.Option(help="particles per replicate")] = None,
     replicates: Annotated[int, typer.Option(help="independent particle systems")] = 8,
-    check_width: Annotated[int, typer.Option(help="width of the networks that check the theory")] = 2048,
+    check_width: Annotated[
+        int, typer.Option(help="width of the networks that check the theory")
+    ] = 2048,
     check_seeds: Annotated[int, typer.Option(help="number of networks; 0 for none")] = 3,
     seed: Annotated[int, typer.Option(help="fixes data, particles and networks")] = 0,
     out: Annotated[Path, typer.Option(help="folder for the report")] = Path("adaptik-transfer"),
@@ -55,12 +67,23 @@ def transfer(
     if n_target is None and target.split(":")[0] in builtin:
         n_target = 40
     config = TransferConfig(
-        source=source, target=target, n_source=n_source, n_target=n_target, n_test=n_test,
+        source=source,
+        target=target,
+        n_source=n_source,
+        n_target=n_target,
+        n_test=n_test,
         richness=_numbers(richness, "richness"),
         target_richness=_numbers(target_richness, "target-richness"),
-        head=head, splits=splits, folds=folds, activation=activation, particles=particles,
-        replicates=replicates, check_width=check_width, check_seeds=check_seeds, seed=seed,
-    )  # fmt: skip
+        head=head,
+        splits=splits,
+        folds=folds,
+        activation=activation,
+        particles=particles,
+        replicates=replicates,
+        check_width=check_width,
+        check_seeds=check_seeds,
+        seed=seed,
+    )
     report.checked_folder(out)
     study = _with_progress(run, config)
     page = report.write(study, out)
@@ -78,7 +101,12 @@ def _with_progress(run, config):
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as bar:
         job = bar.add_task("reading data and compiling", total=None)
 
@@ -92,9 +120,21 @@ def _print_table(study) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{study.tasks['source']['name']} → {study.tasks['target']['name']}: target test loss")
-    for heading in ("source γ₁", "mode", "target γ₂", "theory ± s.e.", "test-set s.e.", "network ± s.e.",
-                    "diff/s.e.", "accuracy", "source loss before → after", "outcome"):  # fmt: skip
+    table = Table(
+        title=f"{study.tasks['source']['name']} → {study.tasks['target']['name']}: target test loss"
+    )
+    for heading in (
+        "source γ₁",
+        "mode",
+        "target γ₂",
+        "theory ± s.e.",
+        "test-set s.e.",
+        "network ± s.e.",
+        "diff/s.e.",
+        "accuracy",
+        "source loss before → after",
+        "outcome",
+    ):
         table.add_column(heading, justify="left" if heading in ("mode", "outcome") else "right")
 
     def show(value, pattern="{:.3f}"):
@@ -103,14 +143,19 @@ def _print_table(study) -> None:
     for row in study.rows:
         network = row.network_test_loss
         table.add_row(
-            show(row.source_richness, "{:g}"), row.mode, show(row.target_richness, "{:g}"),
-            f"{row.test_loss:.4f} ± {row.test_loss_se:.4f}", show(row.sampling_se),
+            show(row.source_richness, "{:g}"),
+            row.mode,
+            show(row.target_richness, "{:g}"),
+            f"{row.test_loss:.4f} ± {row.test_loss_se:.4f}",
+            show(row.sampling_se),
             "–" if network is None else f"{network:.4f} ± {row.network_test_loss_se:.4f}",
-            show(row.difference_in_se, "{:+.1f}"), show(row.accuracy),
-            "–" if row.source_loss_before is None
+            show(row.difference_in_se, "{:+.1f}"),
+            show(row.accuracy),
+            "–"
+            if row.source_loss_before is None
             else f"{row.source_loss_before:.3f} → {row.source_loss_after:.3f}",
             row.outcome,
-        )  # fmt: skip
+        )
     Console(width=None if sys.stdout.isatty() else 150).print(table)
     for note in study.notes:
         typer.echo(f"note: {note}")

@@ -1,4 +1,4 @@
-"""What adaptik raises when a request cannot be met; every message names the argument and the cure."""
+"""What adaptik raises when a request cannot be met: each message names argument and cure."""
 
 
 class InputError(ValueError):

@@ -59,3 +59,29 @@ class Estimate:
         if np.ndim(self.value) == 0:
             return f"{float(self.value):.4g} ± {float(self.standard_error):.2g}"
         return f"Estimate(value={self.value!r}, standard_error={self.standard_error!r})"
+
+
+def leave_one_out(members: Float[np.ndarray, "R ..."]) -> Float[np.ndarray, "1+R ..."]:
+    """The mean over members, then the means without each one of them (R > 1)."""
+    mean, count = members.mean(0, keepdims=True), len(members)
+    if count == 1:
+        return mean
+    return np.concatenate([mean, (count * mean - members) / (count - 1)])
+
+
+def pseudo_values(results: Float[np.ndarray, "1+R ..."]) -> Float[np.ndarray, "R ..."]:
+    """Jackknife: from results on :func:`leave_one_out` inputs to values that act like members.
+
+    Their mean is the result on all members with its bias of order 1/R removed, and the standard
+    error of that mean is the jackknife's.
+
+    Examples
+    --------
+    >>> members = np.array([1.0, 2.0, 6.0])
+    >>> pseudo_values(leave_one_out(members)).tolist()  # the mean is linear: members come back
+    [1.0, 2.0, 6.0]
+    """
+    count = len(results) - 1
+    if count == 0:
+        return results
+    return count * results[:1] - (count - 1) * results[1:]

@@ -29,11 +29,10 @@ def two_layer(
     """
     rows = max(1, 4_000_000 // max(1, k12.shape[1]))
     with jax.enable_x64(True):
-        blocks = [
-            [np.asarray(average(activation, *(jnp.asarray(k) for k in block)))
-             for average in (gaussian.product, gaussian.derivative_product)]
-            for start in range(0, len(k11), rows)
-            for block in [(k11[start : start + rows, None], k12[start : start + rows], k22[None, :])]
-        ]  # fmt: skip
-    feature, gradient = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        feature, gradient = np.empty_like(k12), np.empty_like(k12)
+        for start in range(0, len(k11), rows):
+            cut = slice(start, start + rows)
+            block = tuple(jnp.asarray(k) for k in (k11[cut, None], k12[cut], k22[None, :]))
+            feature[cut] = gaussian.product(activation, *block)
+            gradient[cut] = gaussian.derivative_product(activation, *block)
     return feature, gradient

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from .errors import InputError
 
-Predictions = Float[Array, "*members samples outputs"]
-Labels = Float[Array, "samples outputs"]
+Predictions = Float[Array | np.ndarray, "*members samples outputs"]
+Labels = Float[Array | np.ndarray, "samples outputs"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class Loss:
     value: Callable[[Predictions, Labels], Float[Array, "*members samples"]]
     signal: Callable[[Predictions, Labels], Predictions]
     rate_factor: float
-    curvature_root: Callable[[Predictions, Labels], Float[Array, "*members samples outputs outputs"]]
+    curvature_root: Callable[
+        [Predictions, Labels], Float[Array, "*members samples outputs outputs"]
+    ]
     reaches_minimum: bool
 
 
@@ -65,7 +68,9 @@ def _logistic_root(f, y):
         p = jax.nn.sigmoid(f)
         return jnp.sqrt(p * (1 - p))[..., None]
     p = jax.nn.softmax(f, axis=-1)  # (diag(sqrt p) - p sqrt p^T)(...)^T = diag(p) - p p^T
-    return jnp.sqrt(p)[..., None, :] * (jnp.eye(f.shape[-1], dtype=jnp.result_type(f)) - p[..., :, None])
+    return jnp.sqrt(p)[..., None, :] * (
+        jnp.eye(f.shape[-1], dtype=jnp.result_type(f)) - p[..., :, None]
+    )
 
 
 SQUARED = Loss(

@@ -29,10 +29,15 @@ def centred_alignment(
 
 
 def alignment(
-    solution: Solution, task: Task, *, kind: KernelKind = "feature", split: str = "test",
-    stage: int = -1, at_most: int = 200,
-) -> Estimate:  # fmt: skip
-    """Alignment of the adaptive kernel with the labels of ``task``, on at most ``at_most`` samples."""
+    solution: Solution,
+    task: Task,
+    *,
+    kind: KernelKind = "feature",
+    split: str = "test",
+    stage: int = -1,
+    at_most: int = 200,
+) -> Estimate:
+    """Alignment of the adaptive kernel with the labels of ``task``, on ``at_most`` samples."""
     X, y = task.split(split)
     kernel = solution.state(stage).kernel(X[:at_most], None, kind)
     if kernel.ndim == 5:

@@ -6,13 +6,15 @@ loss by an implicit integrator. Nothing here knows where the Gram matrix came fr
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import jax
 import numpy as np
 from jaxtyping import Float
 from scipy.integrate import solve_ivp
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from .losses import Loss
 from .solution import Outcome
@@ -63,7 +65,9 @@ class SquaredFlow:
         total = rates + self.decay
         fit = np.where(total > 0, -np.expm1(-_times(total, t)) / np.where(total > 0, total, 1), 0)
         fade = math.exp(-self.decay * t) if self.decay else 1.0
-        pull = fade * np.where(rates > 0, -np.expm1(-_times(rates, t)) / np.where(rates > 0, rates, 1), 0)
+        pull = fade * np.where(
+            rates > 0, -np.expm1(-_times(rates, t)) / np.where(rates > 0, rates, 1), 0
+        )
         return np.where(rates > 0, (self.labels * fit - self.start * pull) / self.samples, 0.0)
 
     def dual(self, t: float) -> Float[np.ndarray, " n"]:
@@ -87,8 +91,12 @@ def _times(rates: np.ndarray, t: float) -> np.ndarray:
         return np.where(rates > 0, rates * t, 0.0)
 
 
+class _Flow(Protocol):
+    def loss_and_rate(self, t: float) -> tuple[float, float]: ...
+
+
 def settling_time(
-    flows: list[SquaredFlow], loss_tol: float, rate_tol: float, stall: float, horizon: float
+    flows: Sequence[_Flow], loss_tol: float, rate_tol: float, stall: float, horizon: float
 ) -> tuple[float, Outcome]:
     """When the mean loss over ``flows`` meets its tolerances, or has stalled above them.
 
@@ -108,13 +116,17 @@ def settling_time(
     before = 0.0
     for t in grid:
         if excess(t) <= 0:
-            end = float(t) if before == 0 else float(brentq(excess, before, t, rtol=1e-10))
+            end = float(t) if before == 0 else _crossing(excess, before, float(t))
             while excess(end) > 0:
                 end *= 1 + 1e-9
             loss, _ = at(end)
             return end, Outcome.CONVERGED if loss <= loss_tol * (1 + 1e-6) else Outcome.STALLED
         before = float(t)
     return horizon, Outcome.OUT_OF_STEPS
+
+
+def _crossing(function: Callable[[float], float], low: float, high: float) -> float:
+    return root_scalar(function, bracket=(low, high), method="brentq", rtol=1e-10).root
 
 
 def dual_flow(

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
 from . import losses
 from .errors import InputError
-from .estimate import Estimate
+from .estimate import Estimate, leave_one_out, pseudo_values
 from .stages import Stage
 from .tasks import Task, accuracy
 
@@ -150,7 +151,9 @@ class Solution:
             if at == stage and np.isclose(when, time, rtol=1e-9):
                 return snapshot
         kept = [when for at, when in self.snapshots if at == stage]
-        raise InputError(f"time={time:g}: stage {stage} has snapshots at {kept}; ask solve for more")
+        raise InputError(
+            f"time={time:g}: stage {stage} has snapshots at {kept}; ask solve for more"
+        )
 
     def predict(
         self, X: Float[np.ndarray, "n D"], stage: int = -1, time: float | None = None
@@ -190,10 +193,10 @@ class Solution:
         return self.state(stage, time).preactivations(self._inputs(X))
 
     def loss(self, task: Task | str, split: str = "test", stage: int = -1) -> Estimate:
-        """Loss of a member on ``task`` at the end of ``stage``, with its standard error.
+        """Loss on ``task`` at the end of ``stage``, with its standard error.
 
-        Mean squared error (a zero predictor on unit-variance labels has loss 1), or mean
-        log-loss if ``stage`` was trained with the logistic loss.
+        Of the limit, or of a network averaged over seeds. Mean squared error (a zero predictor
+        on unit-variance labels has loss 1), or mean log-loss if ``stage`` was trained with the logistic loss.
         """
         return Estimate.over_members(self.losses(task, split, stage)[-1])
 
@@ -206,7 +209,17 @@ class Solution:
     def losses(
         self, task: Task | str, split: str = "test", stage: int = -1
     ) -> Float[np.ndarray, "T members"]:
-        """Loss at the recorded times of ``stage`` (see ``records[stage].times``)."""
+        """Loss at the recorded times of ``stage`` (see ``records[stage].times``), by member.
+
+        For networks the loss of each seed. For a limit, jackknife pseudo-values of the loss of
+        the mean predictor: their mean is free of the sampling variance of single replicates.
+        """
+        return self.sample_losses(task, split, stage).mean(-1)
+
+    def sample_losses(
+        self, task: Task | str, split: str = "test", stage: int = -1
+    ) -> Float[np.ndarray, "T members n"]:
+        """As :meth:`losses`, for every sample."""
         task = self._task(task)
         loss = losses.get(self.stages[stage].loss)
         f = self.predictions(task, split, stage)
@@ -215,7 +228,12 @@ class Solution:
                 f"task {task.name!r} has {task.outputs} outputs, stage {stage} trains "
                 f"{self.stages[stage].task.outputs}; its loss is not defined there"
             )
-        return np.asarray(loss.value(f, task.split(split)[1])).mean(-1)
+        y = task.split(split)[1]
+        with jax.enable_x64(True):
+            if self.kind == "network":
+                return np.asarray(loss.value(f, y))
+            values = np.asarray(loss.value(leave_one_out(np.swapaxes(f, 0, 1)), y))
+        return np.swapaxes(pseudo_values(values), 0, 1)
 
     def predictions(
         self, task: Task | str, split: str = "test", stage: int = -1

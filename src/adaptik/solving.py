@@ -18,7 +18,9 @@ StageProgress = Callable[[int, float, float], None]
 
 def versions() -> dict[str, str]:
     """Versions of what determines the numbers."""
-    return {name: importlib.metadata.version(name) for name in ("adaptik", "jax", "diffrax", "numpy")}
+    return {
+        name: importlib.metadata.version(name) for name in ("adaptik", "jax", "diffrax", "numpy")
+    }
 
 
 def solve(
@@ -81,9 +83,13 @@ def solve(
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
     for stage, when in snapshots:
         if not (len(earlier) <= stage < len(stages) and when >= 0):
-            raise InputError(f"snapshots: ({stage}, {when}) is not a time >= 0 in a stage being solved")
+            raise InputError(
+                f"snapshots: ({stage}, {when}) is not a time >= 0 in a stage being solved"
+            )
     require(
-        limit.predicted_bytes(stages, tasks), "this solve", "use fewer particles or replicates, or less data"
+        limit.predicted_bytes(stages, tasks),
+        "this solve",
+        "use fewer particles or replicates, or less data",
     )
     kept = dict(after.snapshots) if after else {}
     records = list(after.records) if after else []

@@ -130,7 +130,7 @@ class Stage:
     @property
     def tolerances(self) -> tuple[float, float]:
         """``(loss_tol, rate_tol)`` with defaults filled in."""
-        loss_tol = (math.inf if self.weight_decay > 0 else LOSS_TOL)
+        loss_tol = math.inf if self.weight_decay > 0 else LOSS_TOL
         return self.loss_tol or loss_tol, self.rate_tol or RATE_TOL
 
 

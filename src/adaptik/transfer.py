@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from . import lazy_kernels, losses, observables
+from . import lazy_kernels, observables
 from .errors import InputError
 from .limits import TwoLayer
 from .networks import Network, train
@@ -173,19 +173,27 @@ class _Case:
         means = [m.mean() for m in self.member_losses]
         solver = np.sqrt(sum(m.var(ddof=1) / len(m) for m in self.member_losses)) / len(means)
         one = self.sample_losses[0]
-        sampling = np.std(means, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else one.std(ddof=1) / np.sqrt(len(one))
+        sampling = (
+            np.std(means, ddof=1) / np.sqrt(len(means))
+            if len(means) > 1
+            else one.std(ddof=1) / np.sqrt(len(one))
+        )
         before, after = np.mean(self.source_losses, axis=0) if self.source_losses else (None, None)
         changes: dict[str, Any] = dict(
-            test_loss=float(np.mean(means)), test_loss_se=float(solver), sampling_se=float(sampling),
+            test_loss=float(np.mean(means)),
+            test_loss_se=float(solver),
+            sampling_se=float(sampling),
             accuracy=float(np.mean(self.accuracies)) if self.accuracies else None,
             source_loss_before=None if before is None else float(before),
             source_loss_after=None if after is None else float(after),
-            outcome="; ".join(sorted(set(self.outcomes))), seconds=self.seconds,
-        )  # fmt: skip
+            outcome="; ".join(sorted(set(self.outcomes))),
+            seconds=self.seconds,
+        )
         if self.held_out:
             errors = np.concatenate(self.held_out)
             changes |= dict(
-                cv_loss=float(errors.mean()), cv_loss_se=float(errors.std(ddof=1) / np.sqrt(len(errors)))
+                cv_loss=float(errors.mean()),
+                cv_loss_se=float(errors.std(ddof=1) / np.sqrt(len(errors))),
             )
         if self.network_losses is not None:
             n = self.network_losses
@@ -193,9 +201,10 @@ class _Case:
             se = n.std(ddof=1) / np.sqrt(len(n)) if len(n) > 1 else np.nan
             gap = n.mean() - first.mean()
             changes |= dict(
-                network_test_loss=float(n.mean()), network_test_loss_se=float(se),
+                network_test_loss=float(n.mean()),
+                network_test_loss_se=float(se),
                 difference_in_se=float(gap / np.hypot(se, first.std(ddof=1) / np.sqrt(len(first)))),
-            )  # fmt: skip
+            )
         return replace(row, **changes)
 
 
@@ -204,9 +213,13 @@ class _Run:
 
     def __init__(self, config: TransferConfig, progress: Progress):
         self.config, self.progress = config, progress
-        self.limit = TwoLayer(config.activation, particles=config.particles, replicates=config.replicates)
+        self.limit = TwoLayer(
+            config.activation, particles=config.particles, replicates=config.replicates
+        )
         self.network = Network(width=config.check_width, activation=config.activation)
-        modes = [("readout", None)] + [("rich" if g > 0 else "lazy", g) for g in config.target_richness]
+        modes = [("readout", None)] + [
+            ("rich" if g > 0 else "lazy", g) for g in config.target_richness
+        ]
         self.scratch = [_Case("scratch", None, g) for g in config.target_richness]
         self.pretrained = {g1: [_Case(m, g1, g2) for m, g2 in modes] for g1 in config.richness}
         self.curves: list[Curve] = []
@@ -214,16 +227,24 @@ class _Run:
         self.alignments: dict[str, dict[float, tuple[float, float]]] = {}
         self.complete = False
         self.pairs = [
-            load_pair(config.source, config.target, n_source=config.n_source, n_target=config.n_target,
-                      n_test=config.n_test, seed=config.seed + s)
+            load_pair(
+                config.source,
+                config.target,
+                n_source=config.n_source,
+                n_target=config.n_target,
+                n_test=config.n_test,
+                seed=config.seed + s,
+            )
             for s in range(config.splits)
-        ]  # fmt: skip
+        ]
         source, target = self.pairs[0]
         for case in self.cases:  # refuse meaningless combinations before computing anything
             first = [] if case.mode == "scratch" else [Stage(source, case.source_richness or 0.0)]
             check_sequence([*first, case.stage(target, config.head)])
         if target.n_train < 2 * config.folds:
-            raise InputError(f"folds={config.folds} needs at least {2 * config.folds} target samples")
+            raise InputError(
+                f"folds={config.folds} needs at least {2 * config.folds} target samples"
+            )
         fold_solves = config.folds * len(self.cases)
         sources = len(config.richness)
         checks = (len(self.cases) + sources) if config.check_seeds else 0
@@ -264,9 +285,11 @@ class _Run:
             self._networks(first)
 
     def _solve(self, case: _Case, target: Task, pretrained: Solution | None, key: int) -> Solution:
-        solution = solve([case.stage(target, self.config.head)], self.limit, key=key, after=pretrained)
+        solution = solve(
+            [case.stage(target, self.config.head)], self.limit, key=key, after=pretrained
+        )
         f, y = solution.predictions(target)[-1], target.split("test")[1]
-        values = np.asarray(losses.SQUARED.value(f, y))
+        values = solution.sample_losses(target)[-1]
         case.member_losses.append(values.mean(1))
         case.sample_losses.append(values.mean(0))
         if target.classes:
@@ -297,7 +320,9 @@ class _Run:
         if "lazy" not in self.kernels:
             gram = X @ X.T / target.dimension
             diagonal = np.diag(gram).copy()
-            self.kernels["lazy"] = lazy_kernels.two_layer(self.limit.phi, diagonal, gram, diagonal)[0]
+            self.kernels["lazy"] = lazy_kernels.two_layer(self.limit.phi, diagonal, gram, diagonal)[
+                0
+            ]
         self.kernels.setdefault(f"adapted {g1:g}", np.asarray(solution.kernel(X, stage=0)))
 
     def _add_curves(self, origin, case, solution, source, target):
@@ -307,11 +332,24 @@ class _Run:
                 same = task.outputs == solution.stages[i].task.outputs
                 if task.name in solution.tasks and same and "test" in task.splits:
                     values = solution.losses(task, stage=i)
-                    spread = values.std(1, ddof=1) if values.shape[1] > 1 else np.full(len(values), np.nan)
-                    self.curves.append(Curve(
-                        origin, case.mode, case.source_richness, case.target_richness, stage, name,
-                        solution.records[i].times, values.mean(1), spread / np.sqrt(values.shape[1]),
-                    ))  # fmt: skip
+                    spread = (
+                        values.std(1, ddof=1)
+                        if values.shape[1] > 1
+                        else np.full(len(values), np.nan)
+                    )
+                    self.curves.append(
+                        Curve(
+                            origin,
+                            case.mode,
+                            case.source_richness,
+                            case.target_richness,
+                            stage,
+                            name,
+                            solution.records[i].times,
+                            values.mean(1),
+                            spread / np.sqrt(values.shape[1]),
+                        )
+                    )
 
     def _networks(self, first: list[tuple[_Case, Solution]]) -> None:
         source, target = self.pairs[0]
@@ -337,18 +375,32 @@ class _Run:
             kernels = {"lazy": self.kernels["lazy"], "adapted": self.kernels[f"adapted {chosen:g}"]}
         source, target = self.pairs[0]
         described = {
-            side: dict(name=t.name, n_train=t.n_train, D=t.dimension, classes=list(t.classes),
-                       n_test=0 if t.X_test is None else len(t.X_test))
+            side: dict(
+                name=t.name,
+                n_train=t.n_train,
+                D=t.dimension,
+                classes=list(t.classes),
+                n_test=0 if t.X_test is None else len(t.X_test),
+            )
             for side, t in (("source", source), ("target", target))
-        }  # fmt: skip
+        }
         config = asdict(self.config) | {
-            "verdict_richness": chosen, "limit": self.limit.describe(), "versions": versions(),
-        }  # fmt: skip
+            "verdict_richness": chosen,
+            "limit": self.limit.describe(),
+            "versions": versions(),
+        }
         rows = tuple(case.row() for case in self.cases if case.member_losses)
         return TransferStudy(
-            config, rows, verdict, tuple(self.curves), kernels, self.alignments, described,
-            _notes(rows), self.complete,
-        )  # fmt: skip
+            config,
+            rows,
+            verdict,
+            tuple(self.curves),
+            kernels,
+            self.alignments,
+            described,
+            _notes(rows),
+            self.complete,
+        )
 
     def _verdict(self) -> Verdict:
         if not self.complete:
@@ -363,7 +415,11 @@ class _Run:
         se, confidence = float(gains.std(ddof=1)), float(np.mean(gains > 0))
         source, target = self.pairs[0]
         helps = True if confidence >= 0.975 else False if confidence <= 0.025 else None
-        how = f"{best.mode} fine-tuning" if best.mode != "rich" else f"rich fine-tuning (γ₂ = {best.target_richness:g})"
+        how = (
+            f"{best.mode} fine-tuning"
+            if best.mode != "rich"
+            else f"rich fine-tuning (γ₂ = {best.target_richness:g})"
+        )
         word = {True: "helps", False: "hurts", None: "makes no clear difference"}[helps]
         sentence = (
             f"Pretraining on {source.name} {word} on {target.name}: it changes the test loss by "
@@ -373,7 +429,14 @@ class _Run:
             "training data)."
         )
         return Verdict(
-            sentence, helps, gain, se, confidence, best.source_richness, best.target_richness, best.mode
+            sentence,
+            helps,
+            gain,
+            se,
+            confidence,
+            best.source_richness,
+            best.target_richness,
+            best.mode,
         )
 
 
@@ -411,7 +474,9 @@ def _folds(target: Task, folds: int, seed: int) -> list[Task]:
     fold_of = np.empty(target.n_train, int)
     fold_of[by_class] = np.arange(target.n_train) % folds
     return [
-        target.subset(np.flatnonzero(fold_of != k), np.flatnonzero(fold_of == k), f"{target.name} fold {k}")
+        target.subset(
+            np.flatnonzero(fold_of != k), np.flatnonzero(fold_of == k), f"{target.name} fold {k}"
+        )
         for k in range(folds)
     ]
 

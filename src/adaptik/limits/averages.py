@@ -24,7 +24,9 @@ def field(activation: Activation, w, inside, rho, smooth: bool, derivative: bool
     """phi (or phi') averaged over the orthogonal part, shape ``(R, M, inputs)``."""
     h = jnp.einsum("rmk,nk->rmn", w, inside)
     if derivative:
-        return gaussian.smoothed_derivative(activation, h, rho) if smooth else activation.derivative(h)
+        return (
+            gaussian.smoothed_derivative(activation, h, rho) if smooth else activation.derivative(h)
+        )
     return gaussian.smoothed(activation, h, rho) if smooth else activation.phi(h)
 
 
@@ -56,7 +58,9 @@ def mean_readout(activation: Activation, particles: Particles, points: Points) -
     """<z phi(h(x))> at points, shape ``(R, n, C)``."""
     dtype = particles.w.dtype
     with jax.enable_x64(True):
-        inside, rho = (jnp.asarray(v, dtype) for v in (points.inside, points.rho * particles.shrink))
+        inside, rho = (
+            jnp.asarray(v, dtype) for v in (points.inside, points.rho * particles.shrink)
+        )
         w, z = jnp.asarray(particles.w), jnp.asarray(particles.z)
         return np.asarray(_readout(activation, w, z, inside, rho, points.smooth))
 

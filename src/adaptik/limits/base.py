@@ -33,6 +33,9 @@ class Request:
     rng: np.random.Generator
 
 
+Advance = tuple[StageRecord, AbstractState, dict[float, AbstractState]]
+
+
 class Limit(Protocol):
     """An infinite-width limit."""
 
@@ -50,8 +53,6 @@ class Limit(Protocol):
         """The law at initialisation."""
         ...
 
-    def advance(
-        self, state: Any, stage: Stage, request: Request
-    ) -> tuple[StageRecord, AbstractState, dict[float, AbstractState]]:
+    def advance(self, state: Any, stage: Stage, request: Request) -> Advance:
         """Run one stage from ``state``: what happened, the state at its end, the snapshots."""
         ...

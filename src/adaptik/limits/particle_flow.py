@@ -12,7 +12,6 @@ from ..losses import Loss
 from ..stepping import AbstractFlow, AbstractLinearisation, LinearisedFlow
 from .averages import block_size, field, readout
 
-
 PARTICLE_WEIGHT = 0.02  # of single-particle errors against errors of the predictor
 
 
@@ -200,7 +199,7 @@ class Recorder(eqx.Module):
     """Predictions at recorded inputs while a stage runs."""
 
     activation: Activation = eqx.field(static=True)
-    targets: dict[tuple[str, str], Targets]
+    targets: list[Targets]  # a list: names would make every task its own compilation
     resting: Float[Array, "R M rank"]  # weights orthogonal to the active span
     basis: Float[Array, "rank active"]
     richness: Float[Array, ""]
@@ -211,15 +210,15 @@ class Recorder(eqx.Module):
         fade = jnp.exp(-self.decay * t).astype(w.dtype)
         return fade * self.resting + jnp.einsum("rmk,jk->rmj", w, self.basis)
 
-    def __call__(self, t, y: Law) -> dict[tuple[str, str], Array]:
+    def __call__(self, t, y: Law) -> list[Array]:
         y = jax.tree.map(lambda leaf: leaf.astype(self.resting.dtype), y)
         w = self.weights(t, y.w)
         fade = jnp.exp(-self.decay * t).astype(w.dtype)
-        return {
-            key: to.base
+        return [
+            to.base
             + readout(self.activation, w, y.z, to.inside, fade * to.rho, to.smooth) / self.richness
-            for key, to in self.targets.items()
-        }
+            for to in self.targets
+        ]
 
 
 class TangentRecorder(eqx.Module):
@@ -227,18 +226,22 @@ class TangentRecorder(eqx.Module):
 
     inner: Recorder
 
-    def __call__(self, t, y: Tangent) -> dict[tuple[str, str], Array]:
+    def __call__(self, t, y: Tangent) -> list[Array]:
         y = jax.tree.map(lambda leaf: leaf.astype(self.inner.resting.dtype), y)
         w = self.inner.weights(t, y.base.w)
         moved = jnp.einsum("rmk,jk->rmj", y.move.w, self.inner.basis)
         fade = jnp.exp(-self.inner.decay * t).astype(w.dtype)
-        return {
-            key: tangent_readout(
-                self.inner.activation, Law(w, y.base.z), Law(moved, y.move.z), to.inside,
-                fade * to.rho, to.smooth,
+        return [
+            tangent_readout(
+                self.inner.activation,
+                Law(w, y.base.z),
+                Law(moved, y.move.z),
+                to.inside,
+                fade * to.rho,
+                to.smooth,
             )
-            for key, to in self.inner.targets.items()
-        }  # fmt: skip
+            for to in self.inner.targets
+        ]
 
 
 def tangent_readout(activation, base: Law, move: Law, inside, rho, smooth: bool):

@@ -13,8 +13,9 @@ import numpy as np
 from .. import activations, losses
 from ..activations import Activation, Elementwise
 from ..errors import InputError
+from ..estimate import leave_one_out
 from ..regression import SquaredFlow, dual_flow, settling_time
-from ..solution import Cost, Outcome, StageRecord
+from ..solution import AbstractState, Cost, Outcome, StageRecord
 from ..stages import Stage
 from ..stepping import HORIZON, Chebyshev, Exponential, integrate, outcome
 from ..stepping.clock import compile_clock
@@ -22,7 +23,7 @@ from ..stepping.flow import STALL
 from ..tasks import Task
 from . import particles as sampling_module
 from .averages import mean_readout
-from .base import Request
+from .base import Advance, Request
 from .particle_flow import (
     Anchors,
     Law,
@@ -35,7 +36,13 @@ from .particle_flow import (
 )
 from .particles import Particles, Sampling
 from .span import Span
-from .two_layer_state import KernelTerm, ReadoutTerm, TangentTerm, TwoLayerState
+from .two_layer_state import (
+    KernelTerm,
+    ReadoutTerm,
+    TangentTerm,
+    TwoLayerState,
+    is_analytic,
+)
 
 EXPONENTIAL_UP_TO = 800  # samples x outputs: beyond, eigendecompositions cost more than they save
 
@@ -49,7 +56,7 @@ class TwoLayer:
     activation
         A name, an :class:`adaptik.activations.Activation`, or an elementwise JAX function.
     particles
-        Samples of the single-neuron process per replicate; ``None`` takes 1024, or more where
+        Samples of the single-neuron process per replicate; ``None`` takes 512, or more where
         the rank of the data needs it. At least ``2 (rank + 1)``, so that second moments can be
         exact. Doubled at every fresh head after features moved.
     replicates
@@ -103,15 +110,19 @@ class TwoLayer:
 
     def describe(self) -> dict[str, Any]:
         return {
-            "limit": "TwoLayer", "activation": self.phi.name, "particles": self.particles,
-            "replicates": self.replicates, "dtype": self.dtype, "tol": self.tol,
+            "limit": "TwoLayer",
+            "activation": self.phi.name,
+            "particles": self.particles,
+            "replicates": self.replicates,
+            "dtype": self.dtype,
+            "tol": self.tol,
             "sampling": self.sampling,
-        }  # fmt: skip
+        }
 
     def _count(self, rank: int) -> int:
         least = 2 * (rank + 1)
         if self.particles is None:
-            return max(1024, 2 ** math.ceil(math.log2(2 * least)))
+            return max(512, 2 ** math.ceil(math.log2(2 * least)))
         if self.particles < least and self.sampling == "quasi":
             raise InputError(
                 f"particles={self.particles} cannot hold the second moments of {rank} span "
@@ -128,9 +139,13 @@ class TwoLayer:
         largest = max(s.task.n_train for s in stages)
         outputs = max(s.task.outputs for s in stages)
         per_particle = 6 * rank + 30 * min(largest, rank) + 14 * largest * outputs
-        recorded = 24 * sum(t.n_train + (0 if t.X_test is None else len(t.X_test)) for t in tasks.values())
+        recorded = 24 * sum(
+            t.n_train + (0 if t.X_test is None else len(t.X_test)) for t in tasks.values()
+        )
         kernels = 6 * self.replicates * (largest * outputs) ** 2
-        return int(count * per_particle * width + 8 * (recorded * self.replicates * outputs + kernels))
+        return int(
+            count * per_particle * width + 8 * (recorded * self.replicates * outputs + kernels)
+        )
 
     def start(self, stages, tasks, rng) -> TwoLayerState:
         span = Span.of(np.concatenate([task.X for task in tasks.values()]))
@@ -140,7 +155,7 @@ class TwoLayer:
         )
         return TwoLayerState(self.phi, span, first)
 
-    def advance(self, state: TwoLayerState, stage: Stage, request: Request):
+    def advance(self, state: TwoLayerState, stage: Stage, request: Request) -> Advance:
         untouched = not state.terms and state.particles.initial_head
         if stage.head == "fresh":
             if not untouched or state.particles.z.shape[-1] != stage.task.outputs:
@@ -155,31 +170,39 @@ class TwoLayer:
 
     # -- stages with a frozen kernel ---------------------------------------------------------
 
-    def _fixed_kernel(self, state: TwoLayerState, stage: Stage, request: Request):
+    def _fixed_kernel(self, state: TwoLayerState, stage: Stage, request: Request) -> Advance:
         began = time.perf_counter()
         task, kind = stage.task, "feature" if stage.trains == "readout" else "ntk"
         gram, decoupled = state.frozen_gram(kind, task.X)
         start = state.predict(task.X)
+        pooled = not is_analytic(state.particles, kind)
+        if pooled:
+            gram, start = leave_one_out(gram), leave_one_out(start)
         groups = [[c] for c in range(task.outputs)] if decoupled else [list(range(task.outputs))]
         loss_tol, rate_tol = stage.tolerances
         if stage.loss == "squared":
             flows = [
-                [SquaredFlow.on(gram[r], task.y[:, g], start[r][:, g], stage.weight_decay) for g in groups]
+                [
+                    SquaredFlow.on(gram[r], task.y[:, g], start[r][:, g], stage.weight_decay)
+                    for g in groups
+                ]
                 for r in range(len(gram))
             ]
             duration, end = stage.duration, Outcome.REACHED_DURATION
             if duration is None:
-                flat = [_Summed(group) for group in flows]
+                flat = [_Summed(group) for group in (flows[:1] if pooled else flows)]
                 duration, end = settling_time(flat, loss_tol, rate_tol, STALL * rate_tol, HORIZON)
             times = np.unique([*(t for t in request.times if t < duration), duration])
             kept = np.array([t for t in request.snapshots if t <= duration])
             duals = {
-                float(t): np.stack([
-                    np.concatenate([f.dual(t).reshape(task.n_train, -1) for f in row], axis=1)
-                    for row in flows
-                ])
+                float(t): np.stack(
+                    [
+                        np.concatenate([f.dual(t).reshape(task.n_train, -1) for f in row], axis=1)
+                        for row in flows
+                    ]
+                )
                 for t in (*times, *kept)
-            }  # fmt: skip
+            }
             loss, rate = np.mean([_Summed(row).loss_and_rate(duration) for row in flows], axis=0)
         else:
             assert stage.duration is not None
@@ -195,7 +218,7 @@ class TwoLayer:
                 paths.append(path.reshape(len(every), task.n_train, task.outputs))
             duals = {float(t): np.stack([p[i] for p in paths]) for i, t in enumerate(every)}
             loss, rate = np.nan, np.nan
-        term = KernelTerm(state.particles, kind, task.X, duals[float(times[-1])])
+        term = KernelTerm(state.particles, kind, task.X, duals[float(times[-1])], pooled)
         stack = np.stack([duals[float(t)] for t in times])
         predictions = {}
         for key, X in _recorded_inputs(request.tasks, task.outputs):
@@ -206,21 +229,36 @@ class TwoLayer:
         if stage.loss == "logistic":
             f = predictions[task.name, "train"][-1]
             loss = float(np.mean(np.asarray(losses.get(stage.loss).value(f, task.y))))
-        snapshots = {float(t): self._after_fixed(state, stage, kind, float(t), duals[float(t)]) for t in kept}
-        cost = Cost("closed form" if stage.loss == "squared" else "BDF in dual space", 1, 0, 0.0,
-                    time.perf_counter() - began)  # fmt: skip
-        record = StageRecord(times, predictions, float(duration), float(loss), float(rate), end, cost)
+        snapshots: dict[float, AbstractState] = {
+            float(t): self._after_fixed(state, stage, kind, float(t), duals[float(t)]) for t in kept
+        }
+        cost = Cost(
+            "closed form" if stage.loss == "squared" else "BDF in dual space",
+            1,
+            0,
+            0.0,
+            time.perf_counter() - began,
+        )
+        record = StageRecord(
+            times, predictions, float(duration), float(loss), float(rate), end, cost
+        )
         final = self._after_fixed(state, stage, kind, float(duration), duals[float(times[-1])])
         return record, final, snapshots
 
     def _after_fixed(self, state, stage, kind, duration, dual) -> TwoLayerState:
         fade = math.exp(-stage.weight_decay * duration) if stage.weight_decay else 1.0
         terms = tuple(_faded(term, fade) for term in state.terms)
-        terms += (KernelTerm(state.particles, kind, stage.task.X, dual),)
+        pooled = not is_analytic(state.particles, kind)
+        terms += (KernelTerm(state.particles, kind, stage.task.X, dual, pooled),)
         particles = state.particles
         if stage.trains == "readout" and stage.richness > 0:
             anchor = state.span.points(stage.task.X).inside
-            moved = np.einsum("rmp,rpc->rmc", self._phi_at(particles, anchor), dual)
+            phi = self._phi_at(particles, anchor)
+            moved = np.einsum(
+                "rmp,rpc->rmc",
+                phi,
+                np.broadcast_to(dual[:1], (len(phi), *dual.shape[1:])) if pooled else dual,
+            )
             z = fade * particles.z + (stage.richness * moved).astype(self.dtype)
             particles = replace(particles, z=z, initial_head=False)
         return replace(state, particles=particles, terms=terms)
@@ -232,46 +270,76 @@ class TwoLayer:
 
     # -- stages in which features move -------------------------------------------------------
 
-    def _flow(self, state: TwoLayerState, stage: Stage, request: Request):
+    def _flow(self, state: TwoLayerState, stage: Stage, request: Request) -> Advance:
         task, decay = stage.task, stage.weight_decay
         tangent = stage.is_lazy
         richness = 1.0 if tangent else stage.richness
         anchor = state.span.training_points(task.X)
-        left, values, rows = np.linalg.svd(anchor, full_matrices=False)
+        _, values, rows = np.linalg.svd(anchor, full_matrices=False)
         active = int((values > values[0] * 1e-7).sum())
         basis = rows[:active].T
         particles = state.particles
-        resting = particles.w - (particles.w @ basis.astype(self.dtype)) @ basis.T.astype(self.dtype)
-        with jax.enable_x64(True), jax.default_matmul_precision("highest"), compile_clock() as clock:
+        resting = particles.w - (particles.w @ basis.astype(self.dtype)) @ basis.T.astype(
+            self.dtype
+        )
+        with (
+            jax.enable_x64(True),
+            jax.default_matmul_precision("highest"),
+            compile_clock() as clock,
+        ):
             began = time.perf_counter()
-            scalar = {k: jnp.asarray(float(v)) for k, v in {"richness": richness, "decay": decay}.items()}
+            scalar = {
+                k: jnp.asarray(float(v)) for k, v in {"richness": richness, "decay": decay}.items()
+            }
             anchors = Anchors(
-                jnp.asarray(anchor @ basis, self.dtype), jnp.asarray(anchor @ anchor.T),
-                jnp.asarray(task.y), jnp.asarray(values[:active] / np.sqrt(task.n_train), self.dtype),
-            )  # fmt: skip
+                jnp.asarray(anchor @ basis, self.dtype),
+                jnp.asarray(anchor @ anchor.T),
+                jnp.asarray(task.y),
+                jnp.asarray(values[:active] / np.sqrt(task.n_train), self.dtype),
+            )
             targets = {
                 key: self._target(state, X, 0.0 if tangent else 1 / richness)
                 for key, X in _recorded_inputs(request.tasks, task.outputs)
             }
             y0 = Law(jnp.asarray(particles.w @ basis.astype(self.dtype)), jnp.asarray(particles.z))
             flow = ParticleFlow(
-                self.phi, losses.get(stage.loss), anchors, targets[task.name, "train"].base, **scalar
+                self.phi,
+                losses.get(stage.loss),
+                anchors,
+                targets[task.name, "train"].base,
+                **scalar,
             )
-            recorder = Recorder(self.phi, targets, jnp.asarray(resting), jnp.asarray(basis, self.dtype), **scalar)
-            solver = Exponential() if task.n_train * task.outputs <= EXPONENTIAL_UP_TO else Chebyshev()
+            recorder = Recorder(
+                self.phi,
+                list(targets.values()),
+                jnp.asarray(resting),
+                jnp.asarray(basis, self.dtype),
+                **scalar,
+            )
+            solver = (
+                Exponential() if task.n_train * task.outputs <= EXPONENTIAL_UP_TO else Chebyshev()
+            )
+            weights = recorder.weights
             if tangent:
                 y0 = Tangent(y0, jax.tree.map(jnp.zeros_like, y0))
                 flow, recorder, solver = TangentFlow(flow), TangentRecorder(recorder), Chebyshev()
             loss_tol, rate_tol = (-1.0, -1.0) if stage.duration else stage.tolerances
             duration = stage.duration or HORIZON
-            trajectory = jax.block_until_ready(integrate(
-                flow, y0, recorder, solver,
-                duration=jnp.asarray(float(duration)),
-                record_times=jnp.asarray(np.minimum(request.times, duration)),
-                snapshot_times=jnp.asarray(np.array(request.snapshots, float)),
-                loss_tol=jnp.asarray(loss_tol), rate_tol=jnp.asarray(rate_tol),
-                tol=jnp.asarray(self.tol), max_steps=self.max_steps,
-            ))  # fmt: skip
+            trajectory = jax.block_until_ready(
+                integrate(
+                    flow,
+                    y0,
+                    recorder,
+                    solver,
+                    duration=jnp.asarray(float(duration)),
+                    record_times=jnp.asarray(np.minimum(request.times, duration)),
+                    snapshot_times=jnp.asarray(np.array(request.snapshots, float)),
+                    loss_tol=jnp.asarray(loss_tol),
+                    rate_tol=jnp.asarray(rate_tol),
+                    tol=jnp.asarray(self.tol),
+                    max_steps=self.max_steps,
+                )
+            )
             end_time = float(trajectory.end_time)
             last = recorder(trajectory.end_time, trajectory.end)
             run_seconds = time.perf_counter() - began - clock.seconds
@@ -281,35 +349,51 @@ class TwoLayer:
                 base, move = (y.base, y.move) if tangent else (y, None)
                 fade = math.exp(-decay * t)
                 moved = Particles(
-                    np.asarray((recorder.inner if tangent else recorder).weights(jnp.asarray(t), base.w)),
-                    np.asarray(base.z), particles.shrink * fade,
-                    initial_features=False, initial_head=False,
-                )  # fmt: skip
+                    np.asarray(weights(jnp.asarray(t), base.w)),
+                    np.asarray(base.z),
+                    particles.shrink * fade,
+                    initial_features=False,
+                    initial_head=False,
+                )
                 if move is None:
-                    return replace(state, particles=moved, terms=self._kept_terms(state, moved, richness))
+                    return replace(
+                        state, particles=moved, terms=self._kept_terms(state, moved, richness)
+                    )
                 push = np.einsum("rmk,jk->rmj", move.w, basis.astype(self.dtype))
-                return replace(state, particles=moved, terms=(TangentTerm(moved, push, np.asarray(move.z)),))
+                return replace(
+                    state, particles=moved, terms=(TangentTerm(moved, push, np.asarray(move.z)),)
+                )
 
             kept = [i for i, t in enumerate(request.snapshots) if t <= end_time]
-            snapshots = {
+            snapshots: dict[float, AbstractState] = {
                 request.snapshots[i]: state_at(
-                    request.snapshots[i], jax.tree.map(lambda leaf, i=i: leaf[i], trajectory.snapshots)
+                    request.snapshots[i],
+                    jax.tree.map(lambda leaf, i=i: leaf[i], trajectory.snapshots),
                 )
                 for i in kept
             }
             final = state_at(end_time, trajectory.end)
         reached = np.flatnonzero(np.isfinite(trajectory.record_times) & (request.times < end_time))
         predictions = {
-            key: np.concatenate([np.asarray(values)[reached], np.asarray(last[key])[None]])
-            for key, values in trajectory.recorded.items()
+            key: np.concatenate([np.asarray(values)[reached], np.asarray(final_values)[None]])
+            for key, values, final_values in zip(targets, trajectory.recorded, last, strict=True)
         }
-        cost = Cost(type(solver).__name__.lower(), int(trajectory.steps), int(trajectory.rejected),
-                    clock.seconds, run_seconds)  # fmt: skip
+        cost = Cost(
+            type(solver).__name__.lower(),
+            int(trajectory.steps),
+            int(trajectory.rejected),
+            clock.seconds,
+            run_seconds,
+        )
         record = StageRecord(
-            np.append(request.times[reached], end_time), predictions, end_time,
-            float(trajectory.loss), float(trajectory.rate),
-            outcome(trajectory, loss_tol, rate_tol), cost,
-        )  # fmt: skip
+            np.append(request.times[reached], end_time),
+            predictions,
+            end_time,
+            float(trajectory.loss),
+            float(trajectory.rate),
+            outcome(trajectory, loss_tol, rate_tol),
+            cost,
+        )
         return record, final, snapshots
 
     def _target(self, state: TwoLayerState, X: np.ndarray, inverse_richness: float) -> Targets:
@@ -317,7 +401,9 @@ class TwoLayer:
         base = state.predict(X)
         if inverse_richness and (state.terms or self.sampling == "iid"):
             base = base - inverse_richness * mean_readout(self.phi, state.particles, points)
-        inside, rho = (jnp.asarray(v, self.dtype) for v in (points.inside, points.rho * state.particles.shrink))
+        inside, rho = (
+            jnp.asarray(v, self.dtype) for v in (points.inside, points.rho * state.particles.shrink)
+        )
         return Targets(inside, rho, jnp.asarray(base), points.smooth)
 
     def _kept_terms(self, state: TwoLayerState, moved: Particles, richness: float):

@@ -1,5 +1,6 @@
 """The two-layer limit at one time: the law of its particles and the predictor they carry."""
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -9,6 +10,7 @@ from jaxtyping import Float
 
 from .. import lazy_kernels
 from ..activations import Activation
+from ..estimate import leave_one_out, pseudo_values
 from ..registry import register
 from ..solution import AbstractState
 from .averages import cross_kernels, mean_readout, sampled_fields
@@ -38,13 +40,18 @@ class KernelTerm:
     inputs
         The samples x_mu, shape ``(P, D)``.
     dual
-        c, shape ``(replicates, P, outputs)``.
+        c, shape ``(replicates, P, outputs)`` for an analytic kernel. A sampled kernel is pooled
+        over replicates, and c holds the solutions on :func:`leave_one_out` kernels, shape
+        ``(1 + replicates, P, outputs)``: the predictions are jackknife pseudo-values.
+    pooled
+        Whether the kernel is sampled.
     """
 
     particles: Particles
     kind: str
     inputs: Float[np.ndarray, "P D"]
-    dual: Float[np.ndarray, "R P C"]
+    dual: Float[np.ndarray, "duals P C"]
+    pooled: bool = False
 
 
 @register
@@ -55,6 +62,11 @@ class TangentTerm:
     particles: Particles
     move_w: Float[np.ndarray, "R M rank"]
     move_z: Float[np.ndarray, "R M C"]
+
+
+def is_analytic(particles: Particles, kind: str) -> bool:
+    """Whether a kernel follows from the Gaussian law at initialisation."""
+    return particles.initial_features and (kind == "feature" or particles.initial_head)
 
 
 @register
@@ -85,28 +97,27 @@ class TwoLayerState(AbstractState):
             total = total + self._evaluate(term, points)
         return total
 
-    def _evaluate(self, term, points: Points):
+    def _evaluate(self, term, points: Points) -> np.ndarray:
         match term:
             case ReadoutTerm():
                 return term.coefficient * mean_readout(self.activation, term.particles, points)
             case KernelTerm():
                 return self.apply_kernel(term, points, term.dual[None])[0]
-            case TangentTerm():
-                return self._tangent(term, points)
+        return self._tangent(term, points)
 
     def _tangent(self, term: TangentTerm, points: Points):
         p, dtype = term.particles, term.particles.w.dtype
         with jax.enable_x64(True):
             inside = jnp.asarray(points.inside, dtype)
             rho = jnp.asarray(points.rho * p.shrink, dtype)
-            base, move = Law(p.w, p.z), Law(term.move_w, term.move_z)
-            base, move = jax.tree.map(jnp.asarray, (base, move))
+            base = Law(jnp.asarray(p.w), jnp.asarray(p.z))
+            move = Law(jnp.asarray(term.move_w), jnp.asarray(term.move_z))
             return np.asarray(
                 tangent_readout(self.activation, base, move, inside, rho, points.smooth)
             )
 
     def apply_kernel(
-        self, term: KernelTerm, points: Points, duals: Float[np.ndarray, "T R P C"]
+        self, term: KernelTerm, points: Points, duals: Float[np.ndarray, "T duals P C"]
     ) -> Float[np.ndarray, "T R n C"]:
         """sum_mu K(x, x_mu) c_mu for several sets of dual coefficients at once."""
         training = self.span.points(term.inputs)
@@ -116,16 +127,17 @@ class TwoLayerState(AbstractState):
         for start in range(0, len(points.inside), rows):
             cut = slice(start, start + rows)
             part = Points(points.inside[cut], points.rho[cut], points.orthogonal[cut])
-            feature, ntk = self._frozen_kernels(term.particles, part, training, term.kind)
-            if ntk is None:  # diagonal in outputs
-                blocks.append(np.einsum("rnp,trpc->trnc", feature, duals))
-            else:
-                blocks.append(np.einsum("rncpd,trpd->trnc", ntk, duals))
+            kernel, decoupled = self._frozen_kernels(term.particles, part, training, term.kind)
+            if term.pooled:
+                kernel = leave_one_out(kernel)
+            rule = "rnp,trpc->rtnc" if decoupled else "rncpd,trpd->rtnc"
+            f = np.einsum(rule, kernel, duals, optimize=True)
+            blocks.append(np.swapaxes(pseudo_values(f) if term.pooled else f, 0, 1))
         return np.concatenate(blocks, axis=2)
 
     def _frozen_kernels(self, particles: Particles, points: Points, training: Points, kind: str):
-        """(kernel diagonal in outputs, None) or (None, full kernel); analytic where possible."""
-        if particles.initial_features and (kind == "feature" or particles.initial_head):
+        """A kernel, analytic where possible, and whether outputs decouple (see frozen_gram)."""
+        if is_analytic(particles, kind):
             overlap = particles.shrink**2 * points.inside @ training.inside.T
             variances = (particles.shrink**2 * p.variance for p in (points, training))
             k11, k22 = variances
@@ -133,9 +145,9 @@ class TwoLayerState(AbstractState):
             if kind == "ntk":
                 feature = feature + gradient * (points.inside @ training.inside.T)
             replicates = particles.w.shape[0]
-            return np.broadcast_to(feature, (replicates, *feature.shape)), None
+            return np.broadcast_to(feature, (replicates, *feature.shape)), True
         feature, _, ntk = cross_kernels(self.activation, particles, points, training)
-        return (feature, None) if kind == "feature" else (None, ntk)
+        return (feature, True) if kind == "feature" else (ntk, False)
 
     def frozen_gram(self, kind: str, inputs: np.ndarray) -> tuple[np.ndarray, bool]:
         """Kernel of a stage with frozen kernel on its samples, and whether outputs decouple.
@@ -144,11 +156,9 @@ class TwoLayerState(AbstractState):
         the same for every replicate.
         """
         points = self.span.points(inputs)
-        diagonal, full = self._frozen_kernels(self.particles, points, points, kind)
-        if full is None:
-            return np.asarray(diagonal), True
-        size = full.shape[1] * full.shape[2]
-        return full.reshape(len(full), size, size), False
+        gram, decoupled = self._frozen_kernels(self.particles, points, points, kind)
+        size = math.prod(gram.shape[1:]) // len(inputs) if decoupled else gram[0, :, :, 0, 0].size
+        return gram.reshape(len(gram), size, size), decoupled
 
     def kernel(self, X, X2, kind):
         first = self.span.points(X)
@@ -158,7 +168,9 @@ class TwoLayerState(AbstractState):
         else:
             second = self.span.points(X2)
             if not second.smooth:
-                return self._pick(cross_kernels(self.activation, self.particles, first, second), kind)
+                return self._pick(
+                    cross_kernels(self.activation, self.particles, first, second), kind
+                )
             if not first.smooth:
                 swapped = self._pick(
                     cross_kernels(self.activation, self.particles, second, first), kind

@@ -67,7 +67,13 @@ class Chebyshev(diffrax.AbstractAdaptiveSolver):
         )  # fmt: skip
         size = jnp.where(too_many, jnp.inf, args.weigh(y0, error))
         dense = dict(y0=y0, y1=y1)
-        return y1, spread_error(size, y0), dense, _State(direction, slope), diffrax.RESULTS.successful
+        return (
+            y1,
+            spread_error(size, y0),
+            dense,
+            _State(direction, slope),
+            diffrax.RESULTS.successful,
+        )
 
     def func(self, terms, t0, y0, args):
         return args(y0)

@@ -25,7 +25,7 @@ def _listen() -> None:
             for clock in _running:
                 clock.seconds += duration
 
-    jax.monitoring.register_event_duration_secs_listener(heard)
+    jax.monitoring.register_event_duration_secs_listener(heard)  # pyright: ignore[reportArgumentType]
 
 
 @contextmanager

@@ -110,7 +110,8 @@ def integrate(
     if len(snapshot_times):
         subsaves.append(diffrax.SubSaveAt(ts=snapshot_times))
         landings = jnp.unique(
-            jnp.concatenate([record_times, snapshot_times]), size=len(record_times) + len(snapshot_times)
+            jnp.concatenate([record_times, snapshot_times]),
+            size=len(record_times) + len(snapshot_times),
         )
     controller = diffrax.ClipStepSizeController(
         diffrax.PIDController(rtol=0.0, atol=tol, norm=_ScalarNorm(), dtmin=1e-12), step_ts=landings

@@ -50,7 +50,9 @@ def read(path: str | Path, n_train: int | None, n_test: int | None, seed: int) -
     if X_test is None:
         held_out = len(X) // 5 if n_test is None else n_test
         if not 1 <= held_out < len(X):
-            raise InputError(f"{path}: n_test={held_out} of {len(X)} rows leaves nothing to train on")
+            raise InputError(
+                f"{path}: n_test={held_out} of {len(X)} rows leaves nothing to train on"
+            )
         test, order = order[:held_out], order[held_out:]
         X_test, y_test = X[test], y[test]
     elif n_test is not None:

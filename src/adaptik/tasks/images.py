@@ -49,7 +49,7 @@ def read(dataset: str) -> Images:
 def _digits() -> Images:
     from sklearn.datasets import load_digits
 
-    images, labels = load_digits(return_X_y=True)
+    images, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
     held_out = np.zeros(len(labels), bool)
     for label in np.unique(labels):  # a fixed third of every class is the test pool
         held_out[np.flatnonzero(labels == label)[2::3]] = True
@@ -103,7 +103,9 @@ def _fashion_idx(folder: Path) -> Images | None:
 
 def _cifar_batches(folder: Path) -> Images | None:
     # The binary version (data_batch_1.bin ...): one label byte, then 3072 pixel bytes a record.
-    folder = folder / "cifar-10-batches-bin" if (folder / "cifar-10-batches-bin").exists() else folder
+    folder = (
+        folder / "cifar-10-batches-bin" if (folder / "cifar-10-batches-bin").exists() else folder
+    )
     train = sorted(folder.glob("data_batch_*.bin"))
     test = folder / "test_batch.bin"
     if not train or not test.exists():

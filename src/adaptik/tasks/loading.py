@@ -1,6 +1,7 @@
 """Named data sets and files to tasks, alone or as a source and a target that do not leak."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -196,13 +197,12 @@ def standardise_pair(source: Task, target: Task) -> tuple[Task, Task]:
     rms = np.sqrt(np.mean(((source.X - mean) * weights) ** 2))
 
     def rescale(task: Task) -> Task:
-        def scaled(X):
-            return None if X is None else (X - mean) * (weights / rms)
-
-        return Task(scaled(task.X), task.y, scaled(task.X_test), task.y_test, task.name, task.classes)
+        factor = weights / rms
+        X_test = None if task.X_test is None else (task.X_test - mean) * factor
+        return replace(task, X=(task.X - mean) * factor, X_test=X_test)
 
     return rescale(source), rescale(target)
 
 
 def _is_pixels(X: np.ndarray) -> bool:
-    return bool((X >= 0).all() and (X == np.round(X)).all() and X.max() <= 255)
+    return bool((X >= 0).all() and (np.round(X) == X).all() and X.max() <= 255)
