@@ -48,7 +48,7 @@ def transfer(
         str, typer.Option(help="linear, relu, erf, tanh, gelu, softplus, hermite(k)...")
     ] = "relu",
     particles: Annotated[int | None, typer.Option(help="particles per replicate")] = None,
-    replicates: Annotated[int, typer.Option(help="independent particle systems")] = 8,
+    replicates: Annotated[int, typer.Option(help="independent particle systems")] = 4,
     check_width: Annotated[
         int, typer.Option(help="width of the networks that check the theory")
     ] = 2048,

@@ -1,5 +1,7 @@
 """Lazy kernels of a two-layer network: fixed, given by the Gaussian law at initialisation."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,14 @@ from jaxtyping import Float
 
 from . import gaussian
 from .activations import Activation
+
+
+@partial(jax.jit, static_argnums=0)
+def _pair(activation, k11, k12, k22):
+    return (
+        gaussian.product(activation, k11, k12, k22),
+        gaussian.derivative_product(activation, k11, k12, k22),
+    )
 
 
 def two_layer(
@@ -33,6 +43,5 @@ def two_layer(
         for start in range(0, len(k11), rows):
             cut = slice(start, start + rows)
             block = tuple(jnp.asarray(k) for k in (k11[cut, None], k12[cut], k22[None, :]))
-            feature[cut] = gaussian.product(activation, *block)
-            gradient[cut] = gaussian.derivative_product(activation, *block)
+            feature[cut], gradient[cut] = _pair(activation, *block)
     return feature, gradient

@@ -196,7 +196,7 @@ class Solution:
         """Loss on ``task`` at the end of ``stage``, with its standard error.
 
         Of the limit, or of a network averaged over seeds. Mean squared error (a zero predictor
-        on unit-variance labels has loss 1), or mean log-loss if ``stage`` was trained with the logistic loss.
+        on unit-variance labels has loss 1), or mean log-loss after the logistic loss.
         """
         return Estimate.over_members(self.losses(task, split, stage)[-1])
 

@@ -6,6 +6,7 @@ set; finite networks trained for the same times check every row.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ class TransferConfig:
     folds: int = 4
     activation: str = "relu"
     particles: int | None = None
-    replicates: int = 8
+    replicates: int = 4
     check_width: int = 2048
     check_seeds: int = 3
     seed: int = 0
@@ -259,8 +260,25 @@ class _Run:
         self.done += 1
         self.progress(label, self.done, self.total)
 
-    def theory(self) -> None:
-        first: list[tuple[_Case, Solution]] = []
+    def run(self) -> None:
+        """Theory in this thread, and networks behind it in a second one."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            try:
+                pretrained: dict[float, Solution] = {}
+                checks: list[Future] = []
+
+                def check(case: _Case, solution: Solution) -> None:
+                    if self.config.check_seeds:
+                        checks.append(pool.submit(self._check, case, solution, pretrained))
+
+                self._theory(check)
+                for done in checks:
+                    done.result()
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def _theory(self, check: Callable[[_Case, Solution], None]) -> None:
         for split, (source, target) in enumerate(self.pairs):
             key = self.config.seed + split
             folds = _folds(target, self.config.folds, key)
@@ -273,7 +291,7 @@ class _Run:
                     solution = self._solve(case, target, pretrained, key)
                     self._tick(f"{case.mode} γ₁={'-' if g1 is None else f'{g1:g}'}")
                     if split == 0:
-                        first.append((case, solution))
+                        check(case, solution)
                         self._look(case, solution, source, target)
                     for fold in folds:
                         stage = case.stage(fold, self.config.head)
@@ -281,8 +299,6 @@ class _Run:
                         f = refit.predictions(fold)[-1].mean(0)
                         case.held_out.append(np.sum((f - fold.split("test")[1]) ** 2, axis=-1))
                         self._tick(f"K-fold refits of {case.mode}")
-        if self.config.check_seeds:
-            self._networks(first)
 
     def _solve(self, case: _Case, target: Task, pretrained: Solution | None, key: int) -> Solution:
         solution = solve(
@@ -351,22 +367,21 @@ class _Run:
                         )
                     )
 
-    def _networks(self, first: list[tuple[_Case, Solution]]) -> None:
+    def _check(self, case: _Case, theory: Solution, pretrained: dict[float, Solution]) -> None:
+        """Train networks for the times that the theory took."""
         source, target = self.pairs[0]
         seeds = list(range(self.config.seed, self.config.seed + self.config.check_seeds))
-        pretrained: dict[float, Solution] = {}
-        for case, theory in first:
-            g1, stages = case.source_richness, list(theory.timed_stages)
-            before = None
-            if g1 is not None:
-                if g1 not in pretrained:
-                    pretrained[g1] = train(stages[:1], self.network, seeds=seeds, observe=[target])
-                    self._tick(f"networks on source γ₁={g1:g}")
-                before = pretrained[g1]
-            network = train(stages[-1:], self.network, seeds=seeds, after=before)
-            case.network_losses = network.losses(target)[-1]
-            self._add_curves("network", case, network, source, target)
-            self._tick(f"networks {case.mode}")
+        g1, stages = case.source_richness, theory.timed_stages
+        before = None
+        if g1 is not None:
+            if g1 not in pretrained:
+                pretrained[g1] = train(stages[:1], self.network, seeds=seeds, observe=[target])
+                self._tick(f"networks on source γ₁={g1:g}")
+            before = pretrained[g1]
+        network = train(stages[-1:], self.network, seeds=seeds, after=before)
+        self._add_curves("network", case, network, source, target)
+        case.network_losses = network.losses(target)[-1]
+        self._tick(f"networks {case.mode}")
 
     def study(self) -> TransferStudy:
         verdict, kernels = self._verdict(), {}
@@ -510,7 +525,7 @@ def run(
     """
     study = _Run(config, progress)
     try:
-        study.theory()
+        study.run()
         study.complete = True
     except KeyboardInterrupt:
         interrupted()

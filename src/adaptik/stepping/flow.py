@@ -48,6 +48,7 @@ class Trajectory(eqx.Module):
 
     record_times: Float[Array, " T"]
     recorded: PyTree  # each leaf with a leading axis T
+    last: PyTree  # recorded at the end
     snapshots: PyTree  # each leaf with a leading axis S
     end: PyTree
     end_time: Float[Array, ""]
@@ -136,6 +137,7 @@ def integrate(
     return Trajectory(
         record_times=solution.ts[0],
         recorded=solution.ys[0],
+        last=record(solution.ts[1][0], end),
         snapshots=solution.ys[2] if len(subsaves) > 2 else None,
         end=end,
         end_time=solution.ts[1][0],
