@@ -95,13 +95,13 @@ def solve(
     records = list(after.records) if after else []
     states = list(after.states) if after else []
     streams = np.random.SeedSequence(key).spawn(len(stages) + 1)
-    state = states[-1] if states else limit.start(stages, tasks, np.random.default_rng(streams[-1]))
+    state = states[-1] if states else limit.start(stages, tasks, np.random.default_rng(streams[0]))
     for i in range(len(earlier), len(stages)):
         request = Request(
             tasks,
             record_grid(stages[i].duration, record),
             tuple(float(t) for at, t in snapshots if at == i),
-            np.random.default_rng(streams[i]),
+            np.random.default_rng(streams[i + 1]),
         )
         listener = None if progress is None else (lambda t, loss, i=i: progress(i, t, loss))
         with listening(listener):

@@ -217,7 +217,7 @@ class _Run:
         self.limit = TwoLayer(
             config.activation, particles=config.particles, replicates=config.replicates
         )
-        self.network = Network(width=config.check_width, activation=config.activation)
+        self.network = Network(config.check_width, config.activation, tol=3e-3)
         modes = [("readout", None)] + [
             ("rich" if g > 0 else "lazy", g) for g in config.target_richness
         ]

@@ -224,8 +224,8 @@ class TwoLayer:
         predictions = {}
         for key, X in _recorded_inputs(request.tasks, task.outputs):
             points = state.span.points(X)
-            fade = np.exp(-stage.weight_decay * times)[:, None, None, None]
-            base = state.predict(X)[None] * np.nan_to_num(fade, nan=1.0)
+            fade = np.array([_fade(stage, t) for t in times])[:, None, None, None]
+            base = state.predict(X)[None] * fade
             predictions[key] = base + state.apply_kernel(term, points, stack)
         if stage.loss == "logistic":
             f = predictions[task.name, "train"][-1]
@@ -247,7 +247,7 @@ class TwoLayer:
         return record, final, snapshots
 
     def _after_fixed(self, state, stage, kind, duration, dual) -> TwoLayerState:
-        fade = math.exp(-stage.weight_decay * duration) if stage.weight_decay else 1.0
+        fade = _fade(stage, duration)
         terms = tuple(_faded(term, fade) for term in state.terms)
         pooled = not is_analytic(state.particles, kind)
         terms += (KernelTerm(state.particles, kind, stage.task.X, dual, pooled),)
@@ -430,6 +430,10 @@ class _Summed:
     def loss_and_rate(self, t: float) -> tuple[float, float]:
         pairs = np.array([flow.loss_and_rate(t) for flow in self.flows])
         return float(pairs[:, 0].sum()), float(pairs[:, 1].sum())
+
+
+def _fade(stage: Stage, t: float) -> float:
+    return math.exp(-stage.weight_decay * t) if stage.weight_decay else 1.0
 
 
 def _faded(term, fade: float):

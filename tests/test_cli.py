@@ -1,0 +1,119 @@
+"""The command line as a person types it."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from adaptik import cli
+
+QUICK = "--n-source 16 --n-target 12 --n-test 20 --particles 160 --replicates 2 --folds 2"
+CHECK = "--check-width 64 --check-seeds 2"
+
+
+def run(monkeypatch, command: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["adaptik", *command.split()])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_transfer_prints_one_json_document_and_writes_a_report(monkeypatch, capsys, tmp_path):
+    command = (
+        f"transfer {QUICK} {CHECK} --richness 0,1 --target-richness 0,1 --json --out {tmp_path}"
+    )
+    assert run(monkeypatch, command) == 0
+    document = json.loads(capsys.readouterr().out)
+    rows = document["rows"]
+    assert [r["mode"] for r in rows] == ["scratch"] * 2 + ["readout", "lazy", "rich"] * 2
+    for row in rows:
+        assert (row["source_richness"] is None) == (row["mode"] == "scratch")
+        assert (row["target_richness"] is None) == (row["mode"] == "readout")
+        assert 0 < row["test_loss"] < 3 and row["test_loss_se"] >= 0
+        assert 0 < row["network_test_loss"] < 3 and row["network_test_loss_se"] > 0
+        assert 0 <= row["accuracy"] <= 1
+        assert row["cv_loss"] > 0
+    assert rows[0]["test_loss"] == pytest.approx(rows[3]["test_loss"], abs=1e-9)  # both lazy, fresh
+    assert "digits:8,9" in json.dumps(document["verdict"])
+    page = (tmp_path / "report.html").read_text()
+    assert "data:image/png;base64" in page and "<script" not in page
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
+
+
+def test_your_own_files_and_a_kept_head(monkeypatch, capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("mine", "yours"):
+        X = rng.standard_normal((30, 5))
+        np.savez(tmp_path / f"{name}.npz", X=X, y=X[:, 0] + 0.1 * X[:, 1])
+    command = (
+        f"transfer --source {tmp_path}/mine.npz --target {tmp_path}/yours.npz --richness 1 "
+        f"--target-richness 0.5 --head kept --particles 64 --replicates 2 --folds 2 "
+        f"--check-seeds 0 --out {tmp_path}/out"
+    )
+    assert run(monkeypatch, command) == 0
+    out = capsys.readouterr().out
+    assert "Pretraining on mine" in out and "report.html" in out
+    assert "nan" not in out
+
+
+BAD = {
+    "--source mnist:0,1": "unknown data set",
+    "--source digits:0": "at least two different classes",
+    "--source digits:0,77": "unknown classes [77]",
+    "--source nowhere.csv": "no such file",
+    "--source digits:a,b": "name the classes",
+    "--activation swish": "unknown activation 'swish'",
+    "--richness -1": "richness must be a finite number >= 0",
+    "--richness x": "richness must be numbers",
+    "--n-source 100000": "ask for fewer",
+    "--n-target 0": "at least 1",
+    "--n-target 3 --folds 4": "folds=4 needs at least 8",
+    "--head bent": "head must be one of",
+    "--particles 20000000000": "GiB",
+    "--particles 10": "at least 2 (rank + 1)",
+    "--splits 0": "splits must be at least 1",
+    "--source fashion-mnist:0,1": "",
+}
+
+
+@pytest.mark.parametrize("arguments", BAD)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, monkeypatch, capsys, tmp_path):
+    if "fashion" in arguments:
+        pytest.importorskip("sklearn")
+    out = tmp_path / "never"
+    assert run(monkeypatch, f"transfer {arguments} --out {out}") == 2
+    printed = capsys.readouterr()
+    message = printed.err.strip().splitlines()[-1]
+    assert message.startswith("error: ") and BAD[arguments] in message
+    assert "Traceback" not in printed.err and not printed.out
+    assert not out.exists() or not any(out.iterdir())
+
+
+def test_an_unwritable_folder_is_refused_before_computing(monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert run(monkeypatch, f"transfer --out {tmp_path}/file/report") == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_interrupting_keeps_what_was_finished(monkeypatch, capsys, tmp_path):
+    from adaptik import transfer
+
+    real = transfer.solve
+    calls = []
+
+    def solve_twice(*args, **kwargs):
+        calls.append(1)
+        if len(calls) > 3:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(transfer, "solve", solve_twice)
+    command = f"transfer {QUICK} --check-seeds 0 --richness 0 --target-richness 0 --out {tmp_path}"
+    assert run(monkeypatch, command) == 130
+    assert "interrupted" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    rows = rows["rows"] if isinstance(rows, dict) else rows
+    assert [row["mode"] for row in rows] == ["scratch"]

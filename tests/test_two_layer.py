@@ -1,0 +1,296 @@
+"""The two-layer limit against closed forms, other steppers, and itself."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+import adaptik as ak
+from adaptik.limits import two_layer as two_layer_module
+
+LIMIT = dict(particles=128, replicates=2, dtype="float64")
+
+
+def small_task(seed, n, dimension=6, outputs=1, name=None, tests=7):
+    rng = np.random.default_rng(seed)
+    X, X_test = rng.standard_normal((n, dimension)), rng.standard_normal((tests, dimension))
+    teacher = rng.standard_normal((dimension, outputs)) / np.sqrt(dimension)
+    y, y_test = (np.sin(2 * Z @ teacher) for Z in (X, X_test))
+    return ak.Task(X, y, X_test, y_test, name=name or f"task {seed}")
+
+
+def relu_kernels(A, B):
+    """Phi and NTK of a two-layer ReLU network, from the arc-cosine formulas."""
+    D = A.shape[1]
+    norms = np.linalg.norm(A, axis=1)[:, None] * np.linalg.norm(B, axis=1) / D
+    gram = A @ B.T / D
+    angle = np.arccos(np.clip(gram / norms, -1, 1))
+    feature = norms / (2 * np.pi) * (np.sin(angle) + (np.pi - angle) * np.cos(angle))
+    return feature, feature + gram * (np.pi - angle) / (2 * np.pi)
+
+
+@pytest.mark.parametrize("head", ["fresh", "kept"])
+@pytest.mark.parametrize("particles", [28, 64])
+def test_lazy_stages_are_regression_with_the_analytic_ntk(head, particles):
+    source, target = small_task(0, 8), small_task(1, 5)
+    limit = ak.TwoLayer("relu", particles=particles, replicates=2, dtype="float64")
+    stages = [
+        ak.Stage(source, 0.0, duration=math.inf),
+        ak.Stage(target, 0.0, duration=math.inf, head=head),
+    ]
+    f = ak.solve(stages, limit).predict(target.X_test).value
+    first = np.linalg.solve(relu_kernels(source.X, source.X)[1], source.y[:, 0])
+
+    def f1(X):
+        return relu_kernels(X, source.X)[1] @ first if head == "kept" else np.zeros(len(X))
+
+    gap = target.y[:, 0] - f1(target.X)
+    second = np.linalg.solve(relu_kernels(target.X, target.X)[1], gap)
+    exact = f1(target.X_test) + relu_kernels(target.X_test, target.X)[1] @ second
+    np.testing.assert_allclose(f, exact, rtol=1e-6)
+
+
+def test_readout_on_fixed_features_at_a_time():
+    task = small_task(2, 6)
+    stage = ak.Stage(task, 0.0, duration=3.0, trains="readout")
+    solution = ak.solve([stage], ak.TwoLayer("relu", **LIMIT))
+    gram = relu_kernels(task.X, task.X)[0]
+    values, vectors = np.linalg.eigh(gram)
+    dual = vectors @ ((1 - np.exp(-values * 3.0 / 6)) / values * (vectors.T @ task.y[:, 0]))
+    exact = relu_kernels(task.X_test, task.X)[0] @ dual
+    np.testing.assert_allclose(solution.predict(task.X_test).value, exact, rtol=1e-8)
+
+
+def linear_reference(tasks, richness, durations, heads):
+    """Theory section 3.1 in the full input space: M, v, a through all stages, and f on tests."""
+    D = tasks[0].dimension
+    M, v, a = np.eye(D), np.zeros(D), 1.0
+    offset = np.zeros(D)  # f(x) = x.(offset + v/gamma)/sqrt(D)
+    for task, gamma, duration, head in zip(tasks, richness, durations, heads, strict=True):
+        if head == "fresh":
+            v, a, offset = np.zeros(D), 1.0, np.zeros(D)
+        X, y = task.X, task.y[:, 0]
+        start = offset - v / gamma if head == "fresh" else total - v / gamma
+
+        def slope(t, s, X=X, y=y, gamma=gamma, start=start):
+            M, v, a = s[: D * D].reshape(D, D), s[D * D : -1], s[-1]
+            f = X @ (start + v / gamma) / np.sqrt(D)
+            r = X.T @ (y - f) / len(y) / np.sqrt(D)
+            dM = gamma * (np.outer(v, r) + np.outer(r, v))
+            return np.concatenate([dM.ravel(), gamma * (M @ r + a * r), [2 * gamma * v @ r]])
+
+        s0 = np.concatenate([M.ravel(), v, [a]])
+        s = solve_ivp(slope, (0, duration), s0, rtol=1e-10, atol=1e-12).y[:, -1]
+        M, v, a = s[: D * D].reshape(D, D), s[D * D : -1], s[-1]
+        total = start + v / gamma
+        offset = total
+    return M, v, a, total
+
+
+@pytest.mark.parametrize("heads", [("fresh", "fresh"), ("fresh", "kept")])
+def test_linear_particles_are_the_infinite_system(heads):
+    source, target = small_task(3, 4), small_task(4, 3)
+    rank = 6  # of both tasks' inputs together in 6 dimensions
+    limit = ak.TwoLayer(
+        "linear", particles=2 * (rank + 1), replicates=2, dtype="float64", tol=1e-7, max_steps=20000
+    )
+    richness, durations = (3.0, 0.7), (4.0, 3.0)
+    tasks = (source, target)
+    stages = [
+        ak.Stage(t, g, duration=T, head=h)
+        for t, g, T, h in zip(tasks, richness, durations, heads, strict=True)
+    ]
+    solution = ak.solve(stages, limit)
+    M, _, _, total = linear_reference(tasks, richness, durations, heads)
+    f = solution.predict(target.X_test)
+    assert np.max(f.standard_error) < 1e-6
+    np.testing.assert_allclose(f.value, target.X_test @ total / np.sqrt(6), rtol=2e-5, atol=1e-6)
+    kernel = solution.kernel(target.X_test).value
+    np.testing.assert_allclose(
+        kernel, target.X_test @ M @ target.X_test.T / 6, rtol=2e-5, atol=1e-6
+    )
+
+
+def test_the_linear_kernel_is_a_pure_boost_at_every_time():
+    task = small_task(5, 4)
+    times = (0.5, 2.0, 6.0)
+    limit = ak.TwoLayer(
+        "linear", particles=14, replicates=1, dtype="float64", tol=1e-7, max_steps=20000
+    )
+    stages = [ak.Stage(task, 4.0, duration=6.0)]
+    solution = ak.solve(
+        stages, limit, snapshots=[(0, t) for t in times], observe=[small_task(6, 6)]
+    )
+    for t in times:
+        particles = solution.state(0, t).particles
+        w, z = particles.w[0], particles.z[0]
+        M, v = w.T @ w / len(w), w.T @ z[:, 0] / len(w)
+        n = v / np.linalg.norm(v)
+        spike = np.sqrt(1 + v @ v) - 1
+        assert spike > 0.05
+        np.testing.assert_allclose(M, np.eye(6) + spike * np.outer(n, n), atol=1e-6)
+
+
+CASES = {
+    "decay": dict(activation="tanh", stage=dict(richness=1.5, duration=4.0, weight_decay=0.2)),
+    "logistic": dict(
+        activation="relu", stage=dict(richness=2.0, duration=6.0, loss="logistic"), signs=True
+    ),
+    "three outputs": dict(activation="softplus", stage=dict(richness=1.0, duration=4.0), outputs=3),
+    "hermite": dict(activation="hermite(2)", stage=dict(richness=0.7, duration=3.0)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_exponential_and_chebyshev_stepping_agree(case, monkeypatch):
+    settings = CASES[case]
+    task = small_task(7, 6, outputs=settings.get("outputs", 1))
+    if settings.get("signs"):
+        task = dataclasses.replace(task, y=np.sign(task.y), y_test=np.sign(task.y_test))
+    limit = ak.TwoLayer(
+        settings["activation"],
+        particles=32,
+        replicates=2,
+        dtype="float64",
+        tol=1e-5,
+        max_steps=50000,
+    )
+    stages = [ak.Stage(task, **settings["stage"])]
+    fast = ak.solve(stages, limit)
+    monkeypatch.setattr(two_layer_module, "EXPONENTIAL_UP_TO", 0)
+    slow = ak.solve(stages, limit)
+    assert (fast.records[0].cost.method, slow.records[0].cost.method) == (
+        "exponential",
+        "chebyshev",
+    )
+    a, b = (s.predictions(task)[-1] for s in (fast, slow))
+    assert np.std(a) > 0.05
+    np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+def test_lazy_weight_decay_is_the_small_richness_flow():
+    task = small_task(8, 5)
+    limit = ak.TwoLayer(
+        "tanh", particles=64, replicates=2, dtype="float64", tol=1e-6, max_steps=20000
+    )
+    lazy, small = (
+        ak.solve([ak.Stage(task, g, duration=5.0, weight_decay=0.1)], limit) for g in (0.0, 1e-3)
+    )
+    a, b = (s.predictions(task)[-1] for s in (lazy, small))
+    np.testing.assert_allclose(a, b, atol=2e-4)
+    np.testing.assert_allclose(lazy.states[-1].predict(task.X_test), a, atol=1e-8)
+
+
+@pytest.mark.parametrize("head", ["fresh", "kept"])
+def test_recorded_predictions_are_predict_and_heads_start_as_they_should(head):
+    source, target = small_task(9, 6), small_task(10, 4)
+    stages = [ak.Stage(source, 2.0, duration=3.0), ak.Stage(target, 0.5, duration=2.0, head=head)]
+    solution = ak.solve(stages, ak.TwoLayer("tanh", **LIMIT))
+    for stage in (0, 1):
+        for task in (source, target):
+            for split in ("train", "test"):
+                recorded = solution.predictions(task, split, stage)[-1]
+                again = solution.state(stage).predict(task.split(split)[0])
+                np.testing.assert_allclose(recorded, again, atol=1e-7)
+    start = solution.predictions(target, stage=1)[0]
+    before = solution.predictions(target, stage=0)[-1]
+    np.testing.assert_allclose(start, before if head == "kept" else 0 * before, atol=1e-8)
+    assert np.abs(before).max() > 0.1
+
+
+def test_continuing_a_solution_is_solving_at_once():
+    source, target = small_task(11, 6), small_task(12, 4)
+    first, second = ak.Stage(source, 2.0, duration=3.0), ak.Stage(target, 1.0, duration=2.0)
+    limit = ak.TwoLayer("relu", **LIMIT)
+    whole = ak.solve([first, second], limit, key=5)
+    pretrained = ak.solve([first], limit, key=5, observe=[target])
+    parts = ak.solve([second], limit, key=5, after=pretrained)
+    a, b = (s.predictions(target)[-1] for s in (whole, parts))
+    np.testing.assert_allclose(a, b, atol=1e-9)
+    for stage in (0, 1):
+        np.testing.assert_allclose(
+            whole.predictions(source, stage=stage),
+            parts.predictions(source, stage=stage),
+            atol=1e-9,
+        )
+
+
+def test_the_key_decides_the_result():
+    stages = [ak.Stage(small_task(13, 5), 1.0, duration=1.0)]
+    a, b, c = (ak.solve(stages, ak.TwoLayer("relu", **LIMIT), key=k) for k in (1, 1, 2))
+    X = stages[0].task.X_test
+    assert (a.predict(X).value == b.predict(X).value).all()
+    assert (a.predict(X).value != c.predict(X).value).any()
+
+
+@pytest.mark.parametrize("kind", ["feature", "gradient", "ntk"])
+def test_kernels_are_symmetric_positive_and_consistent(kind):
+    task = small_task(14, 5, dimension=9, tests=12)
+    solution = ak.solve(
+        [ak.Stage(task, 2.0, duration=4.0)], ak.TwoLayer("relu", particles=1024, replicates=8)
+    )
+    gram = solution.kernel(task.X_test, kind=kind)
+    np.testing.assert_array_equal(gram.value, gram.value.T)
+    assert np.linalg.eigvalsh(gram.value).min() > -1e-6
+    cross = solution.kernel(task.X_test, task.X_test[:4], kind=kind)
+    gap = (gram.value[:, :4] - cross.value) / np.hypot(gram.standard_error[:, :4], 1e-3)
+    assert np.mean(np.abs(gap) < 4) > 0.9
+    exact = solution.kernel(task.X_test, task.X, kind=kind)
+    np.testing.assert_allclose(
+        exact.value.T, solution.kernel(task.X, task.X_test, kind=kind).value, atol=1e-5
+    )
+
+
+def test_kernel_at_initialisation_is_the_lazy_kernel_within_its_error():
+    task = small_task(15, 4, dimension=8, tests=10)
+    solution = ak.solve([ak.Stage(task, 0.0)], ak.TwoLayer("relu", particles=2048, replicates=8))
+    sampled = solution.kernel(task.X_test)
+    exact, _ = relu_kernels(task.X_test, task.X_test)
+    chi = ((sampled.value - exact) / sampled.standard_error) ** 2
+    assert np.mean(chi) < 3
+    assert np.abs(sampled.value - exact).max() < 0.02 * np.abs(exact).max()
+
+
+def test_stalled_and_out_of_steps_are_outcomes():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((12, 3))
+    noisy = ak.Task(X, X[:, 0] + rng.standard_normal(12), name="more samples than directions")
+    limit = ak.TwoLayer("linear", particles=32, replicates=1, dtype="float64")
+    stalled = ak.solve([ak.Stage(noisy, 0.0)], limit)
+    assert stalled.outcome is ak.Outcome.STALLED and not stalled.outcome.ok
+    short = ak.solve([ak.Stage(noisy, 2.0)], dataclasses.replace(limit, max_steps=5))
+    assert short.outcome is ak.Outcome.OUT_OF_STEPS
+
+
+def test_bad_requests_are_refused():
+    task = small_task(16, 5)
+    with pytest.raises(ak.InputError, match=r"particles=6 .* at least 2 \(rank \+ 1\) = 12"):
+        ak.solve([ak.Stage(task, 1.0)], ak.TwoLayer("relu", particles=6))
+    with pytest.raises(ak.MemoryLimitError, match="this solve needs"):
+        ak.solve([ak.Stage(task, 1.0)], ak.TwoLayer("relu", particles=2**40))
+    with pytest.raises(ak.InputError, match="observe="):
+        solved = ak.solve([ak.Stage(task, 1.0, duration=1.0)], ak.TwoLayer("relu", **LIMIT))
+        ak.solve([ak.Stage(small_task(17, 5), 1.0)], ak.TwoLayer("relu", **LIMIT), after=solved)
+    for bad in (
+        dict(activation="nope"),
+        dict(particles=5),
+        dict(tol=0.0),
+        dict(dtype="int8"),
+        dict(replicates=0),
+    ):
+        with pytest.raises(ak.InputError, match=next(iter(bad))):
+            ak.TwoLayer(**bad)
+
+
+def test_saving_keeps_predictions(tmp_path):
+    source, target = small_task(18, 5), small_task(19, 4)
+    stages = [ak.Stage(source, 1.0, duration=2.0), ak.Stage(target, 0.0, head="kept")]
+    solution = ak.solve(stages, ak.TwoLayer("tanh", **LIMIT))
+    solution.save(tmp_path / "solution.zip")
+    again = ak.Solution.load(tmp_path / "solution.zip")
+    np.testing.assert_array_equal(
+        again.predict(target.X_test).value, solution.predict(target.X_test).value
+    )
+    assert again.to_xarray().equals(solution.to_xarray())
