@@ -41,9 +41,8 @@ def main() -> None:
             )
         for particles in (128, 512, 2048):
             ratio = errors["quasi", particles][0] / errors["iid", 3 * particles][0]
-            print(
-                f"richness {richness:g}: error quasi({particles}) / iid({3 * particles}) = {ratio:.2f}"
-            )
+            pair = f"quasi({particles}) / iid({3 * particles})"
+            print(f"richness {richness:g}: error {pair} = {ratio:.2f}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 Scrambled Sobol points (readout first, then span coordinates by decreasing kernel weight), exact
 second moments, and antithetic readouts: particles come as (w, z) and (w, -z), so that the
-predictor is exactly zero when a head is fresh (theory section 2, point 2).
+predictor is exactly zero when a head is fresh (theory section 2, point 2). Where there are enough
+of them, at least 4 rank, weights are mirrored too: (w, +-z) and (-w, +-z), which removes the
+sampling error of everything odd in w.
 """
 
 from dataclasses import dataclass, replace
@@ -53,10 +55,17 @@ def initial(
         z = rng.standard_normal((replicates, particles, outputs))
         return Particles(w.astype(dtype), z.astype(dtype))
     half = particles // 2
+    mirrored = half % 2 == 0 and half // 2 >= max(rank, 2)
+    drawn = half // 2 if mirrored else half
     w, z = np.empty((replicates, half, rank)), np.empty((replicates, half, outputs))
     for r in range(replicates):
-        sample = _sobol_normal(rng, half, outputs + rank)
-        z[r], w[r] = _unit_moments(sample[:, :outputs]), _whiten(sample[:, outputs:])
+        sample = _sobol_normal(rng, drawn, outputs + rank)
+        readout, weights = _unit_moments(sample[:, :outputs]), sample[:, outputs:]
+        if mirrored:
+            weights = _whiten(weights)
+            z[r], w[r] = np.concatenate([readout, readout]), np.concatenate([weights, -weights])
+        else:
+            z[r], w[r] = readout, _whiten(weights - weights.mean(0))
     return Particles(
         np.concatenate([w, w], axis=1).astype(dtype), np.concatenate([z, -z], axis=1).astype(dtype)
     )
@@ -93,13 +102,13 @@ def _sobol_normal(rng: np.random.Generator, count: int, dimension: int) -> np.nd
 
 
 def _whiten(sample: np.ndarray) -> np.ndarray:
-    """The nearest sample with mean zero and unit covariance; needs more rows than columns."""
-    left, _, right = np.linalg.svd(sample - sample.mean(0), full_matrices=False)
+    """The nearest sample with unit second moments; needs as many rows as columns."""
+    left, _, right = np.linalg.svd(sample, full_matrices=False)
     return np.sqrt(len(sample)) * left @ right
 
 
 def _unit_moments(z: np.ndarray) -> np.ndarray:
     """Unit second moments; with few samples only as many directions as they can hold."""
     if len(z) > z.shape[1]:
-        return _whiten(z)
+        return _whiten(z - z.mean(0))
     return z * np.sqrt(z.size / np.sum(z**2))
