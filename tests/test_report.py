@@ -128,7 +128,7 @@ def a_study(richness=(0.0, 0.5, 1.0, 2.0, 4.0), network=True, classes=True):
         config={
             "source": "digits:3,5",
             "richness": list(richness),
-            "verdict_richness": richness[-1],
+            "kernel_richness": richness[-1],
         },
         rows=tuple(rows),
         verdict=Verdict("Pretraining helps: <21 %> & more at richness 2."),

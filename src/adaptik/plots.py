@@ -51,7 +51,7 @@ def figures(study: "TransferStudy") -> dict[str, Figure]:
         if study.rows:
             drawn["loss_against_richness"] = _single(loss_against_richness, study.rows)
         if study.kernels:
-            drawn["kernels"] = kernels(study.kernels, study.config.get("verdict_richness"))
+            drawn["kernels"] = kernels(study.kernels, study.config.get("kernel_richness"))
         if any(study.alignments.values()):
             drawn["alignment"] = _single(alignment, study.alignments)
         if any(_is_number(r.source_loss_before, r.source_loss_after) for r in study.rows):

@@ -385,9 +385,10 @@ class _Run:
 
     def study(self) -> TransferStudy:
         verdict, kernels = self._verdict(), {}
-        chosen = verdict.source_richness
-        if chosen is not None and f"adapted {chosen:g}" in self.kernels:
-            kernels = {"lazy": self.kernels["lazy"], "adapted": self.kernels[f"adapted {chosen:g}"]}
+        # Where the verdict's source is lazy its kernel never moved: show the richest one instead.
+        shown = verdict.source_richness or max(self.config.richness)
+        if f"adapted {shown:g}" in self.kernels:
+            kernels = {"lazy": self.kernels["lazy"], "adapted": self.kernels[f"adapted {shown:g}"]}
         source, target = self.pairs[0]
         described = {
             side: dict(
@@ -400,7 +401,7 @@ class _Run:
             for side, t in (("source", source), ("target", target))
         }
         config = asdict(self.config) | {
-            "verdict_richness": chosen,
+            "kernel_richness": shown,
             "limit": self.limit.describe(),
             "versions": versions(),
         }
