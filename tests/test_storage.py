@@ -141,7 +141,7 @@ def test_arrays_of_every_kind(tmp_path, array):
         np.testing.assert_array_equal(np.signbit(after), np.signbit(array))
 
 
-@pytest.mark.parametrize("name", ["erf", "hermite(3)", "polynomial(1, 0, 0.5)"])
+@pytest.mark.parametrize("name", ["erf", "hermite(3)", "polynomial(0.123456789, 0, 0.5)"])
 def test_named_activations(tmp_path, name):
     a_solution(name).save(tmp_path / "x.zip")
     after = storage.load(tmp_path / "x.zip").states[0].activation
@@ -154,7 +154,6 @@ def test_named_activations(tmp_path, name):
     [
         lambda h: h**2,
         activations.from_callable(jnp.cos, name="relu"),  # not what its name says
-        activations.polynomial(0.123456789),  # its name rounds the coefficient
     ],
 )
 def test_custom_activations_are_refused(tmp_path, activation):

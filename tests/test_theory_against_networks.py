@@ -31,7 +31,6 @@ def test_hermite_pair_within_error_bars(head):
         stages, ak.TwoLayer("relu", replicates=8), ak.Network(1024, "relu"), seeds=8
     )
     assert np.std(theory.predict(target.X_test).value) > 0.1
-    print("chi2", reduced_chi_square(theory, network, target))
     assert 0.3 < reduced_chi_square(theory, network, target) < 2.5
 
 
@@ -48,7 +47,6 @@ def test_real_pairs_at_width_4096(pair, head, shared_data):
     theory, network = both(stages, limit, ak.Network(4096, "relu"), seeds=8)
     assert theory.outcome is ak.Outcome.CONVERGED
     for task in (source, target):
-        print("chi2", task.name, reduced_chi_square(theory, network, task))
         assert 0.5 < reduced_chi_square(theory, network, task) < 2
 
 
@@ -67,6 +65,5 @@ def test_single_networks_approach_the_limit_like_one_over_root_width():
         gaps = network.states[-1].predict(target.X_test)[..., 0] - f
         rms.append(np.sqrt(np.mean(gaps**2, axis=1)))
     slopes = [np.polyfit(np.log(widths), np.log(r), 1)[0] for r in np.array(rms).T]
-    print("slopes", slopes, np.mean(rms, axis=1))
     error = np.std(slopes, ddof=1) / np.sqrt(len(slopes))
     assert abs(np.mean(slopes) + 0.5) < max(3 * error, 0.05)

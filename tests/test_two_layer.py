@@ -250,7 +250,7 @@ def test_kernel_at_initialisation_is_the_lazy_kernel_within_its_error():
     exact, _ = relu_kernels(task.X_test, task.X_test)
     chi = ((sampled.value - exact) / sampled.standard_error) ** 2
     assert np.mean(chi) < 3
-    assert np.abs(sampled.value - exact).max() < 0.02 * np.abs(exact).max()
+    assert sampled.standard_error.max() < 0.02
 
 
 def test_stalled_and_out_of_steps_are_outcomes():
