@@ -3,15 +3,16 @@
     python benchmarks/accuracy_per_cost.py
 
 He2 teacher in D = 20 dimensions, P = 40 samples, ReLU; the error is the root mean square over
-replicates and test points of the predictor's difference to a reference with many particles.
+replicates and test points of the predictor's difference to a reference with many particles. The
+i.i.d. samples are centred too (f = 0 at the start), which makes them better than the plain recipe.
 """
 
 import numpy as np
 
 import adaptik as ak
 
-PARTICLES = (128, 384, 512, 1536, 2048, 6144)
-REPLICATES = 8
+COUNTS = (128, 256, 512, 1024, 2048)
+REPLICATES = 16
 
 
 def solve(task, richness, particles, sampling, key):
@@ -25,24 +26,19 @@ def solve(task, richness, particles, sampling, key):
 
 def main() -> None:
     _, task = ak.tasks.hermite_pair(1, 2, 1.0, n_source=1, n_target=40, dimension=20, n_test=500)
-    print("richness  particles   rms error quasi (s)     rms error iid (s)")
+    print(
+        "richness  particles M    quasi, M points           iid, 3 M points        ratio of errors"
+    )
     for richness in (1.0, 3.0):
         reference = solve(task, richness, 16384, "quasi", key=99)[0].mean(0)
-        errors = {}
-        for sampling in ("quasi", "iid"):
-            for particles in PARTICLES:
-                f, seconds = solve(task, richness, particles, sampling, key=1)
-                errors[sampling, particles] = np.sqrt(np.mean((f - reference) ** 2)), seconds
-        for particles in PARTICLES:
-            cells = [errors[s, particles] for s in ("quasi", "iid")]
-            print(
-                f"{richness:8g} {particles:10d}   "
-                + "   ".join(f"{e:12.5f} ({s:5.1f})" for e, s in cells)
-            )
-        for particles in (128, 512, 2048):
-            ratio = errors["quasi", particles][0] / errors["iid", 3 * particles][0]
-            pair = f"quasi({particles}) / iid({3 * particles})"
-            print(f"richness {richness:g}: error {pair} = {ratio:.2f}")
+        for particles in COUNTS:
+            cells, errors = [], []
+            for sampling, count in (("quasi", particles), ("iid", 3 * particles)):
+                f, seconds = solve(task, richness, count, sampling, key=1)
+                errors.append(np.sqrt(np.mean((f - reference) ** 2)))
+                cells.append(f"{errors[-1]:14.5f} ({seconds:5.1f} s)")
+            ratio = errors[0] / errors[1]
+            print(f"{richness:8g} {particles:10d} {cells[0]} {cells[1]} {ratio:8.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import adaptik as ak
+from adaptik.limits import particles as particles_module
 from adaptik.limits import two_layer as two_layer_module
 
 LIMIT = dict(particles=128, replicates=2, dtype="float64")
@@ -89,12 +90,12 @@ def linear_reference(tasks, richness, durations, heads):
     return M, v, a, total
 
 
+@pytest.mark.parametrize("particles", [7, 20])  # rank + 1, and more
 @pytest.mark.parametrize("heads", [("fresh", "fresh"), ("fresh", "kept")])
-def test_linear_particles_are_the_infinite_system(heads):
+def test_linear_particles_are_the_infinite_system(heads, particles):
     source, target = small_task(3, 4), small_task(4, 3)
-    rank = 6  # of both tasks' inputs together in 6 dimensions
     limit = ak.TwoLayer(
-        "linear", particles=2 * (rank + 1), replicates=2, dtype="float64", tol=1e-7, max_steps=20000
+        "linear", particles=particles, replicates=2, dtype="float64", tol=1e-7, max_steps=20000
     )
     richness, durations = (3.0, 0.7), (4.0, 3.0)
     tasks = (source, target)
@@ -117,7 +118,7 @@ def test_the_linear_kernel_is_a_pure_boost_at_every_time():
     task = small_task(5, 4)
     times = (0.5, 2.0, 6.0)
     limit = ak.TwoLayer(
-        "linear", particles=14, replicates=1, dtype="float64", tol=1e-7, max_steps=20000
+        "linear", particles=7, replicates=1, dtype="float64", tol=1e-7, max_steps=20000
     )
     stages = [ak.Stage(task, 4.0, duration=6.0)]
     solution = ak.solve(
@@ -266,8 +267,8 @@ def test_stalled_and_out_of_steps_are_outcomes():
 
 def test_bad_requests_are_refused():
     task = small_task(16, 5)
-    with pytest.raises(ak.InputError, match=r"particles=6 .* at least 2 \(rank \+ 1\) = 12"):
-        ak.solve([ak.Stage(task, 1.0)], ak.TwoLayer("relu", particles=6))
+    with pytest.raises(ak.InputError, match=r"particles=5 .* at least rank \+ outputs = 6"):
+        ak.solve([ak.Stage(task, 1.0)], ak.TwoLayer("relu", particles=5))
     with pytest.raises(ak.MemoryLimitError, match="this solve needs"):
         ak.solve([ak.Stage(task, 1.0)], ak.TwoLayer("relu", particles=2**40))
     with pytest.raises(ak.InputError, match="observe="):
@@ -275,7 +276,7 @@ def test_bad_requests_are_refused():
         ak.solve([ak.Stage(small_task(17, 5), 1.0)], ak.TwoLayer("relu", **LIMIT), after=solved)
     for bad in (
         dict(activation="nope"),
-        dict(particles=5),
+        dict(particles=1),
         dict(tol=0.0),
         dict(dtype="int8"),
         dict(replicates=0),
@@ -294,3 +295,17 @@ def test_saving_keeps_predictions(tmp_path):
         again.predict(target.X_test).value, solution.predict(target.X_test).value
     )
     assert again.to_xarray().equals(solution.to_xarray())
+
+
+def test_weights_are_white_given_the_readout_and_fresh_heads_uncorrelated():
+    rng = np.random.default_rng(0)
+    drawn = particles_module.initial(rng, 2, 512, 10, 2, "quasi", "float64")
+    for w, z in zip(drawn.w, drawn.z, strict=True):
+        np.testing.assert_allclose(z.T @ z / 512, np.eye(2), atol=1e-12)
+        for p in (np.ones(512), z[:, 0], z[:, 1], z[:, 0] ** 2, z[:, 0] * z[:, 1]):
+            np.testing.assert_allclose(p @ w, 0, atol=1e-10)
+            np.testing.assert_allclose((w.T * p) @ w / 512, p.mean() * np.eye(10), atol=2e-3)
+    fresh = particles_module.fresh_head(rng, drawn, 1, "quasi")
+    for w, z in zip(fresh.w, fresh.z, strict=True):
+        np.testing.assert_allclose(z.T @ w, 0, atol=1e-10)
+        np.testing.assert_allclose([z.mean(), np.mean(z**2)], [0, 1], atol=1e-12)

@@ -1,10 +1,11 @@
 """Particles: samples of the single-neuron law of (h, z), drawn so that few are needed.
 
-Scrambled Sobol points (readout first, then span coordinates by decreasing kernel weight), exact
-second moments, and antithetic readouts: particles come as (w, z) and (w, -z), so that the
-predictor is exactly zero when a head is fresh (theory section 2, point 2). Where there are enough
-of them, at least 4 rank, weights are mirrored too: (w, +-z) and (-w, +-z), which removes the
-sampling error of everything odd in w.
+Scrambled Sobol points (readout first, then span coordinates by decreasing weight in the labels),
+exact second moments of weights and readouts together, and, where there are particles enough,
+weights that are white given the readout: <p(z) w> = 0 and <p(z) w w'> = <p(z)> I for p up to
+degree 2. Readouts have no antithetic partners (theory section 2, point 2): the predictor at the
+start of a stage is subtracted instead, and every particle is a sample of its own. Only under weight
+decay, which moves what was subtracted, do they come in pairs.
 """
 
 from dataclasses import dataclass, replace
@@ -12,12 +13,15 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
+from scipy.sparse.linalg import LinearOperator, cg
 from scipy.special import ndtri
 from scipy.stats import qmc
 
 from ..registry import register
 
 Sampling = Literal["quasi", "iid"]
+
+WHITE_TOL = 1e-3  # of moments of weights given the readout; far below any sampling error
 
 
 @register
@@ -50,49 +54,33 @@ def initial(
     sampling: Sampling, dtype: str,
 ) -> Particles:  # fmt: skip
     """Particles at initialisation: w ~ N(0, I), z ~ N(0, 1), replicates independent."""
-    if sampling == "iid":
-        w = rng.standard_normal((replicates, particles, rank))
-        z = rng.standard_normal((replicates, particles, outputs))
-        return Particles(w.astype(dtype), z.astype(dtype))
-    half = particles // 2
-    mirrored = half % 2 == 0 and half // 2 >= max(rank, 2)
-    drawn = half // 2 if mirrored else half
-    w, z = np.empty((replicates, half, rank)), np.empty((replicates, half, outputs))
+    w, z = np.empty((replicates, particles, rank)), np.empty((replicates, particles, outputs))
     for r in range(replicates):
-        sample = _sobol_normal(rng, drawn, outputs + rank)
-        readout, weights = _unit_moments(sample[:, :outputs]), sample[:, outputs:]
-        if mirrored:
-            weights = _whiten(weights)
-            z[r], w[r] = np.concatenate([readout, readout]), np.concatenate([weights, -weights])
+        if sampling == "iid":
+            z[r], w[r] = rng.standard_normal(z[r].shape), rng.standard_normal(w[r].shape)
         else:
-            z[r], w[r] = readout, _whiten(weights - weights.mean(0))
-    return Particles(
-        np.concatenate([w, w], axis=1).astype(dtype), np.concatenate([z, -z], axis=1).astype(dtype)
-    )
+            z[r], w[r] = _matched(_sobol_normal(rng, particles, outputs + rank), outputs)
+    return Particles(w.astype(dtype), z.astype(dtype))
 
 
 def fresh_head(
     rng: np.random.Generator, particles: Particles, outputs: int, sampling: Sampling
 ) -> Particles:
-    """New readouts independent of the features.
-
-    Once features have moved, the members of an antithetic pair differ: every particle is then
-    split into (w, z) and (w, -z), which doubles their number.
-    """
+    """New readouts, independent of the features and uncorrelated with the weights."""
     w = np.asarray(particles.w)
     replicates, count, _ = w.shape
-    if sampling == "iid":
-        z = rng.standard_normal((replicates, count, outputs))
-        return replace(particles, z=z.astype(w.dtype), initial_head=True)
-    half = count // 2 if particles.initial_features else count
-    # A random order makes the new readouts independent of what the old ones did to w.
-    z = np.stack([
-        rng.permutation(_unit_moments(_sobol_normal(rng, half, outputs)))
-        for _ in range(replicates)
-    ])  # fmt: skip
-    w = w if particles.initial_features else np.concatenate([w, w], axis=1)
-    z = np.concatenate([z, -z], axis=1).astype(w.dtype)
-    return replace(particles, w=w, z=z, initial_head=True)
+    z = rng.standard_normal((replicates, count, outputs))
+    if sampling == "quasi":
+        for r in range(replicates):
+            # A random order makes new readouts independent of what the old ones did to w.
+            z[r] = _off(w[r].astype(float), rng.permutation(_sobol_normal(rng, count, outputs)))
+    return replace(particles, z=z.astype(w.dtype), initial_head=True)
+
+
+def in_pairs(particles: Particles) -> Particles:
+    """Every particle twice, as (w, z) and (w, -z): weight decay alone then keeps <z phi(h)> = 0."""
+    w, z = np.asarray(particles.w), np.asarray(particles.z)
+    return replace(particles, w=np.concatenate([w, w], axis=1), z=np.concatenate([z, -z], axis=1))
 
 
 def _sobol_normal(rng: np.random.Generator, count: int, dimension: int) -> np.ndarray:
@@ -107,8 +95,60 @@ def _whiten(sample: np.ndarray) -> np.ndarray:
     return np.sqrt(len(sample)) * left @ right
 
 
-def _unit_moments(z: np.ndarray) -> np.ndarray:
-    """Unit second moments; with few samples only as many directions as they can hold."""
-    if len(z) > z.shape[1]:
-        return _whiten(z - z.mean(0))
-    return z * np.sqrt(z.size / np.sum(z**2))
+def _matched(sample: np.ndarray, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Readouts and weights with the moments of independent Gaussians."""
+    count, columns = sample.shape
+    sample = _whiten(sample - sample.mean(0) if count > columns else sample)
+    z, w = sample[:, :outputs], sample[:, outputs:]
+    products = [z[:, i] * z[:, j] for i in range(outputs) for j in range(i + 1)]
+    powers = np.column_stack([np.ones(count), z, *products])
+    # A quarter of the weights' freedom at most goes into their moments.
+    if powers.shape[1] * (w.shape[1] + 1) > count / 2:
+        return z, w
+    return z, _white_given(powers, w)
+
+
+def _white_given(powers: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """The weights nearest w with <p w> = 0 and <p w w'> = <p> I for every column p of ``powers``.
+
+    Gauss-Newton: the smallest change is w <- w + sum_p p A_p w with symmetric matrices A_p, found
+    by conjugate gradients. Where it does not converge, w is returned as it came.
+    """
+    count, rank = w.shape
+    gram, mean = powers.T @ powers / count, powers.mean(0)
+    wanted = mean[:, None, None] * np.eye(rank)
+    given = w
+
+    def moments(u):
+        return np.stack([(w.T * p) @ u / count for p in powers.T])
+
+    def change(A):
+        return sum(
+            p[:, None] * (w @ a) for p, a in zip(powers.T, A.reshape(wanted.shape), strict=True)
+        )
+
+    def response(A):
+        half = moments(change(A))
+        return (half + half.transpose(0, 2, 1)).ravel()
+
+    def precondition(R):
+        return np.linalg.solve(2 * gram, R.reshape(len(gram), -1)).ravel()
+
+    shape = (wanted.size, wanted.size)
+    response_operator = LinearOperator(shape, response, dtype=float)
+    preconditioner = LinearOperator(shape, precondition, dtype=float)
+    for _ in range(12):
+        w = w - powers @ np.linalg.solve(gram, powers.T @ w / count)
+        gap = wanted - moments(w)
+        if np.abs(gap).max() < WHITE_TOL:
+            return _whiten(w)
+        A, _ = cg(response_operator, gap.ravel(), rtol=0.1, maxiter=50, M=preconditioner)
+        w = w + change(A)
+    return given
+
+
+def _off(w: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Readouts with unit second moments, orthogonal to constants and to the columns of w."""
+    columns = np.column_stack([w, np.ones(len(w))])
+    basis, _ = np.linalg.qr(columns if len(w) >= columns.shape[1] + z.shape[1] else w)
+    return _whiten(z - basis @ (basis.T @ z))

@@ -1,5 +1,6 @@
 """Coordinates in the span of the training inputs: the only part of a weight that learns."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,7 @@ from jaxtyping import Float
 
 from ..errors import InputError
 from ..registry import register
+from ..tasks import Task
 
 RESOLUTION = 1e-6  # orthogonal parts below this fraction of |x| count as zero
 
@@ -14,7 +16,10 @@ RESOLUTION = 1e-6  # orthogonal parts below this fraction of |x| count as zero
 @register
 @dataclass(frozen=True, eq=False)
 class Span:
-    """An orthonormal basis of the span of training inputs, in order of decreasing kernel weight.
+    """An orthonormal basis of the span of training inputs.
+
+    Directions are ordered by their weight in the labels, T = sum over tasks and outputs of
+    b b' + H H' with b = <y x> and H = <y x x'>, the first two moments that a gradient step sees.
 
     Attributes
     ----------
@@ -25,11 +30,21 @@ class Span:
     basis: Float[np.ndarray, "D rank"]
 
     @classmethod
-    def of(cls, X: Float[np.ndarray, "n D"]) -> "Span":
-        """The span of the rows of ``X``."""
+    def of(cls, tasks: Iterable[Task]) -> "Span":
+        """The span of the training inputs of all tasks."""
+        tasks = list(tasks)
+        X = np.concatenate([task.X for task in tasks])
         _, values, rows = np.linalg.svd(X, full_matrices=False)
         rank = int((values > values[0] * max(X.shape) * np.finfo(float).eps).sum())
-        return cls(rows[:rank].T.copy())
+        basis = rows[:rank].T
+        weight = np.zeros((rank, rank))
+        for task in tasks:
+            inside = task.X @ basis
+            for y in task.y.T:
+                first, second = y @ inside / len(y), (inside.T * y) @ inside / len(y)
+                weight += np.outer(first, first) + second @ second
+        _, turn = np.linalg.eigh(weight)
+        return cls(basis @ turn[:, ::-1])
 
     @property
     def rank(self) -> int:

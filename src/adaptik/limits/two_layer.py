@@ -57,8 +57,8 @@ class TwoLayer:
         A name, an :class:`adaptik.activations.Activation`, or an elementwise JAX function.
     particles
         Samples of the single-neuron process per replicate; ``None`` takes 1024, or more where
-        the rank of the data needs it. At least ``2 (rank + 1)``, so that second moments can be
-        exact. Doubled at every fresh head after features moved.
+        the rank of the data needs it. At least ``rank + outputs``, so that second moments can be
+        exact. Doubled at a fresh head with weight decay.
     replicates
         Independent particle systems; their spread is the standard error. Few particles also
         bias every replicate alike, by order 1/particles, which the spread does not show.
@@ -67,7 +67,7 @@ class TwoLayer:
     tol
         Error allowed in one step, in units of the predictor.
     sampling
-        ``"quasi"`` (Sobol points, exact moments, antithetic readouts) or ``"iid"``.
+        ``"quasi"`` (Sobol points, exact moments) or ``"iid"``.
     max_steps
         Steps after which a stage gives up.
 
@@ -95,8 +95,8 @@ class TwoLayer:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise InputError(f"{name} must be a positive integer, got {value!r}")
-        if self.particles is not None and (self.particles < 4 or self.particles % 2):
-            raise InputError(f"particles must be even and at least 4, got {self.particles}")
+        if self.particles is not None and self.particles < 2:
+            raise InputError(f"particles must be at least 2, got {self.particles}")
         if self.dtype not in ("float32", "float64"):
             raise InputError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
         if self.sampling not in ("quasi", "iid"):
@@ -120,25 +120,25 @@ class TwoLayer:
             "sampling": self.sampling,
         }
 
-    def _count(self, rank: int) -> int:
-        least = 2 * (rank + 1)
+    def _count(self, rank: int, outputs: int) -> int:
+        least = rank + outputs
         if self.particles is None:
-            return max(1024, 2 ** math.ceil(math.log2(2 * least)))
+            return max(1024, 2 ** math.ceil(math.log2(4 * least)))
         if self.particles < least and self.sampling == "quasi":
             raise InputError(
                 f"particles={self.particles} cannot hold the second moments of {rank} span "
-                f"coordinates; give at least 2 (rank + 1) = {least}"
+                f"coordinates; give at least rank + outputs = {least}"
             )
         return self.particles
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         dimension = stages[0].task.dimension
         rank = min(dimension, sum(t.n_train for t in tasks.values()))
-        doublings = sum(s.head == "fresh" for s in stages[1:]) if self.sampling == "quasi" else 0
-        count = self.replicates * self._count(rank) * 2**doublings
+        outputs = max(s.task.outputs for s in stages)
+        count = self.replicates * self._count(rank, outputs)
+        count *= 2 ** sum(_is_paired(s) for s in stages)
         width = np.dtype(self.dtype).itemsize
         largest = max(s.task.n_train for s in stages)
-        outputs = max(s.task.outputs for s in stages)
         per_particle = 6 * rank + 30 * min(largest, rank) + 14 * largest * outputs
         recorded = 24 * sum(
             t.n_train + (0 if t.X_test is None else len(t.X_test)) for t in tasks.values()
@@ -149,8 +149,9 @@ class TwoLayer:
         )
 
     def start(self, stages, tasks, rng) -> TwoLayerState:
-        span = Span.of(np.concatenate([task.X for task in tasks.values()]))
-        count, outputs = self._count(span.rank), stages[0].task.outputs
+        span = Span.of(tasks.values())
+        outputs = stages[0].task.outputs
+        count = self._count(span.rank, max(s.task.outputs for s in stages))
         first = sampling_module.initial(
             rng, self.replicates, count, span.rank, outputs, self.sampling, self.dtype
         )
@@ -164,6 +165,8 @@ class TwoLayer:
                     request.rng, state.particles, stage.task.outputs, self.sampling
                 )
                 state = replace(state, particles=fresh)
+            if _is_paired(stage):
+                state = replace(state, particles=sampling_module.in_pairs(state.particles))
             state = replace(state, terms=())
         if stage.has_fixed_kernel:
             return self._fixed_kernel(state, stage, request)
@@ -401,7 +404,7 @@ class TwoLayer:
     def _target(self, state: TwoLayerState, X: np.ndarray, inverse_richness: float) -> Targets:
         points = state.span.points(X)
         base = state.predict(X)
-        if inverse_richness and (state.terms or self.sampling == "iid"):
+        if inverse_richness:
             base = base - inverse_richness * mean_readout(self.phi, state.particles, points)
         inside, rho = (
             jnp.asarray(v, self.dtype) for v in (points.inside, points.rho * state.particles.shrink)
@@ -416,7 +419,7 @@ class TwoLayer:
                 start += term.coefficient
             else:
                 terms.append(term)
-        if abs(start) > 1e-12 / richness and (state.terms or self.sampling == "iid"):
+        if abs(start) > 1e-12 / richness:
             terms.append(ReadoutTerm(state.particles, start))
         return (*terms, ReadoutTerm(moved, 1 / richness))
 
@@ -430,6 +433,10 @@ class _Summed:
     def loss_and_rate(self, t: float) -> tuple[float, float]:
         pairs = np.array([flow.loss_and_rate(t) for flow in self.flows])
         return float(pairs[:, 0].sum()), float(pairs[:, 1].sum())
+
+
+def _is_paired(stage: Stage) -> bool:
+    return stage.head == "fresh" and stage.weight_decay > 0 and not stage.has_fixed_kernel
 
 
 def _fade(stage: Stage, t: float) -> float:
