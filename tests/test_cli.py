@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from adaptik import cli
+from adaptik import cli, transfer
 
 QUICK = "--n-source 16 --n-target 12 --n-test 20 --particles 160 --replicates 2 --folds 2"
 CHECK = "--check-width 64 --check-seeds 2"
@@ -117,3 +117,15 @@ def test_interrupting_keeps_what_was_finished(monkeypatch, capsys, tmp_path):
     rows = json.loads((tmp_path / "rows.json").read_text())
     rows = rows["rows"] if isinstance(rows, dict) else rows
     assert [row["mode"] for row in rows] == ["scratch"]
+
+
+def test_differences_of_few_members_are_students_deviates():
+    rng = np.random.default_rng(0)
+    z = np.array([
+        transfer._in_standard_errors(rng.standard_normal(3), rng.standard_normal(4))
+        for _ in range(2000)
+    ])  # fmt: skip
+    assert 0.03 < np.mean(np.abs(z) > 1.96) < 0.07
+    exact = np.full(4, 0.3)
+    assert np.isfinite(transfer._in_standard_errors(np.array([0.1, 0.2, 0.3]), exact))
+    assert np.isnan(transfer._in_standard_errors(np.array([0.1]), exact))

@@ -57,7 +57,7 @@ COLUMNS = (
     ("target test loss ± solver s.e.", ("test_loss", "test_loss_se")),
     ("test-sampling s.e.", "sampling_se"),
     ("network test loss ± s.e.", ("network_test_loss", "network_test_loss_se")),
-    ("difference / s.e.", "difference_in_se"),
+    ("difference / s.e. (Welch)", "difference_in_se"),
     ("accuracy", "accuracy"),
     ("cross-validated loss ± s.e.", ("cv_loss", "cv_loss_se")),
     ("source loss before", "source_loss_before"),

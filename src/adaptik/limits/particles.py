@@ -135,14 +135,16 @@ def _white_given(powers: np.ndarray, w: np.ndarray) -> np.ndarray:
         return np.linalg.solve(2 * gram, R.reshape(len(gram), -1)).ravel()
 
     shape = (wanted.size, wanted.size)
-    response_operator = LinearOperator(shape, response, dtype=float)
-    preconditioner = LinearOperator(shape, precondition, dtype=float)
+    operator, inverse = (
+        LinearOperator(shape, matvec=product)  # pyright: ignore[reportCallIssue]
+        for product in (response, precondition)
+    )
     for _ in range(12):
         w = w - powers @ np.linalg.solve(gram, powers.T @ w / count)
         gap = wanted - moments(w)
         if np.abs(gap).max() < WHITE_TOL:
             return _whiten(w)
-        A, _ = cg(response_operator, gap.ravel(), rtol=0.1, maxiter=50, M=preconditioner)
+        A, _ = cg(operator, gap.ravel(), rtol=0.1, maxiter=50, M=inverse)
         w = w + change(A)
     return given
 
