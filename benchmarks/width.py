@@ -44,6 +44,8 @@ def draw(mean: np.ndarray, error: np.ndarray, path: str) -> None:
     axes.plot(WIDTHS, mean[0] * np.sqrt(WIDTHS[0] / WIDTHS), "k-", label=r"$\propto N^{-1/2}$")
     axes.errorbar(WIDTHS, mean, error, fmt="o", color="#0072B2", label="networks, He₁ → He₂")
     axes.set(xscale="log", yscale="log", xlabel="width N", ylabel="rms difference to the limit")
+    axes.set_xticks(WIDTHS, [str(w) for w in WIDTHS])
+    axes.set_xticks([], minor=True)
     axes.legend(frameon=False)
     axes.figure.savefig(path, dpi=120)
 

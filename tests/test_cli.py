@@ -73,7 +73,7 @@ BAD = {
     "--n-target 3 --folds 4": "folds=4 needs at least 8",
     "--head bent": "head must be one of",
     "--particles 20000000000": "GiB",
-    "--particles 10": "at least 2 (rank + 1)",
+    "--particles 10": "at least rank + outputs",
     "--splits 0": "splits must be at least 1",
     "--source fashion-mnist:0,1": "",
 }
