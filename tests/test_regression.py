@@ -1,11 +1,12 @@
 import math
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from adaptik import losses
+from adaptik import losses, regression
 from adaptik.regression import SquaredFlow, dual_flow, settling_time
 from adaptik.solution import Outcome
 
@@ -147,3 +148,14 @@ def test_dual_flow_is_in_double_precision_without_asking():
     )
     dual_flow(gram, labels, start, loss, 0.0, np.array([0.1]))
     assert set(map(str, seen)) == {"float64"}
+
+
+def test_times_that_implicit_steps_do_not_reach_are_nan(monkeypatch):
+    def stops_early(*arguments, t_eval, **options):
+        return SimpleNamespace(y=np.zeros((3, len(t_eval) - 1)))
+
+    monkeypatch.setattr(regression, "solve_ivp", stops_early)
+    path = dual_flow(
+        np.eye(3), np.ones((3, 1)), np.zeros((3, 1)), losses.LOGISTIC, 0.0, np.arange(1, 4.0)
+    )
+    assert np.isnan(path[-1]).all() and np.isfinite(path[:-1]).all()

@@ -137,7 +137,10 @@ def dual_flow(
     decay: float,
     times: Float[np.ndarray, " T"],
 ) -> Float[np.ndarray, "T n"]:
-    """Dual coefficients of gradient flow of any loss on a fixed kernel, by implicit BDF steps."""
+    """Dual coefficients of gradient flow of any loss on a fixed kernel, by implicit BDF steps.
+
+    NaN at times that the steps did not reach.
+    """
     shape, samples = labels.shape, len(labels)
 
     def predictor(t, c):
@@ -158,4 +161,6 @@ def dual_flow(
             slope, (0.0, float(times[-1])), np.zeros(labels.size), method="BDF", t_eval=times,
             jac=jacobian, rtol=1e-7, atol=1e-10,
         )  # fmt: skip
-    return done.y.T
+    path = np.full((len(times), labels.size), np.nan)
+    path[: done.y.shape[1]] = done.y.T
+    return path

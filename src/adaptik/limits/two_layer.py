@@ -233,6 +233,7 @@ class TwoLayer:
         if stage.loss == "logistic":
             f = predictions[task.name, "train"][-1]
             loss = float(np.mean(np.asarray(losses.get(stage.loss).value(f, task.y))))
+            end = end if np.isfinite(loss) else Outcome.DIVERGED
         snapshots: dict[float, AbstractState] = {
             float(t): self._after_fixed(state, stage, kind, float(t), duals[float(t)]) for t in kept
         }

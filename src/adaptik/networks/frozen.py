@@ -66,7 +66,7 @@ def solve_frozen(network: Network, stage: Stage, start: Member, inputs, grid, sn
         predictions=fades * start.predict(inputs, act) + motion,
         loss=loss,
         rate=rate,
-        outcome=flow.outcome,
+        outcome=flow.outcome if np.isfinite(loss) else Outcome.DIVERGED,
         cost=Cost(flow.method, 1, 0, 0.0, 0.0),
         end=member(end),
         snapshots={t: member(t) for t in reached},
