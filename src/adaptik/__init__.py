@@ -3,10 +3,10 @@
 Transfer learning in networks that are infinitely wide and still learn features, next to real ones.
 """
 
-from . import activations, tasks
+from . import activations, linear_theory, tasks
 from .errors import DatasetNotFoundError, InputError, MemoryLimitError
 from .estimate import Estimate
-from .limits import TwoLayer
+from .limits import Linear, TwoLayer
 from .networks import Network, train
 from .solution import Outcome, Solution
 from .solving import solve
@@ -17,6 +17,7 @@ __all__ = [
     "DatasetNotFoundError",
     "Estimate",
     "InputError",
+    "Linear",
     "MemoryLimitError",
     "Network",
     "Outcome",
@@ -25,6 +26,7 @@ __all__ = [
     "Task",
     "TwoLayer",
     "activations",
+    "linear_theory",
     "solve",
     "tasks",
     "train",

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import xarray as xr
 
-from .estimate import Estimate
 from .solution import Solution
 from .tasks import Task, accuracy
 
@@ -52,7 +51,7 @@ def to_xarray(solution: Solution) -> xr.Dataset:
                 correct[defined, i, j] = accuracy(task, f[defined], task.split(split)[1])
             dims = ("time", "member", f"sample__{label}__{split}", f"output__{label}")
             predictions[f"prediction__{label}__{split}"] = (dims, f, {"task": task.name})
-    over_members = Estimate.over_members(np.moveaxis(loss, -1, 0))
+    over_members = solution.estimate(np.moveaxis(loss, -1, 0))
     axes = ("time", "task", "split")
     return xr.Dataset(
         {

@@ -42,13 +42,13 @@ def alignment(
     kernel = solution.state(stage).kernel(X[:at_most], None, kind)
     if kernel.ndim == 5:
         kernel = np.einsum("rnmcc->rnm", kernel) / kernel.shape[-1]
-    return Estimate.over_members(centred_alignment(kernel, y[:at_most]))
+    return solution.estimate(centred_alignment(kernel, y[:at_most]))
 
 
 def forgetting(solution: Solution, task: Task, *, before: int = 0, after: int = -1) -> Estimate:
     """Rise of the test loss on ``task`` between the ends of two stages, paired over members."""
     rise = solution.losses(task, stage=after)[-1] - solution.losses(task, stage=before)[-1]
-    return Estimate.over_members(rise)
+    return solution.estimate(rise)
 
 
 def transfer_gain(pretrained: Estimate, scratch: Estimate) -> Estimate:

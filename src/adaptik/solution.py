@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import jax
 import numpy as np
@@ -40,6 +40,8 @@ class Outcome(Enum):
 
 class AbstractState:
     """The law of the network (limit) or its weights (network) at one time, able to predict."""
+
+    exact: ClassVar[bool] = False  # no sampling: the standard error is 0
 
     @abstractmethod
     def predict(self, X: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "members n C"]:
@@ -134,6 +136,12 @@ class Solution:
     def members(self) -> int:
         return next(iter(self.records[0].predictions.values())).shape[1]
 
+    def estimate(self, values: Float[np.ndarray, "members ..."]) -> Estimate:
+        """Mean over members with its standard error, 0 where nothing was sampled."""
+        if self.states and self.states[-1].exact:
+            return Estimate(values[0], np.zeros(np.shape(values)[1:]))
+        return Estimate.over_members(values)
+
     @property
     def timed_stages(self) -> tuple[Stage, ...]:
         """The same stages with the durations that they took, to train networks equally long."""
@@ -163,7 +171,7 @@ class Solution:
         Inputs are on the scale of the tasks; they need not have been seen by the solve.
         """
         f = self.state(stage, time).predict(self._inputs(X))
-        return Estimate.over_members(f[..., 0] if f.shape[-1] == 1 else f)
+        return self.estimate(f[..., 0] if f.shape[-1] == 1 else f)
 
     def kernel(
         self,
@@ -184,7 +192,7 @@ class Solution:
         if kind not in KERNEL_KINDS:
             raise InputError(f"kind={kind!r} is unknown; use one of {KERNEL_KINDS}")
         second = None if X2 is None else self._inputs(X2)
-        return Estimate.over_members(self.state(stage, time).kernel(self._inputs(X), second, kind))
+        return self.estimate(self.state(stage, time).kernel(self._inputs(X), second, kind))
 
     def preactivations(
         self, X: Float[np.ndarray, "n D"], stage: int = -1, time: float | None = None
@@ -198,13 +206,13 @@ class Solution:
         Of the limit, or of a network averaged over seeds. Mean squared error (a zero predictor
         on unit-variance labels has loss 1), or mean log-loss after the logistic loss.
         """
-        return Estimate.over_members(self.losses(task, split, stage)[-1])
+        return self.estimate(self.losses(task, split, stage)[-1])
 
     def accuracy(self, task: Task | str, split: str = "test", stage: int = -1) -> Estimate:
         """Fraction of correctly classified samples at the end of ``stage``."""
         task = self._task(task)
         f = self.predictions(task, split, stage)[-1]
-        return Estimate.over_members(accuracy(task, f, task.split(split)[1]))
+        return self.estimate(accuracy(task, f, task.split(split)[1]))
 
     def losses(
         self, task: Task | str, split: str = "test", stage: int = -1

@@ -56,3 +56,11 @@ class Limit(Protocol):
     def advance(self, state: Any, stage: Stage, request: Request) -> Advance:
         """Run one stage from ``state``: what happened, the state at its end, the snapshots."""
         ...
+
+
+def recorded_inputs(tasks: dict[str, Task], outputs: int):
+    """Inputs of every recorded task and split whose outputs the stage predicts."""
+    for name, task in tasks.items():
+        if task.outputs == outputs:
+            for split in task.splits:
+                yield (name, split), task.split(split)[0]

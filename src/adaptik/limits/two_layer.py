@@ -23,7 +23,7 @@ from ..stepping.flow import STALL
 from ..tasks import Task
 from . import particles as sampling_module
 from .averages import mean_readout
-from .base import Advance, Request
+from .base import Advance, Request, recorded_inputs
 from .particle_flow import (
     Anchors,
     Law,
@@ -225,7 +225,7 @@ class TwoLayer:
         term = KernelTerm(state.particles, kind, task.X, duals[float(times[-1])], pooled)
         stack = np.stack([duals[float(t)] for t in times])
         predictions = {}
-        for key, X in _recorded_inputs(request.tasks, task.outputs):
+        for key, X in recorded_inputs(request.tasks, task.outputs):
             points = state.span.points(X)
             fade = np.array([_fade(stage, t) for t in times])[:, None, None, None]
             base = state.predict(X)[None] * fade
@@ -304,7 +304,7 @@ class TwoLayer:
             )
             targets = {
                 key: self._target(state, X, 0.0 if tangent else 1 / richness)
-                for key, X in _recorded_inputs(request.tasks, task.outputs)
+                for key, X in recorded_inputs(request.tasks, task.outputs)
             }
             y0 = Law(jnp.asarray(particles.w @ basis.astype(self.dtype)), jnp.asarray(particles.z))
             flow = ParticleFlow(
@@ -453,11 +453,3 @@ def _faded(term, fade: float):
         case KernelTerm():
             return replace(term, dual=fade * term.dual)
     return replace(term, move_w=fade * term.move_w, move_z=fade * term.move_z)
-
-
-def _recorded_inputs(tasks: dict[str, Task], outputs: int):
-    """Inputs of every recorded task and split whose outputs the stage predicts."""
-    for name, task in tasks.items():
-        if task.outputs == outputs:
-            for split in task.splits:
-                yield (name, split), task.split(split)[0]
