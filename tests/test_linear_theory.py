@@ -30,10 +30,17 @@ POINTS = (
 )
 
 
+def interpolator(X, y):
+    """The minimum-norm interpolator, or least squares where there are more samples than inputs."""
+    if len(X) < X.shape[1]:
+        return X.T @ np.linalg.solve(X @ X.T, y)
+    return np.linalg.solve(X.T @ X, X.T @ y)
+
+
 def simulate(rng, alignment, nu2, richness, nu1, s1, s2, noise_alignment=None):
     """Excess target loss of every mode for one draw of teachers and samples."""
 
-    def interpolate(P, teacher, noise):
+    def samples(P, teacher, noise):
         X = rng.standard_normal((P, D)) / np.sqrt(D)
         y = X @ teacher + np.sqrt(noise) * rng.standard_normal(P)
         return X, y
@@ -42,7 +49,7 @@ def simulate(rng, alignment, nu2, richness, nu1, s1, s2, noise_alignment=None):
     source = np.sqrt(D) * frame[:, 0]
     learned = source
     if np.isfinite(nu1):
-        learned = np.linalg.lstsq(*interpolate(round(nu1 * D), source, s1), rcond=None)[0]
+        learned = interpolator(*samples(round(nu1 * D), source, s1))
     target = alignment * source + np.sqrt((1 - alignment**2) * D) * frame[:, 1]
     if noise_alignment is not None:
         off = learned - (learned @ source) / D * source
@@ -50,7 +57,7 @@ def simulate(rng, alignment, nu2, richness, nu1, s1, s2, noise_alignment=None):
         size = np.sqrt(D * (1 - alignment**2 - noise_alignment**2))
         target = alignment * source + size * rest / np.linalg.norm(rest)
         target = target + noise_alignment * np.sqrt(D) * off / np.linalg.norm(off)
-    X, y = interpolate(round(nu2 * D), target, s2)
+    X, y = samples(round(nu2 * D), target, s2)
     q = learned @ learned / D
     n = learned / np.sqrt(q * D)
     a = np.sqrt(1 + richness**2 * q)
@@ -59,7 +66,7 @@ def simulate(rng, alignment, nu2, richness, nu1, s1, s2, noise_alignment=None):
         chi = a - 1 if finetune == "readout" else (a - 1) / (2 if head == "fresh" else a + 1)
         start = learned if head == "kept" else 0 * learned
         root = np.eye(D) + (np.sqrt(1 + chi) - 1) * np.outer(n, n)  # kernel x root root x'
-        inner = np.linalg.lstsq(X @ root, y - X @ start, rcond=None)[0]
+        inner = interpolator(X @ root, y - X @ start)
         weights = start + root @ inner
         losses.append(np.mean((weights - target) ** 2))
     return losses

@@ -9,7 +9,7 @@ from scipy.integrate import solve_ivp
 
 import adaptik as ak
 from adaptik.limits import particles as particles_module
-from adaptik.limits import two_layer as two_layer_module
+from adaptik.limits import stepped
 
 LIMIT = dict(particles=128, replicates=2, dtype="float64")
 
@@ -160,7 +160,7 @@ def test_exponential_and_chebyshev_stepping_agree(case, monkeypatch):
     )
     stages = [ak.Stage(task, **settings["stage"])]
     fast = ak.solve(stages, limit)
-    monkeypatch.setattr(two_layer_module, "EXPONENTIAL_UP_TO", 0)
+    monkeypatch.setattr(stepped, "EXPONENTIAL_UP_TO", 0)
     slow = ak.solve(stages, limit)
     assert (fast.records[0].cost.method, slow.records[0].cost.method) == (
         "exponential",

@@ -59,7 +59,8 @@ def transfer(
 ) -> None:
     """Does pretraining on SOURCE help on TARGET? Theory at infinite width, checked by networks."""
     from . import report
-    from .transfer import TransferConfig, run
+    from .study import TransferConfig
+    from .transfer import run
 
     builtin = {"digits", "fashion-mnist", "cifar10"}
     if n_source is None and source.split(":")[0] in builtin:

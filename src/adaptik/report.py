@@ -20,7 +20,7 @@ from . import plots
 from .errors import InputError
 
 if TYPE_CHECKING:
-    from .transfer import Row, TransferStudy
+    from .study import Row, TransferStudy
 
 CAPTIONS = {
     "learning_curves": (

@@ -1,6 +1,5 @@
 """The two-layer linear limit, exactly: the law stays Gaussian, its moments close (theory 3.1)."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
@@ -15,23 +14,14 @@ from .. import losses
 from ..errors import InputError
 from ..losses import Loss
 from ..registry import register
-from ..solution import AbstractState, Cost, StageRecord
+from ..solution import AbstractState
 from ..stages import Stage
-from ..stepping import (
-    HORIZON,
-    AbstractLinearisation,
-    Chebyshev,
-    Exponential,
-    LinearisedFlow,
-    integrate,
-    outcome,
-)
-from ..stepping.clock import compile_clock
+from ..stepping import AbstractLinearisation, LinearisedFlow
 from ..tasks import Task
 from .base import Advance, Request, recorded_inputs
 from .span import Span
+from .stepped import EXPONENTIAL_UP_TO, solver_for, step_through
 
-EXPONENTIAL_UP_TO = 800  # samples x outputs: beyond, eigendecompositions cost more than they save
 NEURONS = 4096  # drawn where samples of single neurons are asked for
 
 
@@ -91,11 +81,12 @@ class Linear:
             key: state.span.points(X).inside
             for key, X in recorded_inputs(request.tasks, task.outputs)
         }
-        duration = min(stage.duration or HORIZON, HORIZON)
-        loss_tol, rate_tol = (-1.0, -1.0) if stage.duration else stage.tolerances
-        solver = Exponential() if task.n_train * task.outputs <= EXPONENTIAL_UP_TO else Chebyshev()
-        with jax.enable_x64(True), compile_clock() as clock:
-            began = time.perf_counter()
+
+        def state_at(t: float, y: Moments) -> LinearState:
+            fade = np.exp(-stage.weight_decay * t) if stage.trains == "all" else 1.0
+            return LinearState(state.span, *map(np.asarray, y), shrink=float(fade * state.shrink))
+
+        with jax.enable_x64(True):
             flow = MomentFlow(
                 losses.get(stage.loss),
                 stage.trains == "readout",
@@ -104,55 +95,18 @@ class Linear:
                 jnp.asarray(float(stage.richness)),
                 jnp.asarray(float(stage.weight_decay)),
             )
-            trajectory = jax.block_until_ready(
-                integrate(
-                    flow,
-                    Moments(*map(jnp.asarray, (state.M, state.v, state.A, state.beta))),
-                    Recorder([jnp.asarray(points) for points in recorded.values()]),
-                    solver,
-                    duration=jnp.asarray(float(duration)),
-                    record_times=jnp.asarray(np.minimum(request.times, duration)),
-                    snapshot_times=jnp.asarray(np.array(request.snapshots, float)),
-                    loss_tol=jnp.asarray(loss_tol),
-                    rate_tol=jnp.asarray(rate_tol),
-                    tol=jnp.asarray(self.tol),
-                    max_steps=self.max_steps,
-                )
+            return step_through(
+                stage,
+                request,
+                flow,
+                Moments(*map(jnp.asarray, (state.M, state.v, state.A, state.beta))),
+                Recorder([jnp.asarray(points) for points in recorded.values()]),
+                list(recorded),
+                state_at,
+                solver_for(task),
+                self.tol,
+                self.max_steps,
             )
-            run_seconds = time.perf_counter() - began - clock.seconds
-        end_time = float(trajectory.end_time)
-
-        def state_at(t: float, y: Moments) -> LinearState:
-            moves = stage.trains == "all"
-            shrink = state.shrink * np.exp(-stage.weight_decay * t) if moves else state.shrink
-            return LinearState(state.span, *map(np.asarray, y), shrink=float(shrink))
-
-        snapshots: dict[float, AbstractState] = {
-            t: state_at(t, jax.tree.map(lambda leaf, i=i: leaf[i], trajectory.snapshots))
-            for i, t in enumerate(request.snapshots)
-            if t <= end_time
-        }
-        reached = np.flatnonzero(np.isfinite(trajectory.record_times) & (request.times < end_time))
-        predictions = {
-            key: np.concatenate([np.asarray(path)[reached], np.asarray(last)[None]])
-            for key, path, last in zip(recorded, trajectory.recorded, trajectory.last, strict=True)
-        }
-        record = StageRecord(
-            np.append(request.times[reached], end_time),
-            predictions,
-            end_time,
-            float(trajectory.loss),
-            float(trajectory.rate),
-            outcome(trajectory, loss_tol, rate_tol),
-            Cost(
-                type(solver).__name__.lower(),
-                int(trajectory.steps),
-                int(trajectory.rejected),
-                clock.seconds,
-                run_seconds,
-            ),
-        )
-        return record, state_at(end_time, trajectory.end), snapshots
 
 
 @register

@@ -17,8 +17,7 @@ from ..estimate import leave_one_out
 from ..regression import SquaredFlow, dual_flow, settling_time
 from ..solution import AbstractState, Cost, Outcome, StageRecord
 from ..stages import Stage
-from ..stepping import HORIZON, Chebyshev, Exponential, integrate, outcome
-from ..stepping.clock import compile_clock
+from ..stepping import HORIZON, Chebyshev
 from ..stepping.flow import STALL
 from ..tasks import Task
 from . import particles as sampling_module
@@ -36,6 +35,7 @@ from .particle_flow import (
 )
 from .particles import Particles, Sampling
 from .span import Span
+from .stepped import solver_for, step_through
 from .two_layer_state import (
     KernelTerm,
     ReadoutTerm,
@@ -43,8 +43,6 @@ from .two_layer_state import (
     TwoLayerState,
     is_analytic,
 )
-
-EXPONENTIAL_UP_TO = 800  # samples x outputs: beyond, eigendecompositions cost more than they save
 
 
 @dataclass(frozen=True)
@@ -287,12 +285,7 @@ class TwoLayer:
         resting = particles.w - (particles.w @ basis.astype(self.dtype)) @ basis.T.astype(
             self.dtype
         )
-        with (
-            jax.enable_x64(True),
-            jax.default_matmul_precision("highest"),
-            compile_clock() as clock,
-        ):
-            began = time.perf_counter()
+        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
             scalar = {
                 k: jnp.asarray(float(v)) for k, v in {"richness": richness, "decay": decay}.items()
             }
@@ -321,32 +314,11 @@ class TwoLayer:
                 jnp.asarray(basis, self.dtype),
                 **scalar,
             )
-            solver = (
-                Exponential() if task.n_train * task.outputs <= EXPONENTIAL_UP_TO else Chebyshev()
-            )
+            solver = solver_for(task)
             weights = recorder.weights
             if tangent:
                 y0 = Tangent(y0, jax.tree.map(jnp.zeros_like, y0))
                 flow, recorder, solver = TangentFlow(flow), TangentRecorder(recorder), Chebyshev()
-            loss_tol, rate_tol = (-1.0, -1.0) if stage.duration else stage.tolerances
-            duration = stage.duration or HORIZON
-            trajectory = jax.block_until_ready(
-                integrate(
-                    flow,
-                    y0,
-                    recorder,
-                    solver,
-                    duration=jnp.asarray(float(duration)),
-                    record_times=jnp.asarray(np.minimum(request.times, duration)),
-                    snapshot_times=jnp.asarray(np.array(request.snapshots, float)),
-                    loss_tol=jnp.asarray(loss_tol),
-                    rate_tol=jnp.asarray(rate_tol),
-                    tol=jnp.asarray(self.tol),
-                    max_steps=self.max_steps,
-                )
-            )
-            end_time = float(trajectory.end_time)
-            run_seconds = time.perf_counter() - began - clock.seconds
 
             def state_at(t: float, y) -> TwoLayerState:
                 y = jax.tree.map(lambda leaf: leaf.astype(self.dtype), y)
@@ -368,39 +340,18 @@ class TwoLayer:
                     state, particles=moved, terms=(TangentTerm(moved, push, np.asarray(move.z)),)
                 )
 
-            kept = [i for i, t in enumerate(request.snapshots) if t <= end_time]
-            snapshots: dict[float, AbstractState] = {
-                request.snapshots[i]: state_at(
-                    request.snapshots[i],
-                    jax.tree.map(lambda leaf, i=i: leaf[i], trajectory.snapshots),
-                )
-                for i in kept
-            }
-            final = state_at(end_time, trajectory.end)
-        reached = np.flatnonzero(np.isfinite(trajectory.record_times) & (request.times < end_time))
-        predictions = {
-            key: np.concatenate([np.asarray(values)[reached], np.asarray(final_values)[None]])
-            for key, values, final_values in zip(
-                targets, trajectory.recorded, trajectory.last, strict=True
+            return step_through(
+                stage,
+                request,
+                flow,
+                y0,
+                recorder,
+                list(targets),
+                state_at,
+                solver,
+                self.tol,
+                self.max_steps,
             )
-        }
-        cost = Cost(
-            type(solver).__name__.lower(),
-            int(trajectory.steps),
-            int(trajectory.rejected),
-            clock.seconds,
-            run_seconds,
-        )
-        record = StageRecord(
-            np.append(request.times[reached], end_time),
-            predictions,
-            end_time,
-            float(trajectory.loss),
-            float(trajectory.rate),
-            outcome(trajectory, loss_tol, rate_tol),
-            cost,
-        )
-        return record, final, snapshots
 
     def _target(self, state: TwoLayerState, X: np.ndarray, inverse_richness: float) -> Targets:
         points = state.span.points(X)
