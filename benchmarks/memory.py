@@ -1,40 +1,56 @@
-"""Peak memory of a solve against the number of test points and of particles.
+"""Memory of a solve against the number of test points and of particles.
 
     python benchmarks/memory.py
 
-Every solve runs in a process of its own; the first row is the process before the solve.
+Every solve runs in a process of its own. The data are two tasks, each with the test points in 200
+dimensions; "before" is the process with its data, "solve" what the peak adds to that.
 """
 
 import multiprocessing
 import resource
 
+import numpy as np
+
 import adaptik as ak
 
+DIMENSION = 200
 
-def peak(particles: int, tests: int, queue) -> None:
-    source, target = ak.tasks.hermite_pair(
-        1, 2, 0.5, n_source=100, n_target=50, dimension=200, n_test=tests
-    )
+
+def tasks(tests: int):
+    rng = np.random.default_rng(0)
+    for name, samples in (("source", 100), ("target", 50)):
+        X, X_test = (rng.standard_normal((n, DIMENSION)) for n in (samples, tests))
+        yield ak.Task(X, X[:, 0] ** 2 - 1, X_test, X_test[:, 0] ** 2 - 1, name=name)
+
+
+def resident() -> float:
+    with open("/proc/self/status") as status:
+        line = next(line for line in status if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def measure(particles: int, tests: int, queue) -> None:
+    source, target = tasks(tests)
     stages = [ak.Stage(source, 1.0, duration=5.0), ak.Stage(target, 1.0, duration=5.0)]
-    if particles:
-        limit = ak.TwoLayer("relu", particles=particles, replicates=2)
-        ak.solve(stages, limit, record=4)
-        predicted = limit.predicted_bytes(stages, {t.name: t for t in (source, target)})
-    else:
-        predicted = 0
-    queue.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, predicted / 2**20))
+    limit = ak.TwoLayer("relu", particles=particles, replicates=2)
+    before = resident()
+    ak.solve(stages, limit, record=4)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    predicted = limit.predicted_bytes(stages, {t.name: t for t in (source, target)}) / 2**20
+    queue.put((before, peak - before, predicted))
 
 
 def main() -> None:
     context = multiprocessing.get_context("spawn")
-    print("particles  test points   peak MiB   predicted MiB of the solve")
-    for particles, tests in ((0, 100), (2048, 100), (2048, 10000), (8192, 100), (8192, 10000)):
-        queue = context.Queue()
-        process = context.Process(target=peak, args=(particles, tests, queue))
-        process.start()
-        used, predicted = queue.get()
-        process.join()
-        print(f"{particles:9d} {tests:12d} {used:10.0f} {predicted:12.0f}")
+    print("particles  test points   before MiB   solve MiB   predicted MiB")
+    for particles in (2048, 8192):
+        for tests in (100, 10_000):
+            queue = context.Queue()
+            process = context.Process(target=measure, args=(particles, tests, queue))
+            process.start()
+            cells = queue.get()
+            process.join()
+            print(f"{particles:9d} {tests:12d}", *(f"{cell:11.0f}" for cell in cells), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Averages over particles: readouts and kernels, in blocks of inputs so that memory is bounded."""
 
+from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -12,12 +13,18 @@ from ..activations import Activation
 from .particles import Particles
 from .span import Points
 
-BLOCK = 4_000_000  # particle-input pairs held at once
+BLOCK = 400_000  # particle-input pairs held at once: larger blocks are slower, too
 
 
 def block_size(w) -> int:
     """Inputs per block."""
     return max(1, BLOCK // (w.shape[0] * w.shape[1]))
+
+
+def row_blocks(count: int, size: int = 4096) -> Iterator[slice]:
+    """Slices of at most ``size`` rows (one at least)."""
+    size = max(1, size)
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
 def field(activation: Activation, w, inside, rho, smooth: bool, derivative: bool = False):
@@ -40,13 +47,29 @@ def readout(
 ) -> Float[Array, "R n C"]:
     """<z phi(h(x))> for every replicate, accumulated in blocks of inputs; float64."""
 
-    def one(point):
-        a, r = point
-        values = field(activation, w, a[None], r[None], smooth)[..., 0]
-        return jnp.einsum("rmc,rm->rc", z, values) / w.shape[1]
+    def block(cut):
+        a, r = cut
+        values = field(activation, w, a, r, smooth)
+        return jnp.einsum("rmc,rmn->nrc", z, values) / w.shape[1]
 
-    out = jax.lax.map(one, (inside, rho), batch_size=min(block_size(w), inside.shape[0]))
+    out = over_blocks(block, (inside, rho), block_size(w))
     return jnp.swapaxes(out, 0, 1).astype(jnp.float64)
+
+
+def over_blocks(function, inputs: tuple, size: int):
+    """``function`` of blocks of rows, stacked; blocks are views, the last one overlaps."""
+    count = len(inputs[0])
+    size = min(size, count)
+    starts = jnp.minimum(jnp.arange(0, count, size), count - size)
+
+    def one(start):
+        return function(tuple(jax.lax.dynamic_slice_in_dim(v, start, size) for v in inputs))
+
+    if len(starts) == 1:
+        return one(0)
+    out = jax.lax.map(one, starts)
+    last = out[-1, size - (count - (len(starts) - 1) * size) :]
+    return jnp.concatenate([out[:-1].reshape(-1, *out.shape[2:]), last])
 
 
 @partial(jax.jit, static_argnums=(0, 5))
@@ -106,13 +129,11 @@ def cross_kernels(
         rho = jnp.asarray(points.rho * particles.shrink, dtype)
         anchor = jnp.asarray(training.inside, dtype)
         overlap = jnp.asarray(points.inside @ training.inside.T)
-        rows = max(1, BLOCK // particles.w.shape[1])
         for w, z in zip(particles.w, particles.z, strict=True):
             w, z = jnp.asarray(w), jnp.asarray(z)
             second = _fields(activation, w, z, anchor, jnp.zeros(len(anchor), dtype), 0.0, False)
             blocks = []
-            for s in range(0, len(inside), rows):
-                cut = slice(s, s + rows)
+            for cut in row_blocks(len(inside), BLOCK // particles.w.shape[1]):
                 first = _fields(activation, w, z, inside[cut], rho[cut], 0.0, points.smooth)
                 blocks.append([np.asarray(k) for k in _kernels(first, second, overlap[cut])])
             results.append([np.concatenate(parts) for parts in zip(*blocks, strict=True)])
@@ -121,16 +142,20 @@ def cross_kernels(
 
 
 def sampled_fields(
-    activation: Activation, particles: Particles, points: Points, seed: int
+    activation: Activation,
+    particles: Particles,
+    points: Points,
+    inputs: Float[np.ndarray, "n n"],
+    seed: int,
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """h, phi and g of every replicate with the orthogonal part drawn once per particle.
 
-    All kernels built from them are positive semi-definite; the draws add sampling error, which
-    the replicates show.
+    ``inputs`` is K_x at the points. All kernels built from the fields are positive semi-definite;
+    the draws add sampling error, which the replicates show.
     """
     rng = np.random.default_rng(seed)
     dtype = particles.w.dtype
-    values, vectors = np.linalg.eigh(points.orthogonal @ points.orthogonal.T)
+    values, vectors = np.linalg.eigh(inputs - points.inside @ points.inside.T)
     keep = values > max(values.max(), 1e-30) * 1e-12
     factor = (vectors[:, keep] * np.sqrt(values[keep]) * particles.shrink).astype(dtype)
     fields = []

@@ -137,13 +137,12 @@ class LinearState(AbstractState):
         return (self.span.points(X).inside @ self.beta)[None]
 
     def kernel(self, X, X2, kind):
-        first = self.span.points(X)
-        second = first if X2 is None else self.span.points(X2)
-        outside = first.orthogonal @ second.orthogonal.T
-        feature = first.inside @ self.M @ second.inside.T + self.shrink**2 * outside
+        second = X if X2 is None else X2
+        a, b = self.span.points(X).inside, self.span.points(second).inside
+        inputs = X @ second.T / X.shape[1]
+        feature = a @ self.M @ b.T + self.shrink**2 * (inputs - a @ b.T)
         if kind == "feature":
             return feature[None]
-        inputs = first.inside @ second.inside.T + outside
         gradient = np.broadcast_to(self.A, (*inputs.shape, *self.A.shape))
         full = gradient
         if kind == "ntk":

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from ..activations import Activation
 from ..losses import Loss
 from ..stepping import AbstractFlow, AbstractLinearisation, LinearisedFlow
-from .averages import block_size, field, readout
+from .averages import block_size, field, over_blocks, readout
 
 PARTICLE_WEIGHT = 0.02  # of single-particle errors against errors of the predictor
 
@@ -247,12 +247,13 @@ class TangentRecorder(eqx.Module):
 def tangent_readout(activation, base: Law, move: Law, inside, rho, smooth: bool):
     """<u_z phi + z phi' u_h> for every replicate, shape ``(R, n, C)``; float64."""
 
-    def one(point):
-        a, r = point
-        phi = field(activation, base.w, a[None], r[None], smooth)[..., 0]
-        slope = field(activation, base.w, a[None], r[None], smooth, derivative=True)[..., 0]
-        total = jnp.einsum("rmc,rm->rc", move.z, phi)
-        return (total + jnp.einsum("rmc,rm->rc", base.z, slope * (move.w @ a))) / phi.shape[1]
+    def block(cut):
+        a, r = cut
+        phi = field(activation, base.w, a, r, smooth)
+        slope = field(activation, base.w, a, r, smooth, derivative=True)
+        dh = jnp.einsum("rmk,nk->rmn", move.w, a)
+        total = jnp.einsum("rmc,rmn->nrc", move.z, phi)
+        return (total + jnp.einsum("rmc,rmn->nrc", base.z, slope * dh)) / phi.shape[1]
 
-    out = jax.lax.map(one, (inside, rho), batch_size=min(block_size(base.w), inside.shape[0]))
+    out = over_blocks(block, (inside, rho), block_size(base.w))
     return jnp.swapaxes(out, 0, 1).astype(jnp.float64)

@@ -51,13 +51,12 @@ class Span:
         return self.basis.shape[1]
 
     def points(self, X: Float[np.ndarray, "n D"]) -> "Points":
-        """In-span coordinates and orthogonal remainders of inputs, in units where K_x = x.x'/D."""
-        scaled = X / np.sqrt(X.shape[1])
-        inside = scaled @ self.basis
-        orthogonal = scaled - inside @ self.basis.T
-        rho = np.linalg.norm(orthogonal, axis=1)
-        rho[rho < RESOLUTION * np.linalg.norm(scaled, axis=1)] = 0.0
-        return Points(inside, rho, orthogonal)
+        """In-span coordinates of inputs and what is left, in units where K_x = x.x'/D."""
+        inside = X @ (self.basis / np.sqrt(X.shape[1]))
+        size = np.einsum("nd,nd->n", X, X) / X.shape[1]
+        rho = np.sqrt(np.maximum(size - np.einsum("nk,nk->n", inside, inside), 0.0))
+        rho[rho < RESOLUTION * np.sqrt(size)] = 0.0
+        return Points(inside, rho)
 
     def training_points(self, X: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n rank"]:
         """Coordinates of inputs that must lie in the span."""
@@ -72,7 +71,7 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Inputs split into in-span coordinates and orthogonal parts.
+    """Inputs split into in-span coordinates and the norms of their orthogonal parts.
 
     Attributes
     ----------
@@ -80,13 +79,10 @@ class Points:
         Coordinates a(x) with h(x) = w.a(x) + rho(x) xi, shape ``(n, rank)``.
     rho
         Norm of the orthogonal part, shape ``(n,)``.
-    orthogonal
-        The orthogonal parts themselves, shape ``(n, D)``.
     """
 
     inside: Float[np.ndarray, "n rank"]
     rho: Float[np.ndarray, " n"]
-    orthogonal: Float[np.ndarray, "n D"]
 
     @property
     def smooth(self) -> bool:
@@ -96,4 +92,4 @@ class Points:
     @property
     def variance(self) -> Float[np.ndarray, " n"]:
         """K_x(x, x)."""
-        return np.sum(self.inside**2, axis=1) + self.rho**2
+        return np.einsum("nk,nk->n", self.inside, self.inside) + self.rho**2

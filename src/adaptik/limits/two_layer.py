@@ -1,7 +1,6 @@
 """The two-layer infinite-width limit: a Markovian process of single neurons (theory section 2)."""
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,16 +12,15 @@ import numpy as np
 from .. import activations, losses
 from ..activations import Activation, Elementwise
 from ..errors import InputError
-from ..estimate import leave_one_out
-from ..regression import SquaredFlow, dual_flow, settling_time
-from ..solution import AbstractState, Cost, Outcome, StageRecord
 from ..stages import Stage
-from ..stepping import HORIZON, Chebyshev
-from ..stepping.flow import STALL
+from ..stepping import Chebyshev
 from ..tasks import Task
+from . import lazy_control
 from . import particles as sampling_module
-from .averages import mean_readout
+from .averages import mean_readout, row_blocks
 from .base import Advance, Request, recorded_inputs
+from .frozen_kernel import advance_frozen
+from .lazy_control import LazyControl
 from .particle_flow import (
     Anchors,
     Law,
@@ -37,11 +35,9 @@ from .particles import Particles, Sampling
 from .span import Span
 from .stepped import solver_for, step_through
 from .two_layer_state import (
-    KernelTerm,
     ReadoutTerm,
     TangentTerm,
     TwoLayerState,
-    is_analytic,
 )
 
 
@@ -167,111 +163,11 @@ class TwoLayer:
                 state = replace(state, particles=sampling_module.in_pairs(state.particles))
             state = replace(state, terms=())
         if stage.has_fixed_kernel:
-            return self._fixed_kernel(state, stage, request)
-        return self._flow(state, stage, request)
-
-    # -- stages with a frozen kernel ---------------------------------------------------------
-
-    def _fixed_kernel(self, state: TwoLayerState, stage: Stage, request: Request) -> Advance:
-        began = time.perf_counter()
-        task, kind = stage.task, "feature" if stage.trains == "readout" else "ntk"
-        gram, decoupled = state.frozen_gram(kind, task.X)
-        start = state.predict(task.X)
-        pooled = not is_analytic(state.particles, kind)
-        if pooled:
-            gram, start = leave_one_out(gram), leave_one_out(start)
-        groups = [[c] for c in range(task.outputs)] if decoupled else [list(range(task.outputs))]
-        loss_tol, rate_tol = stage.tolerances
-        if stage.loss == "squared":
-            flows = [
-                [
-                    SquaredFlow.on(gram[r], task.y[:, g], start[r][:, g], stage.weight_decay)
-                    for g in groups
-                ]
-                for r in range(len(gram))
-            ]
-            duration, end = stage.duration, Outcome.REACHED_DURATION
-            if duration is None:
-                flat = [_Summed(group) for group in (flows[:1] if pooled else flows)]
-                duration, end = settling_time(flat, loss_tol, rate_tol, STALL * rate_tol, HORIZON)
-            times = np.unique([*(t for t in request.times if t < duration), duration])
-            kept = np.array([t for t in request.snapshots if t <= duration])
-            duals = {
-                float(t): np.stack(
-                    [
-                        np.concatenate([f.dual(t).reshape(task.n_train, -1) for f in row], axis=1)
-                        for row in flows
-                    ]
-                )
-                for t in (*times, *kept)
-            }
-            loss, rate = np.mean([_Summed(row).loss_and_rate(duration) for row in flows], axis=0)
-        else:
-            assert stage.duration is not None
-            duration, end = stage.duration, Outcome.REACHED_DURATION
-            objective = losses.get(stage.loss)
-            times = np.unique([*(t for t in request.times if t < duration), duration])
-            kept = np.array([t for t in request.snapshots if t <= duration])
-            every = np.unique([*times, *kept])
-            paths = []
-            for r in range(len(gram)):
-                full = np.kron(gram[r], np.eye(task.outputs)) if decoupled else gram[r]
-                path = dual_flow(full, task.y, start[r], objective, stage.weight_decay, every)
-                paths.append(path.reshape(len(every), task.n_train, task.outputs))
-            duals = {float(t): np.stack([p[i] for p in paths]) for i, t in enumerate(every)}
-            loss, rate = np.nan, np.nan
-        term = KernelTerm(state.particles, kind, task.X, duals[float(times[-1])], pooled)
-        stack = np.stack([duals[float(t)] for t in times])
-        predictions = {}
-        for key, X in recorded_inputs(request.tasks, task.outputs):
-            points = state.span.points(X)
-            fade = np.array([_fade(stage, t) for t in times])[:, None, None, None]
-            base = state.predict(X)[None] * fade
-            predictions[key] = base + state.apply_kernel(term, points, stack)
-        if stage.loss == "logistic":
-            f = predictions[task.name, "train"][-1]
-            loss = float(np.mean(np.asarray(losses.get(stage.loss).value(f, task.y))))
-            end = end if np.isfinite(loss) else Outcome.DIVERGED
-        snapshots: dict[float, AbstractState] = {
-            float(t): self._after_fixed(state, stage, kind, float(t), duals[float(t)]) for t in kept
-        }
-        cost = Cost(
-            "closed form" if stage.loss == "squared" else "BDF in dual space",
-            1,
-            0,
-            0.0,
-            time.perf_counter() - began,
-        )
-        record = StageRecord(
-            times, predictions, float(duration), float(loss), float(rate), end, cost
-        )
-        final = self._after_fixed(state, stage, kind, float(duration), duals[float(times[-1])])
-        return record, final, snapshots
-
-    def _after_fixed(self, state, stage, kind, duration, dual) -> TwoLayerState:
-        fade = _fade(stage, duration)
-        terms = tuple(_faded(term, fade) for term in state.terms)
-        pooled = not is_analytic(state.particles, kind)
-        terms += (KernelTerm(state.particles, kind, stage.task.X, dual, pooled),)
-        particles = state.particles
-        if stage.trains == "readout" and stage.richness > 0:
-            anchor = state.span.points(stage.task.X).inside
-            phi = self._phi_at(particles, anchor)
-            moved = np.einsum(
-                "rmp,rpc->rmc",
-                phi,
-                np.broadcast_to(dual[:1], (len(phi), *dual.shape[1:])) if pooled else dual,
-            )
-            z = fade * particles.z + (stage.richness * moved).astype(self.dtype)
-            particles = replace(particles, z=z, initial_head=False)
-        return replace(state, particles=particles, terms=terms)
-
-    def _phi_at(self, particles: Particles, anchor: np.ndarray) -> np.ndarray:
-        with jax.enable_x64(True):
-            h = np.einsum("rmk,pk->rmp", particles.w, anchor.astype(self.dtype), optimize=True)
-            return np.asarray(self.phi.phi(jnp.asarray(h)))
-
-    # -- stages in which features move -------------------------------------------------------
+            return advance_frozen(state, stage, request)
+        advance = self._flow(state, stage, request)
+        if self.sampling == "quasi" and lazy_control.applies(state, stage):
+            return LazyControl.of(state, stage).correct(advance, request)
+        return advance
 
     def _flow(self, state: TwoLayerState, stage: Stage, request: Request) -> Advance:
         task, decay = stage.task, stage.weight_decay
@@ -354,14 +250,16 @@ class TwoLayer:
             )
 
     def _target(self, state: TwoLayerState, X: np.ndarray, inverse_richness: float) -> Targets:
-        points = state.span.points(X)
+        inside = np.empty((len(X), state.span.rank), self.dtype)
+        rho = np.empty(len(X), self.dtype)
         base = state.predict(X)
-        if inverse_richness:
-            base = base - inverse_richness * mean_readout(self.phi, state.particles, points)
-        inside, rho = (
-            jnp.asarray(v, self.dtype) for v in (points.inside, points.rho * state.particles.shrink)
-        )
-        return Targets(inside, rho, jnp.asarray(base), points.smooth)
+        for cut in row_blocks(len(X)):
+            points = state.span.points(X[cut])
+            inside[cut], rho[cut] = points.inside, points.rho * state.particles.shrink
+            if inverse_richness:
+                start = mean_readout(self.phi, state.particles, points)
+                base[:, cut] -= inverse_richness * start
+        return Targets(jnp.asarray(inside), jnp.asarray(rho), jnp.asarray(base), bool(rho.any()))
 
     def _kept_terms(self, state: TwoLayerState, moved: Particles, richness: float):
         """f(t1) + (<z phi>_t - <z phi>_{t1}) / gamma, terms at t1 merged."""
@@ -376,31 +274,5 @@ class TwoLayer:
         return (*terms, ReadoutTerm(moved, 1 / richness))
 
 
-@dataclass(frozen=True)
-class _Summed:
-    """Flows of several decoupled outputs, whose losses add."""
-
-    flows: list[SquaredFlow]
-
-    def loss_and_rate(self, t: float) -> tuple[float, float]:
-        pairs = np.array([flow.loss_and_rate(t) for flow in self.flows])
-        return float(pairs[:, 0].sum()), float(pairs[:, 1].sum())
-
-
 def _is_paired(stage: Stage) -> bool:
     return stage.head == "fresh" and stage.weight_decay > 0 and not stage.has_fixed_kernel
-
-
-def _fade(stage: Stage, t: float) -> float:
-    return math.exp(-stage.weight_decay * t) if stage.weight_decay else 1.0
-
-
-def _faded(term, fade: float):
-    if fade == 1.0:
-        return term
-    match term:
-        case ReadoutTerm():
-            return replace(term, coefficient=fade * term.coefficient)
-        case KernelTerm():
-            return replace(term, dual=fade * term.dual)
-    return replace(term, move_w=fade * term.move_w, move_z=fade * term.move_z)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from ..activations import Activation
 from ..estimate import leave_one_out, pseudo_values
 from ..registry import register
 from ..solution import AbstractState
-from .averages import cross_kernels, mean_readout, sampled_fields
+from .averages import cross_kernels, mean_readout, row_blocks, sampled_fields
 from .particle_flow import Law, tangent_readout
 from .particles import Particles
 from .span import Points, Span
@@ -28,6 +29,10 @@ class ReadoutTerm:
     coefficient: float
 
 
+FrozenKind = Literal["feature", "ntk"]  # the readout moves, or all weights move lazily
+Estimator = Literal["analytic", "pooled", "sampled"]
+
+
 @register
 @dataclass(frozen=True, eq=False)
 class KernelTerm:
@@ -40,18 +45,18 @@ class KernelTerm:
     inputs
         The samples x_mu, shape ``(P, D)``.
     dual
-        c, shape ``(replicates, P, outputs)`` for an analytic kernel. A sampled kernel is pooled
-        over replicates, and c holds the solutions on :func:`leave_one_out` kernels, shape
-        ``(1 + replicates, P, outputs)``: the predictions are jackknife pseudo-values.
-    pooled
-        Whether the kernel is sampled.
+        c, shape ``(replicates, P, outputs)``; for a pooled kernel the solutions on
+        :func:`leave_one_out` kernels, shape ``(1 + replicates, P, outputs)``.
+    estimator
+        ``"analytic"``: the kernel at initialisation; ``"sampled"``: every replicate's own;
+        ``"pooled"``: over replicates, the predictions being jackknife pseudo-values.
     """
 
     particles: Particles
-    kind: str
+    kind: FrozenKind
     inputs: Float[np.ndarray, "P D"]
     dual: Float[np.ndarray, "duals P C"]
-    pooled: bool = False
+    estimator: Estimator
 
 
 @register
@@ -90,19 +95,20 @@ class TwoLayerState(AbstractState):
     terms: tuple[ReadoutTerm | KernelTerm | TangentTerm, ...] = ()
 
     def predict(self, X):
-        points = self.span.points(X)
         shape = (self.particles.w.shape[0], len(X), self.particles.z.shape[-1])
         total = np.zeros(shape)
-        for term in self.terms:
-            total = total + self._evaluate(term, points)
+        for cut in row_blocks(len(X)):
+            points = self.span.points(X[cut])
+            for term in self.terms:
+                if isinstance(term, KernelTerm):
+                    total[:, cut] += self.apply_kernel(term, X[cut], term.dual[None])[0]
+                else:
+                    total[:, cut] += self._evaluate(term, points)
         return total
 
-    def _evaluate(self, term, points: Points) -> np.ndarray:
-        match term:
-            case ReadoutTerm():
-                return term.coefficient * mean_readout(self.activation, term.particles, points)
-            case KernelTerm():
-                return self.apply_kernel(term, points, term.dual[None])[0]
+    def _evaluate(self, term: ReadoutTerm | TangentTerm, points: Points) -> np.ndarray:
+        if isinstance(term, ReadoutTerm):
+            return term.coefficient * mean_readout(self.activation, term.particles, points)
         return self._tangent(term, points)
 
     def _tangent(self, term: TangentTerm, points: Points):
@@ -117,48 +123,59 @@ class TwoLayerState(AbstractState):
             )
 
     def apply_kernel(
-        self, term: KernelTerm, points: Points, duals: Float[np.ndarray, "T duals P C"]
+        self,
+        term: KernelTerm,
+        X: Float[np.ndarray, "n D"],
+        duals: Float[np.ndarray, "T duals P C"],
     ) -> Float[np.ndarray, "T R n C"]:
         """sum_mu K(x, x_mu) c_mu for several sets of dual coefficients at once."""
         training = self.span.points(term.inputs)
         outputs = duals.shape[-1]
-        rows = max(1, 2_000_000 // (outputs * outputs * len(term.inputs)))
+        pooled = term.estimator == "pooled"
         blocks = []
-        for start in range(0, len(points.inside), rows):
-            cut = slice(start, start + rows)
-            part = Points(points.inside[cut], points.rho[cut], points.orthogonal[cut])
-            kernel, decoupled = self._frozen_kernels(term.particles, part, training, term.kind)
-            if term.pooled:
+        for cut in row_blocks(len(X), 2_000_000 // (outputs * outputs * len(term.inputs))):
+            points = self.span.points(X[cut])
+            kernel = self._frozen_kernel(
+                term.particles, points, training, term.kind, term.estimator
+            )
+            if pooled:
                 kernel = leave_one_out(kernel)
-            rule = "rnp,trpc->rtnc" if decoupled else "rncpd,trpd->rtnc"
+            rule = "rnp,trpc->rtnc" if kernel.ndim == 3 else "rncpd,trpd->rtnc"
             f = np.einsum(rule, kernel, duals, optimize=True)
-            blocks.append(np.swapaxes(pseudo_values(f) if term.pooled else f, 0, 1))
+            blocks.append(np.swapaxes(pseudo_values(f) if pooled else f, 0, 1))
         return np.concatenate(blocks, axis=2)
 
-    def _frozen_kernels(self, particles: Particles, points: Points, training: Points, kind: str):
-        """A kernel, analytic where possible, and whether outputs decouple (see frozen_gram)."""
-        if is_analytic(particles, kind):
+    def _frozen_kernel(
+        self,
+        particles: Particles,
+        points: Points,
+        training: Points,
+        kind: FrozenKind,
+        estimator: Estimator,
+    ) -> np.ndarray:
+        """A kernel of every replicate: (R, n, P) where outputs decouple, else (R, n, C, P, C)."""
+        if estimator == "analytic":
             overlap = particles.shrink**2 * points.inside @ training.inside.T
             variances = (particles.shrink**2 * p.variance for p in (points, training))
             k11, k22 = variances
             feature, gradient = lazy_kernels.two_layer(self.activation, k11, overlap, k22)
             if kind == "ntk":
                 feature = feature + gradient * (points.inside @ training.inside.T)
-            replicates = particles.w.shape[0]
-            return np.broadcast_to(feature, (replicates, *feature.shape)), True
+            return np.broadcast_to(feature, (particles.w.shape[0], *feature.shape))
         feature, _, ntk = cross_kernels(self.activation, particles, points, training)
-        return (feature, True) if kind == "feature" else (ntk, False)
+        return feature if kind == "feature" else ntk
 
-    def frozen_gram(self, kind: str, inputs: np.ndarray) -> tuple[np.ndarray, bool]:
-        """Kernel of a stage with frozen kernel on its samples, and whether outputs decouple.
+    def frozen_gram(
+        self, kind: FrozenKind, inputs: np.ndarray, estimator: Estimator
+    ) -> Float[np.ndarray, "R n n"]:
+        """Kernel of a frozen stage on its samples: n is P where outputs decouple, else P*C.
 
-        Shape ``(R, P, P)`` where outputs decouple, else ``(R, P*C, P*C)``; an analytic kernel is
-        the same for every replicate.
+        An analytic kernel is the same for every replicate.
         """
         points = self.span.points(inputs)
-        gram, decoupled = self._frozen_kernels(self.particles, points, points, kind)
-        size = math.prod(gram.shape[1:]) // len(inputs) if decoupled else gram[0, :, :, 0, 0].size
-        return gram.reshape(len(gram), size, size), decoupled
+        gram = self._frozen_kernel(self.particles, points, points, kind, estimator)
+        size = math.isqrt(gram[0].size)
+        return gram.reshape(len(gram), size, size)
 
     def kernel(self, X, X2, kind):
         first = self.span.points(X)
@@ -177,10 +194,11 @@ class TwoLayerState(AbstractState):
                 )
                 axes = (0, 2, 1) if swapped.ndim == 3 else (0, 2, 1, 4, 3)
                 return swapped.transpose(axes)
-            points = self.span.points(np.concatenate([X, X2]))
+            X = np.concatenate([X, X2])
+            points = self.span.points(X)
             rows, columns = slice(0, n), slice(n, None)
-        fields = sampled_fields(self.activation, self.particles, points, seed=0)
-        inputs = points.inside @ points.inside.T + points.orthogonal @ points.orthogonal.T
+        inputs = X @ X.T / X.shape[1]
+        fields = sampled_fields(self.activation, self.particles, points, inputs, seed=0)
         overlap = inputs[rows, columns]
         kernels = []
         for _, phi, g in fields:
@@ -203,6 +221,6 @@ class TwoLayerState(AbstractState):
         return full[..., 0, 0] if full.shape[-1] == 1 else full
 
     def preactivations(self, X):
-        points = self.span.points(X)
-        fields = sampled_fields(self.activation, self.particles, points, seed=0)
+        points, inputs = self.span.points(X), X @ X.T / X.shape[1]
+        fields = sampled_fields(self.activation, self.particles, points, inputs, seed=0)
         return np.stack([h for h, _, _ in fields])
