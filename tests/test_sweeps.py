@@ -1,0 +1,273 @@
+"""Sweeps: what is stored, what is computed again, and faults with real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+import adaptik as ak
+from adaptik import sweeps
+
+GRID = {"a": [1.0, 2.0, 3.0], "b": ["x", "y"]}
+
+
+def case(a, b, key, scale=1.0):
+    return {"value": scale * a, "name": b, "noise": np.random.default_rng(key).normal(size=2)}
+
+
+def run(path, function=case, grid=GRID, **settings):
+    return sweeps.sweep(function, grid, store=path, **{"executor": "serial", **settings})
+
+
+def test_results_are_labelled_and_describe_themselves(tmp_path):
+    data = run(tmp_path / "s", fixed={"scale": 2.0})
+    assert data.value.dims == ("a", "b")
+    np.testing.assert_array_equal(data.value.sel(b="y"), [2.0, 4.0, 6.0])
+    assert data.name.sel(a=1.0).values.tolist() == ["x", "y"]
+    assert (data.status == 1).all() and data.noise.shape == (3, 2, 2)
+    assert '"scale": 2.0' in data.attrs["config"] and "jax" in data.attrs["versions"]
+    assert len(np.unique(data.noise)) == 12  # every case has a key of its own
+    other = run(tmp_path / "other", seed=1)
+    assert not np.isin(other.noise, data.noise).any()
+
+
+def test_processes_give_the_same_bits(tmp_path):
+    serial = run(tmp_path / "serial")
+    parallel = run(tmp_path / "parallel", executor="processes", workers=2)
+    xr.testing.assert_identical(serial.drop_vars("seconds"), parallel.drop_vars("seconds"))
+
+
+def test_only_what_is_missing_is_computed(tmp_path):
+    calls = []
+
+    def logged(a, b):
+        calls.append((a, b))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return {"value": a}
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "s", logged)
+    seen = []
+    data = run(tmp_path / "s", logged, progress=lambda *counts: seen.append(counts))
+    assert len(calls) == 7 and calls.count((2.0, "y")) == 2
+    assert seen[0] == (3, 0, 6) and seen[-1] == (6, 0, 6)
+    assert (data.status == 1).all()
+    run(tmp_path / "s", logged)
+    assert len(calls) == 7
+
+
+def test_a_case_that_raises_is_recorded_and_can_be_tried_again(tmp_path):
+    broken = [True]
+
+    def sometimes(a, b):
+        if broken[0] and a == 2.0:
+            raise ValueError("no luck")
+        return {"value": np.nan if b == "x" else a}
+
+    data = run(tmp_path / "s", sometimes)
+    assert data.status.sel(b="x").values.tolist() == [1, 2, 1]
+    assert "ValueError: no luck" in str(data.error.sel(a=2.0, b="x").values)
+    assert np.isnan(data.value.sel(b="x")).all()  # NaN is a result like any other
+    broken[0] = False
+    assert (run(tmp_path / "s", sometimes).status.sel(a=2.0) == 2).all()
+    data = run(tmp_path / "s", sometimes, retry_failed=True)
+    assert (data.status == 1).all() and (data.error == "").all()
+    assert float(data.value.sel(a=2.0, b="y")) == 2.0
+
+
+def test_results_of_another_shape_fail_alone(tmp_path):
+    data = run(tmp_path / "s", lambda a, b: {"v": np.zeros(1 if a < 3 else 2)})
+    assert data.status.values.tolist() == [[1, 1], [1, 1], [2, 2]]
+    assert "has shape (2,), other cases have (1,)" in str(data.error.values[2, 0])
+
+
+def test_datasets_keep_their_coordinates(tmp_path):
+    def curve(a, b):
+        return xr.Dataset({"loss": ("time", np.arange(3.0) * a)}, coords={"time": [0.0, 1.0, 5.0]})
+
+    data = run(tmp_path / "s", curve)
+    assert float(data.loss.sel(a=3.0, b="x", time=5.0)) == 6.0
+
+
+BAD = (
+    (dict(grid={}), "no axes"),
+    (dict(grid={"a": [], "b": ["x"]}), "'a' is empty"),
+    (dict(grid={"a": [1.0, 1.0], "b": ["x"]}), "repeats a value"),
+    (dict(grid={"a": [1.0, "x"], "b": ["x"]}), "must hold numbers, or strings"),
+    (dict(grid={"a": [1.0, np.nan], "b": ["x"]}), "holds NaN"),
+    (dict(grid={"a": "text", "b": ["x"]}), "must be a list"),
+    (dict(grid={"a": [1.0], "c": [1.0]}), "axis 'c' is unknown to case; it has"),
+    (dict(grid={"a": [1.0]}), "'b' is missing"),
+    (dict(fixed={"a": 1.0}), "'a' is an axis and fixed"),
+    (dict(executor="threads"), "executor='threads' is unknown"),
+    (dict(workers=0), "workers must be a positive integer"),
+)
+
+
+@pytest.mark.parametrize(("settings", "message"), BAD)
+def test_bad_requests_are_refused_before_anything_is_written(tmp_path, settings, message):
+    with pytest.raises(ak.InputError, match=message):
+        run(tmp_path / "s", **settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stores_of_other_sweeps_are_refused(tmp_path, monkeypatch):
+    run(tmp_path / "s")
+    with pytest.raises(ak.InputError, match=r"other axes .*a: .*4.0"):
+        run(tmp_path / "s", grid={**GRID, "a": [4.0]})
+    with pytest.raises(ak.InputError, match=r"other configuration .*seed: 0 there, 3 here"):
+        run(tmp_path / "s", seed=3)
+    monkeypatch.setattr("adaptik.sweeps.store.version", lambda name: "99")
+    with pytest.raises(ak.InputError, match=r"other versions .*adaptik"):
+        run(tmp_path / "s")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    for name in ("file", "folder"):
+        with pytest.raises(ak.InputError, match="holds no sweep"):
+            run(tmp_path / name)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+SCRIPT = """
+import os, sys, time
+import numpy as np
+from adaptik import sweeps
+
+def slow(i, key):
+    time.sleep(0.02)
+    if os.environ.get("KILL") == str(i) and not os.path.exists(sys.argv[2]):
+        open(sys.argv[2], "w").close()
+        os.kill(os.getpid(), 9)
+    if i == 7:
+        raise ValueError("seven")
+    return {"value": np.full(3, np.nan if i == 8 else i), "key": key}
+
+if __name__ == "__main__":
+    sweeps.sweep(slow, {"i": range(200)}, store=sys.argv[1], workers=2)
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    path = tmp_path / "sweep_script.py"
+    path.write_text(SCRIPT)
+
+    def start(store, **environment):
+        return subprocess.Popen(
+            [sys.executable, str(path), str(tmp_path / store), str(tmp_path / "killed")],
+            env={**os.environ, **environment},
+        )
+
+    return start
+
+
+def contents(path, names=("status", "value", "key", "error")):
+    group = zarr.open_group(path, mode="r")
+    return {name: np.asarray(group[name]) for name in names}
+
+
+def wait_for_cases(path, count):
+    for _ in range(1200):
+        if path.exists() and (contents(path, ["status"])["status"] > 0).sum() >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the sweep did not start")
+
+
+@pytest.mark.slow
+def test_after_kills_every_case_is_there_once_and_right(tmp_path, script):
+    undisturbed = script("undisturbed")
+    assert undisturbed.wait() == 0
+    main = script("main")
+    wait_for_cases(tmp_path / "main", 30)
+    main.send_signal(signal.SIGKILL)
+    main.wait()
+    assert 0 < (contents(tmp_path / "main", ["status"])["status"] == 0).sum() < 200
+    again = script("main", KILL="150")  # and a worker dies on the way
+    assert again.wait() == 0
+    assert (tmp_path / "killed").exists()
+    expected, found = contents(tmp_path / "undisturbed"), contents(tmp_path / "main")
+    assert (expected["status"] == np.where(np.arange(200) == 7, 2, 1)).all()
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+FULL_DISK = """
+import resource, signal, sys
+import numpy as np
+from adaptik import InputError, sweeps
+
+def large(i):
+    return {"value": i + np.random.default_rng(i).normal(size=500)}
+
+def limit(done, failed, total):
+    if done == 5:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40, resource.RLIM_INFINITY))
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    grid = {"i": range(20)}
+    try:
+        sweeps.sweep(large, grid, store=sys.argv[1], executor="serial", progress=limit)
+    except InputError as error:
+        print(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    data = sweeps.sweep(large, grid, store=sys.argv[1], executor="serial",
+                        progress=lambda done, failed, total: print(done, failed))
+    expected = np.stack([large(i)["value"] for i in range(20)])
+    assert (data.status == 1).all() and (data.value.values == expected).all()
+"""
+
+
+def test_a_full_disk_keeps_what_was_finished(tmp_path):
+    path = tmp_path / "full_disk.py"
+    path.write_text(FULL_DISK)
+    done = subprocess.run(
+        [sys.executable, str(path), str(tmp_path / "s")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    first, *rest = done.stdout.splitlines()
+    assert "cannot write" in first and "finished cases are kept" in first
+    assert rest[0] == "5 0" and rest[-1] == "20 0" and len(rest) == 16
+
+
+@pytest.fixture
+def cluster():
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+    ) as local:
+        yield local
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_gives_the_same_bits_and_survives_a_killed_worker(tmp_path, cluster):
+    def patient(a, b, key):
+        time.sleep(0.1)
+        return {"value": np.random.default_rng(key).normal(size=3)}
+
+    grid = {"a": list(range(10)), "b": [0, 1]}
+    serial = run(tmp_path / "serial", patient, grid)
+    victims = [worker.pid for worker in cluster.workers.values()]
+
+    def kill(done, failed, total):
+        if done == 4 and victims:
+            os.kill(victims.pop(), signal.SIGKILL)
+
+    there = run(tmp_path / "dask", patient, grid, executor=cluster.scheduler_address, progress=kill)
+    assert len(victims) == 1
+    xr.testing.assert_identical(serial.drop_vars("seconds"), there.drop_vars("seconds"))
+
+
+def test_an_unreachable_scheduler_is_said_to_be(tmp_path):
+    pytest.importorskip("distributed")
+    with pytest.raises(ak.InputError, match=r"no Dask scheduler answers at 'tcp://127.0.0.1:9'"):
+        run(tmp_path / "s", executor="tcp://127.0.0.1:9")
