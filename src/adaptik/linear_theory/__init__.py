@@ -1,20 +1,28 @@
 """Closed forms of transfer in two-layer linear networks (theory section 3)."""
 
 from .isotropic import (
+    KernelParts,
     baseline_loss,
     effective_alignment,
+    kernel_parts,
     negative_transfer_boundary,
     over_rich_loss,
     spike,
     transfer_gain,
     transfer_loss,
 )
+from .regularised import regularised_transfer_loss
+from .spectral import spectral_transfer_loss
 
 __all__ = [
+    "KernelParts",
     "baseline_loss",
     "effective_alignment",
+    "kernel_parts",
     "negative_transfer_boundary",
     "over_rich_loss",
+    "regularised_transfer_loss",
+    "spectral_transfer_loss",
     "spike",
     "transfer_gain",
     "transfer_loss",
