@@ -50,9 +50,9 @@ def combine(weights, c, kept, crossing, shared, taken, noise):
     Parameters
     ----------
     weights, c
-        Of every node, shape ``(nodes, ...)``; ``c`` is the coefficient of the predictor along n.
+        Of every node, shape ``(nodes,)``; ``c`` is the coefficient of the predictor along n.
     kept, crossing, shared
-        ``beta.A.beta``, ``n.A.beta`` and ``n.A.n`` for pairs of nodes, ``(nodes, nodes, ...)``.
+        ``beta.A.beta``, ``n.A.beta`` and ``n.A.n`` for pairs of nodes, shape ``(nodes, nodes)``.
     taken
         ``Tr S^2/((S + kappa_j)(S + kappa_k))/P``, of that shape.
     noise
@@ -63,7 +63,7 @@ def combine(weights, c, kept, crossing, shared, taken, noise):
     room = 1 - taken
     # At the interpolation threshold noise diverges and a noise-free error vanishes.
     ratio = jnp.where(room == 0, jnp.where(error == 0, 0.0, jnp.inf), error / _apart(room))
-    return jnp.sum(weights[:, None] * weights[None, :] * ratio, axis=(0, 1)).real
+    return (weights @ ratio @ weights).real
 
 
 def isotropic_kappa(nu, ridge):

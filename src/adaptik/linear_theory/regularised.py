@@ -4,6 +4,7 @@ Units are those of :mod:`.isotropic`. The ridge is that of ``K + ridge I`` and t
 in units of D, because the rates of gradient flow are those of the kernel ``x.x'/D`` over P.
 """
 
+from functools import partial
 from typing import Literal
 
 import jax.numpy as jnp
@@ -70,44 +71,31 @@ def regularised_transfer_loss(
     >>> [round(float(loss), 3) for loss in rich]  # an interior optimum of the richness
     [0.517, 0.475, 0.757]
     """
-    align, nu2, gamma, nu1, noise_align, s1, s2, lam = map(
-        jnp.asarray,
-        (
-            alignment,
-            nu_target,
-            richness,
-            nu_source,
-            noise_alignment,
-            source_noise,
-            target_noise,
-            ridge,
-        ),
-    )
+    numbers = (
+        alignment, nu_target, richness, nu_source, noise_alignment, source_noise, target_noise,
+        ridge, *(() if time is None else (time,)),
+    )  # fmt: skip
+    return jnp.vectorize(partial(_loss, scale, head, finetune))(*map(jnp.asarray, numbers))
+
+
+def _loss(scale, head, finetune, align, nu2, gamma, nu1, noise_align, s1, s2, lam, time=None):
     q, effective = source(align, nu1, noise_align, s1)
     finite, lost = learned(q, gamma, head, finetune)
     chi = strength(gamma, finite, finetune, head)
     factor = prefactor(gamma, finite, finetune, head)
-    if scale == "spike":
-        largest = factor * (1 + chi)
-        lam = lam * largest
-        time = None if time is None else time / largest
-    # In units of the sample covariance's eigenvalues.
-    lam = lam / (factor * nu2)
+    largest = factor * (1 + chi) if scale == "spike" else 1.0
+    lam = lam * largest / (factor * nu2)  # in units of the sample covariance's eigenvalues
     if time is None:
-        ridges, weights = lam[None], jnp.ones(1)
-        kappa = equivalents.isotropic_kappa(nu2, ridges)
+        kappa, weights = equivalents.isotropic_kappa(nu2, lam[None]), jnp.ones(1)
     else:
-        z, weights = equivalents.rule()
-        axes = (1,) * jnp.ndim(lam / time * nu2)
-        ridges = lam + z.reshape(-1, *axes) / (factor * time)
-        kappa = equivalents.pairs(equivalents.isotropic_kappa(nu2, ridges))
-        weights = equivalents.pairs(jnp.asarray(weights))
+        z, weights = map(jnp.asarray, equivalents.rule())
+        rates = z * largest / (factor * time)
+        kappa = equivalents.pairs(equivalents.isotropic_kappa(nu2, lam + rates))
+        weights = equivalents.pairs(weights)
     d, left = 1 / (1 + kappa), kappa / (1 + kappa)
     start = jnp.sqrt(finite) if head == "kept" else 0.0
     c = (start + chi * d * effective) / (1 + chi * d)
-    size = left[:, None] * left[None, :]
-    taken = d[:, None] * d[None, :] / nu2
-    weights = weights.reshape(-1, *(1,) * (c.ndim - 1))
-    loss = equivalents.combine(weights, c, size, size * effective, size, taken, s2)
+    size = jnp.outer(left, left)
+    loss = equivalents.combine(weights, c, size, size * effective, size, jnp.outer(d, d) / nu2, s2)
     stays = (nu2 < 1) | (lam > 0) | (time is not None)  # the target stage does not interpolate
     return jnp.where(lost & stays, jnp.inf, loss)

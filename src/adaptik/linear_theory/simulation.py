@@ -100,7 +100,7 @@ def simulate(
         if np.isfinite(n_source):
             X = source.draw(rng, round(n_source))
             y = X @ bs + np.sqrt(source_noise) * rng.standard_normal(len(X))
-            learned = _fit(X, y, source_ridge, None, source.rank)
+            learned = _fit(X, y, source_ridge, None, source)
         else:
             learned = source.project(bs)
         bt = target_teacher(learned) if callable(target_teacher) else np.asarray(target_teacher)
@@ -115,7 +115,7 @@ def simulate(
             ridge = target_ridge / factor
             stop = None if time is None else time * factor
             residual = y - X @ start
-            w = _fit(X, residual, ridge, stop, target.rank, chi, n, gram, along)
+            w = _fit(X, residual, ridge, stop, target, chi, n, gram, along)
             return target.quadratic(start + w - bt)
 
         losses = [
@@ -185,12 +185,13 @@ class Inputs:
         self.S = np.asarray(spectrum, float)
         if self.S.ndim == 1:
             self.root, nonzero = np.sqrt(self.S), self.S > 0
+            self.range = None if nonzero.all() else np.eye(len(self.S))[:, nonzero]
         else:
             values, vectors = np.linalg.eigh(self.S)
             nonzero = values > len(values) * np.finfo(float).eps * values[-1]
             self.root = (vectors * np.sqrt(np.where(nonzero, values, 0))) @ vectors.T
-            self.range = vectors[:, nonzero]
-        self.nonzero, self.rank = nonzero, int(nonzero.sum())
+            self.range = None if nonzero.all() else vectors[:, nonzero]
+        self.rank = int(nonzero.sum())
 
     def draw(self, rng: np.random.Generator, samples: int) -> Float[np.ndarray, "P D"]:
         Z = rng.standard_normal((samples, len(self.S)))
@@ -198,7 +199,14 @@ class Inputs:
 
     def project(self, w: Float[np.ndarray, " D"]) -> Float[np.ndarray, " D"]:
         """The part of ``w`` along directions with variance."""
-        return w * self.nonzero if self.S.ndim == 1 else self.range @ (self.range.T @ w)
+        return w if self.range is None else self.range @ (self.range.T @ w)
+
+    def least_squares(self, X: Float[np.ndarray, "P D"], y: np.ndarray) -> np.ndarray:
+        """Weights of least norm where there are at least as many samples as directions."""
+        if self.range is None:
+            return np.linalg.solve(X.T @ X, X.T @ y)
+        Z = X @ self.range
+        return self.range @ np.linalg.solve(Z.T @ Z, Z.T @ y)
 
     def quadratic(self, u: np.ndarray, w: np.ndarray | None = None) -> float:
         w = u if w is None else w
@@ -212,18 +220,14 @@ def _kernel(a: float, finetune: str, head: str) -> tuple[float, float]:
     return ((a - 1) / 2, 2.0) if head == "fresh" else ((a - 1) / (a + 1), 1 + a)
 
 
-def _fit(X, y, ridge, time, rank, chi=0.0, n=None, gram=None, along=None):
+def _fit(X, y, ridge, time, inputs, chi=0.0, n=None, gram=None, along=None):
     """Weights M X^T a, M = I + chi n n^T, of ridge regression or of gradient flow from 0."""
     P, D = X.shape
     gram = X @ X.T if gram is None else gram
     if n is None or along is None:
         n, along = np.zeros(D), np.zeros(P)
-    if ridge == 0 and time is None and rank <= P:
-        if rank == D:  # least squares, whatever the kernel
-            return np.linalg.solve(X.T @ X, X.T @ y)
-        root = X + (np.sqrt(1 + chi) - 1) * np.outer(along, n)
-        inner = np.linalg.lstsq(root, y, rcond=1e-10)[0]
-        return inner + (np.sqrt(1 + chi) - 1) * (n @ inner) * n
+    if ridge == 0 and time is None and inputs.rank <= P:
+        return inputs.least_squares(X, y)  # on inputs that occur, whatever the kernel
     K = gram + chi * np.outer(along, along) + D * ridge * np.eye(P)
     if time is None:
         dual = np.linalg.solve(K, y)
