@@ -77,7 +77,7 @@ def curves(title: str, panels: Sequence[Diagram], datasets: "Sequence[xr.Dataset
             if panel.x.name == "nu_target" and panel.quantity == "loss":
                 ax.plot(
                     panel.x.values, dataset.baseline.values[0], color=GREY, linestyle="--",
-                    zorder=1, label="no pretraining",
+                    zorder=2.5, label="no pretraining",
                 )  # fmt: skip
             _axis(ax, panel.x, "x")
             ax.set_ylim(bottom=min(0.0, float(dataset.value.min())))

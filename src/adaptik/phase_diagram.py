@@ -26,7 +26,7 @@ class Preset:
 
 PRESETS = {
     "fig1a": Preset(
-        "Abundant source data: readout on frozen features, fresh head, γ₁ = 3",
+        "Target loss after abundant source data",
         (
             Diagram(
                 Axis("nu_target", NU_TARGET),
@@ -37,7 +37,7 @@ PRESETS = {
         ),
     ),
     "fig1b": Preset(
-        "Limited source data: readout on frozen features, fresh head, α = 0.9, γ₁ = 3",
+        "Target loss after limited source data",
         (
             Diagram(
                 Axis("nu_target", NU_TARGET),
@@ -48,7 +48,7 @@ PRESETS = {
         ),
     ),
     "fig1c": Preset(
-        "Over-rich limit: what the spike alone explains of the target",
+        "Over-rich limit: the spike alone",
         (
             Diagram(
                 Axis("nu_source", np.linspace(0.02, 1.0, 99)),
@@ -65,7 +65,7 @@ PRESETS = {
         ),
     ),
     "fig2a": Preset(
-        "Loss against richness: readout on frozen features, fresh head, α = 0.8",
+        "Target loss against the richness of the source stage",
         (
             Diagram(
                 Axis("richness", np.geomspace(0.1, 100, 121)),
