@@ -2,8 +2,8 @@
 
     python benchmarks/phase_diagram.py [points]
 
-One row a map of points x points (default 400): seconds of the first call, which compiles, and of the
-second.
+One row a map of points x points (default 400): seconds of the first call, which compiles, and of
+the second.
 """
 
 import sys

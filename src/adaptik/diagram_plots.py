@@ -31,7 +31,7 @@ def phase_map(diagram: Diagram, dataset: "xr.Dataset") -> Figure:
         )
         figure.colorbar(image, ax=ax, label=SHOWN[diagram.quantity], extend=extend)
         harm = dataset.loss.values - dataset.baseline.values
-        harm = np.where(np.abs(harm) < 1e-9, 0.0, harm)
+        harm = np.where(np.abs(harm) < 1e-9, np.nan, harm)  # nothing changes there
         handles = []
         if diagram.quantity != "over_rich" and np.nanmin(harm) < 0 < np.nanmax(harm):
             ax.contour(x, y, harm, levels=[0.0], colors="black", linewidths=1.8)

@@ -32,7 +32,7 @@ QUANTITIES: dict[str, tuple[str, str, float | None]] = {
     "target_noise": ("σ₂²", "target label noise", 0.0),
     "ridge": ("λ", "ridge of the target stage", 0.0),
     "time": ("t/D", "duration of the target stage", None),
-    "exponent": ("a", "covariance spectrum i⁻ᵃ", None),
+    "exponent": ("a", "exponent of the covariance spectrum", None),
     "contrast": ("r", "variance of strong over weak directions", None),
 }
 SHOWN = {

@@ -58,12 +58,14 @@ def combine(weights, c, kept, crossing, shared, taken, noise):
     noise
         Variance of the label noise.
     """
-    first, second = c[:, None], c[None, :]
+    half = max(len(weights) // 2, 1)  # the rest are complex conjugates, from :func:`pairs`
+    kept, crossing, shared, taken = (form[:half] for form in (kept, crossing, shared, taken))
+    first, second = c[:half, None], c[None, :]
     error = kept - (first + second) * crossing + first * second * shared + noise * taken
     room = 1 - taken
     # At the interpolation threshold noise diverges and a noise-free error vanishes.
     ratio = jnp.where(room == 0, jnp.where(error == 0, 0.0, jnp.inf), error / _apart(room))
-    return (weights @ ratio @ weights).real
+    return (weights[:half] @ ratio @ weights).real * (len(weights) / half)
 
 
 def isotropic_kappa(nu, ridge):
