@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from ..errors import InputError
 from .checked import checked
 from .source_stage import Finetune, Head
 
@@ -92,6 +93,8 @@ def simulate(
         | ({} if time is None else dict(time=time))
         | ({} if callable(target_teacher) else dict(target_teacher=target_teacher))
     )  # fmt: skip
+    if draws < 1 or seed < 0 or n_target < 1 or n_source < 1:
+        raise InputError("draws, n_source and n_target must be at least 1 and seed >= 0")
     rng = np.random.default_rng(seed)
     source, target = Inputs(source_spectrum), Inputs(target_spectrum)
     bs = np.asarray(source_teacher, float)
