@@ -5,6 +5,8 @@ import sys
 
 import numpy as np
 import pytest
+import xarray as xr
+from zarr.storage import ZipStore
 
 from adaptik import cli, transfer
 
@@ -129,3 +131,57 @@ def test_differences_of_few_members_are_students_deviates():
     exact = np.full(4, 0.3)
     assert np.isfinite(transfer._in_standard_errors(np.array([0.1, 0.2, 0.3]), exact))
     assert np.isnan(transfer._in_standard_errors(np.array([0.1]), exact))
+
+
+def test_phase_diagram_writes_a_map_with_simulated_points(monkeypatch, capsys, tmp_path):
+    command = (
+        "phase-diagram --x alignment=-1:1:9 --y richness=0.1:10:7:log --set nu_source=0.5 --head "
+        f"kept --checks 3 --draws 4 --dimension 60 --out {tmp_path}"
+    )
+    assert run(monkeypatch, command) == 0
+    assert "phase_diagram.png" in capsys.readouterr().out
+    assert (tmp_path / "phase_diagram.png").read_bytes().startswith(b"\x89PNG")
+    (settings,) = json.loads((tmp_path / "config.json").read_text())
+    assert settings["nu_source"] == 0.5 and settings["head"] == "kept"
+    data = xr.open_zarr(ZipStore(tmp_path / "phase_diagram.zarr.zip", mode="r"), consolidated=False)
+    assert data.value.dims == ("richness", "alignment") and data.value.shape == (7, 9)
+    assert data.value.min() < 0 < data.value.max()
+    assert data.sizes["check"] == 3 and np.all(data.standard_error > 0)
+
+
+def test_paper_figures_are_presets(monkeypatch, tmp_path):
+    assert run(monkeypatch, f"phase-diagram --preset fig1c --draws 2 --out {tmp_path}") == 0
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"fig1c.png", "fig1c-1.zarr.zip", "fig1c-2.zarr.zip", "config.json"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--x alignment=2:1", "axis 'alignment=2:1' needs low < high"),
+        ("--x alignment=0:2", "alignment must be between -1 and 1, got"),
+        ("--x alignment", "axis 'alignment' cannot be read"),
+        ("--x hue=0:1", "quantity 'hue' is unknown"),
+        ("--y richness=0:1:9:log", "is logarithmic and needs low > 0"),
+        ("--set hue=1", "quantity 'hue' is unknown"),
+        ("--set richness", "--set 'richness' cannot be read"),
+        ("--set richness=high", "richness must be numbers"),
+        ("--set richness=-1", "richness must be finite and >= 0"),
+        ("--set alignment=0.1", "each quantity can be given once"),
+        ("--set exponent=1 --set contrast=9", "give exponent or contrast"),
+        ("--set contrast=0.5", "contrast must be finite and >= 1"),
+        ("--set exponent=1 --set noise_alignment=0.1", "noise_alignment needs isotropic inputs"),
+        ("--quantity beauty", "quantity='beauty' is unknown"),
+        ("--quantity over_rich", "over_rich depends on nu_source"),
+        ("--head new", "head='new' is unknown"),
+        ("--finetune none", "finetune='none' is unknown"),
+        ("--dimension 7", "dimension must be even"),
+        ("--checks -1", "checks and seed must be >= 0"),
+        ("--draws 1", "draws at least 2"),
+        ("--preset fig9", "preset 'fig9' is unknown"),
+    ],
+)
+def test_bad_phase_diagrams_are_one_line(monkeypatch, capsys, tmp_path, options, message):
+    assert run(monkeypatch, f"phase-diagram {options} --out {tmp_path}") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("error: ") and message in error

@@ -87,10 +87,11 @@ def test_several_outputs_and_weight_decay_against_particles():
     )
 
 
+@pytest.mark.slow
 def test_networks_are_the_linear_limit_within_their_error():
     stages = SEQUENCES["rich kept"]
     exact = ak.solve(stages, ak.Linear(), record=2)
-    network = ak.train(stages, ak.Network(2048, "linear"), seeds=range(8), record=2)
+    network = ak.train(stages, ak.Network(8192, "linear"), seeds=range(5), record=2)
     for task in (SOURCE, TARGET):
         gap = network.predict(task.X_test) - exact.predict(task.X_test)
         assert 0.3 < np.mean(gap.value**2) / np.mean(gap.standard_error**2) < 2.5

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -95,6 +95,54 @@ def transfer(
         typer.echo(f"Report: {page}")
     if not study.complete:
         raise typer.Exit(130)
+
+
+@app.command("phase-diagram")
+def phase_diagram(
+    x: Annotated[str, typer.Option(help="axis: name=low:high[:points][:log]")] = "alignment=-1:1",
+    y: Annotated[str, typer.Option(help="as --x")] = "nu_target=0.02:0.98",
+    quantity: Annotated[
+        str, typer.Option(help="gain, loss, change (against no pretraining) or over_rich")
+    ] = "gain",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="another quantity: name=value; repeatable")
+    ] = None,
+    head: Annotated[str, typer.Option(help="fresh or kept readout on the target")] = "fresh",
+    finetune: Annotated[str, typer.Option(help="readout, or all weights (lazily)")] = "readout",
+    points: Annotated[int, typer.Option(help="points along an axis")] = 81,
+    dimension: Annotated[int, typer.Option(help="D of simulations and of covariances")] = 400,
+    checks: Annotated[int, typer.Option(help="points that are simulated; 0 for none")] = 6,
+    draws: Annotated[int, typer.Option(help="simulations of every such point")] = 20,
+    preset: Annotated[
+        str | None, typer.Option(help="a paper figure instead: fig1a, fig1b, fig1c or fig2a")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="fixes simulated points and samples")] = 0,
+    out: Annotated[Path, typer.Option(help="folder for picture and data")] = Path(
+        "adaptik-phase-diagram"
+    ),
+) -> None:
+    """When does transfer help in linear networks? A map over two quantities, with simulations.
+
+    Quantities: alignment, nu_target, richness, nu_source, noise_alignment, source_noise,
+    target_noise, ridge, time, exponent, contrast.
+    """
+    from . import phase_diagram as command
+    from .linear_theory.diagram import Axis, Diagram
+
+    if preset is not None:
+        picture = command.draw_preset(preset, out, draws=draws, seed=seed)
+    else:
+        given = {}
+        for text in settings or []:
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise InputError(f"--set {text!r} cannot be read; write name=value")
+            (given[name],) = _numbers(value, name)[:1]
+        choices: dict[str, Any] = dict(quantity=quantity, head=head, finetune=finetune)
+        axes = Axis.parse(x, points), Axis.parse(y, points)
+        diagram = Diagram(*axes, settings=given, dimension=dimension, **choices)
+        picture = command.draw(diagram, out, checks=checks, draws=draws, seed=seed)
+    typer.echo(f"Picture: {picture}")
 
 
 def _with_progress(run, config):

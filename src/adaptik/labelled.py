@@ -1,11 +1,16 @@
 """Solutions as xarray data sets: losses, accuracies and predictions with labelled axes."""
 
 import json
+import os
+import warnings
+import zipfile
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from .solution import Solution
+from .storage import replacing
 from .tasks import Task, accuracy
 
 SPLITS = ("train", "test")
@@ -74,6 +79,27 @@ def to_xarray(solution: Solution) -> xr.Dataset:
             "provenance": json.dumps(_plain(solution.provenance), default=str),
         },
     )
+
+
+def save_dataset(dataset: xr.Dataset, path: str | os.PathLike) -> None:
+    """Write ``dataset`` as one zip file of zarr arrays, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If the folder is missing or cannot be written to.
+    """
+    from zarr.storage import MemoryStore
+
+    # xarray writes metadata twice, which a zip file cannot do: collect the last version first.
+    entries: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        # Labels are strings, whose zarr encoding works but is not final.
+        warnings.filterwarnings("ignore", message=".*Zarr V3 specification")
+        dataset.to_zarr(MemoryStore(entries), consolidated=False)
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, content in sorted(entries.items()):
+            archive.writestr(name, content.to_bytes())
 
 
 def _times(solution: Solution, counts: list[int]) -> dict[str, tuple[str, np.ndarray]]:

@@ -26,7 +26,7 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 MARKERS = "osD^vP*"
 RICHNESS = "source richness γ₁"
 _LOG_RANGE = 15.0  # ratio of largest to smallest loss from which its axis is logarithmic
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 10,
@@ -45,7 +45,7 @@ def figures(study: "TransferStudy") -> dict[str, Figure]:
     ``forgetting``, in this order.
     """
     drawn: dict[str, Figure] = {}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         if study.curves:
             drawn["learning_curves"] = learning_curves(study)
         if study.rows:
@@ -82,7 +82,7 @@ def losses(dataset: "xr.Dataset", ax: Axes | None = None, split: str = "test") -
     split
         ``"train"`` or ``"test"``.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         ax = Figure(layout="constrained").add_subplot() if ax is None else ax
         chosen = dataset.sel(split=split)
         time, stage = chosen.total_time.values, chosen.stage.values

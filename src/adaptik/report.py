@@ -5,8 +5,6 @@ import html
 import io
 import json
 import math
-import warnings
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -90,18 +88,20 @@ def write(study: "TransferStudy", folder: str | Path) -> Path:
     InputError
         If the folder cannot be made or written to.
     """
+    from .labelled import save_dataset
+
     folder = checked_folder(folder)
-    _write(folder / "config.json", _json(study.config))
-    _write(folder / "rows.json", _json(document(study)))
-    _write_zarr(study, folder / "results.zarr.zip")
-    pictures = {name: _png(figure) for name, figure in plots.figures(study).items()}
+    write_file(folder / "config.json", as_json(study.config))
+    write_file(folder / "rows.json", as_json(document(study)))
+    save_dataset(study.to_xarray(), folder / "results.zarr.zip")
+    pictures = {name: png(figure) for name, figure in plots.figures(study).items()}
     for name in CAPTIONS:
         if name in pictures:
-            _write(folder / f"{name}.png", pictures[name])
+            write_file(folder / f"{name}.png", pictures[name])
         else:  # of an earlier run in this folder
             (folder / f"{name}.png").unlink(missing_ok=True)
     page = folder / "report.html"
-    _write(page, _page(study, pictures).encode())
+    write_file(page, _page(study, pictures).encode())
     return page
 
 
@@ -138,36 +138,20 @@ def document(study: "TransferStudy") -> dict[str, Any]:
     )
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     from .storage import replacing
 
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
-def _write_zarr(study: "TransferStudy", path: Path) -> None:
-    from zarr.storage import MemoryStore
-
-    from .storage import replacing
-
-    # xarray writes metadata twice, which a zip file cannot do: collect the last version first.
-    entries: dict[str, Any] = {}
-    with warnings.catch_warnings():
-        # Labels are strings, whose zarr encoding works but is not final.
-        warnings.filterwarnings("ignore", message=".*Zarr V3 specification")
-        study.to_xarray().to_zarr(MemoryStore(entries), consolidated=False)
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for name, content in sorted(entries.items()):
-            archive.writestr(name, content.to_bytes())
-
-
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=160, facecolor="white")
     return buffer.getvalue()
 
 
-def _json(value: Any) -> bytes:
+def as_json(value: Any) -> bytes:
     return (
         json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     ).encode()
@@ -201,7 +185,7 @@ def _page(study: "TransferStudy", pictures: dict[str, bytes]) -> str:
         rows=_rows(study.rows),
         figures="\n".join(_figure(name, pictures[name]) for name in CAPTIONS if name in pictures),
         notes=_notes(study.notes),
-        config=_text(_json(study.config).decode()),
+        config=_text(as_json(study.config).decode()),
     )
 
 

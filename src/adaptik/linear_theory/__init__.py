@@ -1,20 +1,35 @@
 """Closed forms of transfer in two-layer linear networks (theory section 3)."""
 
+from .from_data import LinearEstimate, LinearModel, estimate
 from .isotropic import (
+    KernelParts,
     baseline_loss,
     effective_alignment,
+    kernel_parts,
     negative_transfer_boundary,
     over_rich_loss,
     spike,
     transfer_gain,
     transfer_loss,
 )
+from .regularised import regularised_transfer_loss
+from .simulation import simulate, simulate_isotropic
+from .spectral import spectral_transfer_loss
 
 __all__ = [
+    "KernelParts",
+    "LinearEstimate",
+    "LinearModel",
     "baseline_loss",
     "effective_alignment",
+    "estimate",
+    "kernel_parts",
     "negative_transfer_boundary",
     "over_rich_loss",
+    "regularised_transfer_loss",
+    "simulate",
+    "simulate_isotropic",
+    "spectral_transfer_loss",
     "spike",
     "transfer_gain",
     "transfer_loss",

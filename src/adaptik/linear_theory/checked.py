@@ -15,17 +15,33 @@ from ..errors import InputError
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_VARIANCE = (lambda x: (x >= 0) & (x < np.inf), "finite and >= 0 (a variance)")
+_RIDGE = (lambda x: (x >= 0) & (x < np.inf), "finite and >= 0")
+_COORDINATE = (lambda x: abs(x) <= 1, "between -1 and 1")
+_DENSITY = (lambda x: x > 0, "above 0 (samples per input dimension)")
+_SAMPLES = (lambda x: x > 0, "above 0 (a number of samples)")
 RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "alignment": (lambda x: abs(x) <= 1, "between -1 and 1"),
-    "noise_alignment": (lambda x: abs(x) <= 1, "between -1 and 1"),
-    "nu_source": (lambda x: x > 0, "above 0 (samples per input dimension)"),
-    "nu_target": (lambda x: x > 0, "above 0 (samples per input dimension)"),
+    "alignment": _COORDINATE,
+    "noise_alignment": _COORDINATE,
+    "nu_source": _DENSITY,
+    "nu_target": _DENSITY,
+    "n_source": _SAMPLES,
+    "n_target": _SAMPLES,
     "richness": (lambda x: (x >= 0) & (x < np.inf), "finite and >= 0"),
     "q": (lambda x: x >= 0, ">= 0 (squared norm of the source predictor)"),
-    "source_noise": (lambda x: (x >= 0) & (x < np.inf), "finite and >= 0 (a variance)"),
-    "target_noise": (lambda x: (x >= 0) & (x < np.inf), "finite and >= 0 (a variance)"),
+    "source_noise": _VARIANCE,
+    "target_noise": _VARIANCE,
+    "ridge": _RIDGE,
+    "source_ridge": _RIDGE,
+    "target_ridge": _RIDGE,
+    "time": (lambda x: (x > 0) & (x < np.inf), "above 0 and finite; None trains to the end"),
 }
-CHOICES = {"finetune": ("readout", "all"), "head": ("fresh", "kept")}
+ARRAYS = ("source_spectrum", "target_spectrum", "source_teacher", "target_teacher")
+CHOICES = {
+    "finetune": ("readout", "all"),
+    "head": ("fresh", "kept"),
+    "scale": ("identity", "spike"),
+}
 
 
 def closed_form(function: Callable[P, R]) -> Callable[P, R]:
@@ -33,6 +49,7 @@ def closed_form(function: Callable[P, R]) -> Callable[P, R]:
 
     Concrete arguments are checked, computed in double precision and returned as numpy values.
     With traced arguments, under ``jax.jit`` or ``jax.grad``, values outside the domain give NaN.
+    Spectra and teachers (``ARRAYS``) have dimensions of their own and do not broadcast.
     """
     signature = inspect.signature(function)
     chosen = [name for name in signature.parameters if name in CHOICES]
@@ -46,35 +63,103 @@ def closed_form(function: Callable[P, R]) -> Callable[P, R]:
         for name in chosen:
             if given[name] not in CHOICES[name]:
                 raise InputError(f"{name}={given[name]!r} is unknown; use one of {CHOICES[name]}")
-        numbers = {name: given[name] for name in given if name in RULES}
         choices = {name: given[name] for name in chosen}
-        if any(isinstance(value, Tracer) for value in numbers.values()):
+        absent = {name: None for name in given if name not in choices and given[name] is None}
+        numbers = {n: given[n] for n in given if n not in choices and n not in absent}
+        traced = any(isinstance(value, Tracer) for value in numbers.values())
+        if traced:
             values = {name: jnp.asarray(v, float) for name, v in numbers.items()}
-            valid = jnp.asarray(True)
+            _check_shapes(values)
+            valid = _within_unit_length(values)
             for name, value in values.items():
-                valid = valid & RULES[name][0](value)
-            valid = valid & _within_unit_length(values)
-            out = compiled(**values, **choices)
+                valid = valid & (RULES[name][0](value) if name in RULES else _usable(name, value))
+            out = compiled(**values, **absent, **choices)
             return jax.tree.map(lambda leaf: jnp.where(valid, leaf, jnp.nan), out)
-        values = {name: np.asarray(v, float) for name, v in numbers.items()}
-        for name, value in values.items():
-            wrong = ~np.asarray(RULES[name][0](value))
-            if wrong.any():
-                raise InputError(f"{name} must be {RULES[name][1]}, got {value[wrong].flat[0]:g}")
-        if not np.all(_within_unit_length(values)):
-            raise InputError(
-                "alignment**2 + noise_alignment**2 must be at most 1: both are components of one "
-                "unit vector along orthogonal directions"
-            )
-        try:
-            np.broadcast_shapes(*(v.shape for v in values.values()))
-        except ValueError as error:
-            shapes = {name: v.shape for name, v in values.items() if v.shape}
-            raise InputError(f"shapes do not broadcast: {shapes}") from error
+        values = checked(numbers)
         with jax.enable_x64(True):
-            return jax.tree.map(lambda leaf: np.asarray(leaf)[()], compiled(**values, **choices))
+            out = compiled(**values, **absent, **choices)
+            return jax.tree.map(lambda leaf: np.asarray(leaf)[()], out)
 
     return call
+
+
+def checked(values: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Concrete arguments by name as arrays, refused where outside their domain."""
+    values = {name: _numeric(name, v) for name, v in values.items()}
+    _check_shapes(values)
+    for name, value in values.items():
+        _check_values(name, value)
+    if not np.all(_within_unit_length(values)):
+        raise InputError(
+            "alignment**2 + noise_alignment**2 must be at most 1: both are components of one "
+            "unit vector along orthogonal directions"
+        )
+    return values
+
+
+def _numeric(name: str, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value, float)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be a number or an array of them, got {value!r}") from None
+
+
+def _check_shapes(values: dict[str, Any]) -> None:
+    numbers = {name: v.shape for name, v in values.items() if name not in ARRAYS}
+    try:
+        np.broadcast_shapes(*numbers.values())
+    except ValueError as error:
+        shapes = {name: shape for name, shape in numbers.items() if shape}
+        raise InputError(f"shapes do not broadcast: {shapes}") from error
+    dimension = values["target_spectrum"].shape[-1:] if "target_spectrum" in values else ()
+    for name in ARRAYS:
+        shape = values[name].shape if name in values else dimension
+        allowed = (dimension, dimension * 2) if name.endswith("spectrum") else (dimension,)
+        if name in values and (shape not in allowed or dimension in ((), (0,))):
+            kinds = " or ".join(str(a) for a in allowed)
+            raise InputError(
+                f"{name} must have shape {kinds} like target_spectrum, got {shape}"
+                if dimension
+                else "target_spectrum must be eigenvalues (D,) or a covariance matrix (D, D)"
+            )
+
+
+def _check_values(name: str, value: np.ndarray) -> None:
+    if name in RULES:
+        wrong = ~np.asarray(RULES[name][0](value))
+        if wrong.any():
+            raise InputError(f"{name} must be {RULES[name][1]}, got {value[wrong].flat[0]:g}")
+    elif not np.isfinite(value).all():
+        raise InputError(f"{name} must be finite; remove NaN and infinite entries")
+    elif name.endswith("spectrum") and not _usable(name, value):
+        if value.ndim == 1:
+            found = f"a smallest of {value.min():g}, a largest of {value.max():g}"
+        elif not _is_symmetric(value):
+            found = "a matrix that is not symmetric"
+        else:
+            eigenvalues = np.linalg.eigvalsh(value)
+            found = f"eigenvalues from {eigenvalues[0]:g} to {eigenvalues[-1]:g}"
+        raise InputError(
+            f"{name} must be eigenvalues >= 0, or a symmetric matrix with such eigenvalues, not "
+            f"all 0; got {found}"
+        )
+
+
+def _usable(name: str, value):
+    """Whether a spectrum or covariance is positive semi-definite and not 0, a teacher finite."""
+    math = jnp if isinstance(value, jax.Array) else np
+    finite = math.isfinite(value).all()
+    if not name.endswith("spectrum"):
+        return finite
+    if value.ndim == 1:
+        return finite & (value >= 0).all() & (value > 0).any()
+    eigenvalues = math.linalg.eigvalsh(value)
+    positive = eigenvalues[0] >= -1e-6 * abs(eigenvalues[-1])
+    return finite & _is_symmetric(value) & positive & (eigenvalues[-1] > 0)
+
+
+def _is_symmetric(value):
+    return abs(value - value.T).max() <= 1e-6 * abs(value).max()
 
 
 def _within_unit_length(values: dict[str, Any]):

@@ -8,16 +8,22 @@ network ``f = w.phi/(gamma N)`` with outputs of unit variance has ``gamma_1 = ga
 All functions take numbers or arrays that broadcast, and differentiate under ``jax.grad``.
 """
 
-from typing import Literal
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from .checked import closed_form
-
-Finetune = Literal["readout", "all"]
-Head = Literal["fresh", "kept"]
+from .source_stage import (
+    Finetune,
+    Head,
+    interpolated_noise,
+    learned,
+    safe_sqrt,
+    source,
+    strength,
+)
 
 
 @closed_form
@@ -46,7 +52,7 @@ def spike(
     >>> float(spike(0.75)), float(spike(0.75, finetune="all", head="fresh"))
     (0.25, 0.125)
     """
-    return _spike(jnp.asarray(richness), jnp.asarray(q), finetune, head)
+    return strength(jnp.asarray(richness), jnp.asarray(q), finetune, head)
 
 
 @closed_form
@@ -75,7 +81,7 @@ def effective_alignment(
     >>> float(effective_alignment(0.8, nu_source=0.25))
     0.4
     """
-    return _source(*map(jnp.asarray, (alignment, nu_source, noise_alignment, source_noise)))[1]
+    return source(*map(jnp.asarray, (alignment, nu_source, noise_alignment, source_noise)))[1]
 
 
 @closed_form
@@ -125,18 +131,14 @@ def transfer_loss(
         jnp.asarray,
         (alignment, nu_target, richness, nu_source, noise_alignment, source_noise, target_noise),
     )
-    q, effective = _source(align, nu1, noise_align, s1)
-    # sqrt(q) at nu_source = 1 with noise is infinite; the loss has a limit for large q.
-    large = jnp.finfo(q.dtype).max ** (1 / 4)
-    finite = jnp.minimum(q, large)
-    chi = _spike(gamma, finite, finetune, head)
+    q, effective = source(align, nu1, noise_align, s1)
+    finite, lost = learned(q, gamma, head, finetune)
+    chi = strength(gamma, finite, finetune, head)
     start = jnp.sqrt(finite) if head == "kept" else 0.0
     c = (start + chi * nu2 * effective) / (1 + chi * nu2)
-    if head == "kept":
-        carried = jnp.isinf(q) & ((gamma == 0) | (finetune == "all"))
-        c = jnp.where(carried, jnp.inf, c)
+    c = jnp.where(lost, jnp.inf, c)
     distance = 1 - effective**2 + (c - effective) ** 2
-    return jnp.where(nu2 < 1, (1 - nu2) * distance, 0.0) + _noise(nu2, s2)
+    return jnp.where(nu2 < 1, (1 - nu2) * distance, 0.0) + interpolated_noise(nu2, s2)
 
 
 @closed_form
@@ -156,7 +158,7 @@ def over_rich_loss(
     """
     nu = jnp.minimum(jnp.asarray(nu_source), 1.0)
     learned = jnp.sqrt(nu) * jnp.asarray(alignment)
-    return 1 - (learned + _sqrt(1 - nu) * jnp.asarray(noise_alignment)) ** 2
+    return 1 - (learned + safe_sqrt(1 - nu) * jnp.asarray(noise_alignment)) ** 2
 
 
 @closed_form
@@ -232,48 +234,76 @@ def negative_transfer_boundary(
     (-8.0, 0.4706)
     """
     nu2, gamma, nu1, s1 = map(jnp.asarray, (nu_target, richness, nu_source, source_noise))
-    q = _source(jnp.zeros(()), nu1, jnp.zeros(()), s1)[0]
-    strength = _spike(gamma, q, finetune, "kept") * nu2
-    root = jnp.sqrt(q)
-    lower = -root / jnp.where(strength > 0, strength, 0.0)
+    q = source(jnp.zeros(()), nu1, jnp.zeros(()), s1)[0]
+    finite, lost = learned(q, gamma, "kept", finetune)
+    pull = strength(gamma, finite, finetune, "kept") * nu2
+    root = jnp.where(lost, jnp.inf, jnp.sqrt(finite))
+    lower = -root / jnp.where(pull > 0, pull, 0.0)
     matters = nu2 < 1
     nan = jnp.nan
-    return jnp.where(matters, lower, nan), jnp.where(matters, root / (2 + strength), nan)
+    return jnp.where(matters, lower, nan), jnp.where(matters, root / (2 + pull), nan)
 
 
-def _spike(gamma, q, finetune: Finetune, head: Head):
-    a = jnp.sqrt(1 + gamma**2 * q)
-    excess = gamma**2 * q / (1 + a)  # a - 1 without cancellation
-    if finetune == "readout":
-        return excess
-    return excess / (1 + a) if head == "kept" else excess / 2
+class KernelParts(NamedTuple):
+    """Coefficients of the kernel's spike in signal and noise directions.
+
+    Attributes
+    ----------
+    signal
+        Of ``beta_s beta_s^T/D``.
+    crosstalk
+        Of ``(beta_s g^T + g beta_s^T)/D``.
+    noise
+        Of ``g g^T/D``, where g with ``|g|^2 = D`` is the part of the learned direction that comes
+        from finite data and label noise.
+    """
+
+    signal: Float[Array, "..."]
+    crosstalk: Float[Array, "..."]
+    noise: Float[Array, "..."]
 
 
-def _source(alignment, nu, noise_alignment, noise):
-    """q = |beta_hat|^2/D and the effective alignment of a source stage run to its end."""
-    signal = jnp.minimum(nu, 1.0)
-    unknown = signal * (1 - signal)  # the teacher outside the samples' span
-    fitted = _noise(nu, noise)
-    spread = unknown + fitted  # q - m^2
-    q = signal**2 + spread
-    tilt = jnp.where(jnp.isinf(q), 1.0, _sqrt(spread) / jnp.sqrt(q))
-    kept = jnp.where(jnp.isinf(q), 0.0, signal / jnp.sqrt(q))
-    return q, kept * alignment + tilt * noise_alignment
+@closed_form
+def kernel_parts(
+    richness: ArrayLike,
+    *,
+    nu_source: ArrayLike = np.inf,
+    source_noise: ArrayLike = 0.0,
+    head: Head = "fresh",
+    finetune: Finetune = "readout",
+) -> KernelParts:
+    """Signal spike, crosstalk and noise spike of the kernel that fine-tunes (Result 3, theory 3.3).
+
+    The kernel is ``x.(I + chi n n^T).x'/D`` up to its prefactor, and its spike
+    ``chi n n^T`` has the parts chi m^2/q, chi m sigma/q and chi sigma^2/q with m the learned
+    fraction of the teacher and sigma^2 = q - m^2.
+
+    Parameters
+    ----------
+    richness, nu_source, source_noise, head, finetune
+        As in :func:`transfer_loss`.
+
+    Returns
+    -------
+    KernelParts
+        At ``nu_source = 1`` with noise, q is infinite: signal 0, crosstalk the limit, and noise
+        infinite (``finetune="all"`` with a kept head: 1).
+
+    Examples
+    --------
+    >>> [float(part) for part in kernel_parts(0.75)]  # abundant data: all of it is signal
+    [0.25, 0.0, 0.0]
+    """
+    gamma, nu, s = map(jnp.asarray, (richness, nu_source, source_noise))
+    q, _ = source(jnp.zeros(()), nu, jnp.zeros(()), s)
+    finite, _ = learned(q, gamma, head, finetune)
+    chi = strength(gamma, finite, finetune, head)
+    m = jnp.minimum(nu, 1.0)
+    sigma = safe_sqrt(finite - m**2)
+    bounded = finetune == "all" and head == "kept"
+    noise = jnp.where(jnp.isinf(q) & (gamma > 0) & (not bounded), jnp.inf, chi * sigma**2 / finite)
+    return KernelParts(chi * m**2 / finite, chi * m * sigma / finite, noise)
 
 
 def _baseline(nu, noise):
-    return jnp.where(nu < 1, 1 - nu, 0.0) + _noise(nu, noise)
-
-
-def _noise(nu, noise):
-    """What interpolating label noise adds to the loss."""
-    finite = jnp.where(jnp.isinf(nu) | (nu == 1), 2.0, nu)
-    added = noise * jnp.minimum(finite, 1.0) / jnp.abs(1 - finite)
-    added = jnp.where(jnp.isinf(nu), 0.0, added)
-    return jnp.where((nu == 1) & (noise > 0), jnp.inf, added)
-
-
-def _sqrt(x):
-    """A square root whose derivative at 0 is 0, not infinite."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+    return jnp.where(nu < 1, 1 - nu, 0.0) + interpolated_noise(nu, noise)

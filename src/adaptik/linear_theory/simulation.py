@@ -1,0 +1,242 @@
+"""Direct simulation of what the closed forms predict: finite samples, exact linear algebra.
+
+Nothing is shared with the formulas but the kernel ``I + chi n n^T`` that a source stage leaves
+(theory 3.1 and 3.2): samples are drawn, the source is fitted, and the target stage is solved.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from ..errors import InputError
+from .checked import checked
+from .source_stage import Finetune, Head
+
+MODES: tuple[tuple[Finetune, Head], ...] = (
+    ("readout", "fresh"),
+    ("readout", "kept"),
+    ("all", "fresh"),
+    ("all", "kept"),
+)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Results of independent draws of source and target samples.
+
+    Attributes
+    ----------
+    loss
+        Excess target loss after pretraining, shape ``(draws, modes)``.
+    baseline
+        The same without pretraining (``chi = 0``, start at 0), shape ``(draws,)``.
+    spike_alone
+        Loss of the best multiple of the learned direction n on the target's population, shape
+        ``(draws,)``.
+    kernel
+        ``|beta_hat|^2``, ``n.beta_s/|beta_s|`` and the norm of n's remainder, shape ``(draws, 3)``.
+    """
+
+    loss: Float[np.ndarray, "draws modes"]
+    baseline: Float[np.ndarray, " draws"]
+    spike_alone: Float[np.ndarray, " draws"]
+    kernel: Float[np.ndarray, "draws 3"]
+
+
+def simulate(
+    source_spectrum: np.ndarray,
+    target_spectrum: np.ndarray,
+    source_teacher: Float[np.ndarray, " D"],
+    target_teacher: Float[np.ndarray, " D"] | Callable[[np.ndarray], np.ndarray],
+    n_source: float,
+    n_target: int,
+    richness: float,
+    *,
+    source_ridge: float = 0.0,
+    target_ridge: float = 0.0,
+    source_noise: float = 0.0,
+    target_noise: float = 0.0,
+    time: float | None = None,
+    modes: tuple[tuple[Finetune, Head], ...] = MODES,
+    draws: int = 20,
+    seed: int = 0,
+) -> Draws:
+    """Draw Gaussian samples and solve both stages; arguments as in :func:`spectral_transfer_loss`.
+
+    Parameters
+    ----------
+    target_teacher
+        A vector, or a function that makes it from the learned source predictor.
+    n_source, n_target
+        Numbers of samples (``n_source`` may be infinite).
+    modes
+        Pairs ``(finetune, head)`` for which the target stage is solved on the same samples.
+    draws, seed
+        Number of independent draws, and what fixes them.
+
+    Examples
+    --------
+    >>> ones, teacher = np.ones(50), np.eye(50)[0]
+    >>> simulate(ones, ones, teacher, teacher, np.inf, 20, 1.0, draws=3).loss.shape
+    (3, 4)
+    """
+    checked(
+        dict(
+            source_spectrum=source_spectrum, target_spectrum=target_spectrum,
+            source_teacher=source_teacher, n_source=n_source, n_target=n_target,
+            richness=richness, source_ridge=source_ridge, target_ridge=target_ridge,
+            source_noise=source_noise, target_noise=target_noise,
+        )
+        | ({} if time is None else dict(time=time))
+        | ({} if callable(target_teacher) else dict(target_teacher=target_teacher))
+    )  # fmt: skip
+    if draws < 1 or seed < 0 or n_target < 1 or n_source < 1:
+        raise InputError("draws, n_source and n_target must be at least 1 and seed >= 0")
+    rng = np.random.default_rng(seed)
+    source, target = Inputs(source_spectrum), Inputs(target_spectrum)
+    bs = np.asarray(source_teacher, float)
+    rows = []
+    for _ in range(draws):
+        if np.isfinite(n_source):
+            X = source.draw(rng, round(n_source))
+            y = X @ bs + np.sqrt(source_noise) * rng.standard_normal(len(X))
+            learned = _fit(X, y, source_ridge, None, source)
+        else:
+            learned = source.project(bs)
+        bt = target_teacher(learned) if callable(target_teacher) else np.asarray(target_teacher)
+        X = target.draw(rng, n_target)
+        y = X @ bt + np.sqrt(target_noise) * rng.standard_normal(len(X))
+        q = learned @ learned
+        n = learned / np.sqrt(q) if q > 0 else learned
+        a = math.sqrt(1 + richness**2 * q)
+        gram, along = X @ X.T, X @ n
+
+        def loss(chi, factor, start, X=X, y=y, bt=bt, n=n, gram=gram, along=along):
+            ridge = target_ridge / factor
+            stop = None if time is None else time * factor
+            residual = y - X @ start
+            w = _fit(X, residual, ridge, stop, target, chi, n, gram, along)
+            return target.quadratic(start + w - bt)
+
+        losses = [
+            loss(*_kernel(a, finetune, head), learned if head == "kept" else 0 * learned)
+            for finetune, head in modes
+        ]
+        best = target.quadratic(n, bt) / target.quadratic(n)
+        aligned = n @ bs / np.linalg.norm(bs)
+        remainder = np.linalg.norm(n - aligned * bs / np.linalg.norm(bs))
+        rows.append((
+            losses, loss(0.0, 1.0, 0 * learned), target.quadratic(bt - best * n),
+            (q, aligned, remainder),
+        ))  # fmt: skip
+    return Draws(*(np.array(column) for column in zip(*rows, strict=True)))
+
+
+def simulate_isotropic(
+    alignment: float,
+    nu_target: float,
+    richness: float,
+    *,
+    nu_source: float = np.inf,
+    noise_alignment: float = 0.0,
+    source_noise: float = 0.0,
+    target_noise: float = 0.0,
+    ridge: float = 0.0,
+    time: float | None = None,
+    dimension: int = 600,
+    modes: tuple[tuple[Finetune, Head], ...] = MODES,
+    draws: int = 20,
+    seed: int = 0,
+) -> Draws:
+    """:func:`simulate` with the arguments of :func:`regularised_transfer_loss`.
+
+    ``dimension`` is D; sample numbers are rounded. The target teacher has exactly the overlaps
+    asked for with the source teacher and with the rest of the learned predictor, if there is one.
+
+    Examples
+    --------
+    >>> simulate_isotropic(0.5, 0.4, 1.0, nu_source=0.5, dimension=50, draws=2).baseline.shape
+    (2,)
+    """
+    checked(dict(alignment=alignment, noise_alignment=noise_alignment, nu_target=nu_target))
+    D = dimension
+    bs, other = np.eye(D)[:2]
+
+    def target_teacher(learned: np.ndarray) -> np.ndarray:
+        if noise_alignment == 0:
+            return alignment * bs + np.sqrt(1 - alignment**2) * other
+        off = learned - (learned @ bs) * bs
+        off = off / np.linalg.norm(off)
+        rest = other - (other @ off) * off
+        size = np.sqrt(max(1 - alignment**2 - noise_alignment**2, 0.0))
+        return alignment * bs + noise_alignment * off + size * rest / np.linalg.norm(rest)
+
+    return simulate(
+        np.ones(D), np.ones(D), bs, target_teacher, nu_source * D, round(nu_target * D), richness,
+        target_ridge=ridge, source_noise=source_noise, target_noise=target_noise, time=time,
+        modes=modes, draws=draws, seed=seed,
+    )  # fmt: skip
+
+
+class Inputs:
+    """Gaussian inputs with eigenvalues or a covariance matrix ``spectrum``."""
+
+    def __init__(self, spectrum: np.ndarray):
+        self.S = np.asarray(spectrum, float)
+        if self.S.ndim == 1:
+            self.root, nonzero = np.sqrt(self.S), self.S > 0
+            self.range = None if nonzero.all() else np.eye(len(self.S))[:, nonzero]
+        else:
+            values, vectors = np.linalg.eigh(self.S)
+            nonzero = values > len(values) * np.finfo(float).eps * values[-1]
+            self.root = (vectors * np.sqrt(np.where(nonzero, values, 0))) @ vectors.T
+            self.range = None if nonzero.all() else vectors[:, nonzero]
+        self.rank = int(nonzero.sum())
+
+    def draw(self, rng: np.random.Generator, samples: int) -> Float[np.ndarray, "P D"]:
+        Z = rng.standard_normal((samples, len(self.S)))
+        return Z * self.root if self.S.ndim == 1 else Z @ self.root
+
+    def project(self, w: Float[np.ndarray, " D"]) -> Float[np.ndarray, " D"]:
+        """The part of ``w`` along directions with variance."""
+        return w if self.range is None else self.range @ (self.range.T @ w)
+
+    def least_squares(self, X: Float[np.ndarray, "P D"], y: np.ndarray) -> np.ndarray:
+        """Weights of least norm where there are at least as many samples as directions."""
+        if self.range is None:
+            return np.linalg.solve(X.T @ X, X.T @ y)
+        Z = X @ self.range
+        return self.range @ np.linalg.solve(Z.T @ Z, Z.T @ y)
+
+    def quadratic(self, u: np.ndarray, w: np.ndarray | None = None) -> float:
+        w = u if w is None else w
+        return float(u @ (self.S * w if self.S.ndim == 1 else self.S @ w))
+
+
+def _kernel(a: float, finetune: str, head: str) -> tuple[float, float]:
+    """Spike and prefactor of the table in theory 3.2."""
+    if finetune == "readout":
+        return a - 1, 1.0
+    return ((a - 1) / 2, 2.0) if head == "fresh" else ((a - 1) / (a + 1), 1 + a)
+
+
+def _fit(X, y, ridge, time, inputs, chi=0.0, n=None, gram=None, along=None):
+    """Weights M X^T a, M = I + chi n n^T, of ridge regression or of gradient flow from 0."""
+    P, D = X.shape
+    gram = X @ X.T if gram is None else gram
+    if n is None or along is None:
+        n, along = np.zeros(D), np.zeros(P)
+    if ridge == 0 and time is None and inputs.rank <= P:
+        return inputs.least_squares(X, y)  # on inputs that occur, whatever the kernel
+    K = gram + chi * np.outer(along, along) + D * ridge * np.eye(P)
+    if time is None:
+        dual = np.linalg.solve(K, y)
+    else:
+        values, vectors = np.linalg.eigh(K)
+        rates = np.maximum(values, 1e-12) / P  # K/D over P samples, for a time of D * time
+        dual = vectors @ (-np.expm1(-rates * time) / (rates * P) * (vectors.T @ y))
+    w = X.T @ dual
+    return w + chi * (n @ w) * n
