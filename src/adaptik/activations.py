@@ -52,6 +52,16 @@ class Activation:
     def __call__(self, h: Float[Array, "..."]) -> Float[Array, "..."]:
         return self.phi(h)
 
+    def __reduce__(self):
+        # Functions of named activations cannot be pickled (as scikit-learn asks of estimators).
+        try:
+            named = _by_name(self.name.replace(" ", ""))
+        except InputError:
+            named = None
+        if named is self:
+            return _by_name, (self.name.replace(" ", ""),)
+        return super().__reduce__()
+
 
 def from_callable(phi: Elementwise, name: str | None = None) -> Activation:
     """Wrap an elementwise JAX function; its derivative is taken by automatic differentiation.
