@@ -11,6 +11,7 @@ are -1 and +1, more are one-hot.
 """
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +38,20 @@ RICHNESSES = (0.0, 0.5, 2.0, 5.0)  # tried by richness="auto"
 class _AdaptiveKernel(BaseEstimator):
     """What all estimators share; the network has one hidden layer."""
 
+    richness: Any
+    activation: Any
+    duration: float | None
+    tol: float
+    cv: int
+    particles: int | None
+    replicates: int
+    random_state: Any
+    solution_: Solution | None
+    kernel_: Any
+    richness_: Any
+    classes_: Any
+    feature_names_in_: Any
+
     def _limit(self) -> TwoLayer:
         return TwoLayer(
             self.activation, particles=self.particles, replicates=self.replicates, dtype="float64"
@@ -56,9 +71,13 @@ class _AdaptiveKernel(BaseEstimator):
         spread = float(np.sqrt(np.mean((X - self.centre_) ** 2)))
         self.scale_ = spread if spread > 0 else 1.0
 
+    def _task_of(self, y) -> Callable[[np.ndarray], Task | None]:
+        """Codes the labels: what turns scaled inputs into a task (None: labels are constant)."""
+        raise NotImplementedError
+
     # -- solving -----------------------------------------------------------------------------
 
-    def _stage(self, task: Task, richness: float, mode: str = "rich", head: str = "fresh") -> Stage:
+    def _stage(self, task: Task, richness: Any, mode: str = "rich", head: str = "fresh") -> Stage:
         common: dict[str, Any] = dict(head=head)
         if mode == "readout" or richness == 0:
             common |= dict(duration=np.inf if self.duration is None else self.duration)
@@ -100,11 +119,11 @@ class _AdaptiveKernel(BaseEstimator):
             refit = solve(
                 [replace(stage, task=fold)], self._limit(), key=key, record=2, after=after,
             )  # fmt: skip
-            f = refit.predict(task.X[test]).value.reshape(len(test), -1)
+            f = np.asarray(refit.predict(task.X[test]).value).reshape(len(test), -1)
             errors.append(np.sum((f - task.y[test]) ** 2, axis=1))
         return float(np.mean(np.concatenate(errors))) if errors else 0.0
 
-    def _fit_task(self, task: Task) -> None:
+    def _solved(self, task: Task) -> Solution:
         """Solve for ``task``, alone."""
         key, limit = self._key(), self._limit()
         self.richness_ = self.richness
@@ -115,7 +134,7 @@ class _AdaptiveKernel(BaseEstimator):
                 for g in RICHNESSES
             }
             self.richness_ = min(self.richness_losses_, key=self.richness_losses_.__getitem__)
-        self.solution_ = solve([self._stage(task, self.richness_)], limit, key=key, record=2)
+        return solve([self._stage(task, self.richness_)], limit, key=key, record=2)
 
     # -- prediction --------------------------------------------------------------------------
 
@@ -124,11 +143,10 @@ class _AdaptiveKernel(BaseEstimator):
         self._finish(task_of(self._inputs(X)))
 
     def _finish(self, task: Task | None) -> None:
-        self.X_fit_ = None if task is None else task.X
         if task is None:  # constant labels: nothing to learn
             self.solution_, self.kernel_, self.richness_ = None, None, 0.0
             return
-        self._fit_task(task)
+        self.solution_ = self._solved(task)
         self._check_outcome(self.solution_)
         self.kernel_ = np.asarray(self.solution_.kernel(task.X, task.X))
 
@@ -203,7 +221,7 @@ class _AdaptiveKernel(BaseEstimator):
         return estimator
 
 
-class _Regressor(RegressorMixin):
+class _Regressor(RegressorMixin, _AdaptiveKernel):
     """Standardised labels."""
 
     def __sklearn_tags__(self):
@@ -211,7 +229,7 @@ class _Regressor(RegressorMixin):
         tags.target_tags.multi_output = True
         return tags
 
-    def _task_of(self, y):
+    def _task_of(self, y) -> Callable[[np.ndarray], Task | None]:
         y = np.asarray(y, float)
         self.y_ndim_ = y.ndim
         y = y.reshape(len(y), -1)
@@ -243,7 +261,7 @@ class _Regressor(RegressorMixin):
         return (f, self.y_scale_ * self._std(X)) if return_std else f
 
 
-class _Classifier(ClassifierMixin):
+class _Classifier(ClassifierMixin, _AdaptiveKernel):
     """Labels -1 and +1, or one-hot."""
 
     def _task_of(self, y):
@@ -282,10 +300,16 @@ class _Classifier(ClassifierMixin):
 class _Transfer(_AdaptiveKernel):
     """Pretraining on a source; without one, the single-task estimator."""
 
+    source: Any
+    mode: str
+    head: str
+    source_richness: Any
+
     def __sklearn_clone__(self):
         params = {k: v for k, v in self.get_params(deep=False).items() if k != "source"}
         copies = {k: clone(v, safe=False) for k, v in params.items()}
-        return type(self)(**copies, source=self.source)  # a fitted source stays fitted
+        copies["source"] = self.source  # a fitted source stays fitted
+        return type(self)(**copies)
 
     def _check(self) -> None:
         for name, allowed in (("mode", ("readout", "lazy", "rich")), ("head", ("fresh", "kept"))):
@@ -295,7 +319,8 @@ class _Transfer(_AdaptiveKernel):
     def _fit(self, X, task_of) -> None:
         self._check()
         if self.source is None:
-            return super()._fit(X, task_of)
+            super()._fit(X, task_of)
+            return
         X_source, y_source = _source_data(self.source)
         X_source = np.asarray(X_source, float)
         if X_source.ndim != 2 or X_source.shape[1] != X.shape[1]:
@@ -306,19 +331,16 @@ class _Transfer(_AdaptiveKernel):
         self._set_scale(X_source)
         self.source_task_ = self._source_task(self._inputs(X_source), y_source)
         self._finish(task_of(self._inputs(X)))
-        return None
 
     def _source_task(self, X, y) -> Task:
-        twin = type(self)()
-        task = twin._task_of(np.asarray(y))(X)
+        task = type(self)()._task_of(np.asarray(y))(X)
         if task is None:
             raise InputError("source has constant labels; nothing can be learned from it")
         return replace(task, name="source")
 
-    def _fit_task(self, task: Task) -> None:
+    def _solved(self, task: Task) -> Solution:
         if self.source is None:
-            super()._fit_task(task)
-            return
+            return super()._solved(task)
         key, limit = self._key(), self._limit()
         fitted = getattr(_unfrozen(self.source), "richness_", None)
         first = self.source_richness if fitted is None else fitted
@@ -346,7 +368,7 @@ class _Transfer(_AdaptiveKernel):
         else:
             best = pairs[0]
         self.source_richness_, self.richness_ = best
-        self.solution_ = solve(
+        return solve(
             [self._stage(task, self.richness_, self.mode, self.head)],
             limit, key=key, record=2, after=pretrained[self.source_richness_],
         )  # fmt: skip
@@ -371,7 +393,7 @@ def _source_data(source) -> tuple[np.ndarray, np.ndarray]:
         raise InputError("source was fitted to constant labels; nothing can be learned from it")
     task = source.solution_.stages[-1].task
     X = task.X[:, :-1] * source.scale_ + source.centre_
-    if isinstance(source, _Classifier):
+    if not isinstance(source, _Regressor):
         codes = (task.y[:, 0] > 0).astype(int) if task.outputs == 1 else task.y.argmax(1)
         return X, source.classes_[codes]
     y = source.y_mean_ + source.y_scale_ * task.y
@@ -418,7 +440,7 @@ _TRANSFER = """source
     """
 
 
-class AdaptiveKernelRegressor(_Regressor, _AdaptiveKernel):
+class AdaptiveKernelRegressor(_Regressor):
     __doc__ = f"""Regression by an infinitely wide network that learns features.
 
     {_PARAMETERS}
@@ -444,7 +466,7 @@ class AdaptiveKernelRegressor(_Regressor, _AdaptiveKernel):
         self.random_state = random_state
 
 
-class AdaptiveKernelClassifier(_Classifier, _AdaptiveKernel):
+class AdaptiveKernelClassifier(_Classifier):
     __doc__ = f"""Classification by an infinitely wide network that learns features.
 
     {_PARAMETERS}
