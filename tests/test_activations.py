@@ -18,6 +18,13 @@ REFERENCE = {
     "tanh": np.tanh,
     "gelu": lambda h: h * special.ndtr(h),  # the exact one, not the tanh approximation
     "softplus": lambda h: np.logaddexp(0, h),
+    "sigmoid": special.expit,
+    "silu": lambda h: h * special.expit(h),
+    "leaky_relu": lambda h: np.where(h > 0, h, 0.01 * h),
+    "leaky_relu(-1)": np.abs,
+    "sin": np.sin,
+    "cos(0.5)": lambda h: np.cos(0.5 * h),
+    "exp(-2)": lambda h: np.exp(-2 * h),
     "hermite(0)": lambda h: np.ones_like(h),
     "hermite(2)": lambda h: (h**2 - 1) / math.sqrt(2),
     "hermite(3)": lambda h: (h**3 - 3 * h) / math.sqrt(6),
@@ -76,10 +83,22 @@ def test_names_with_arguments_have_a_degree(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["swish", "hermite", "hermite(x)", "hermite(1, 2)", "polynomial()", "polynomial(nan)", 3, None],
+    [
+        "swish",
+        "sin(1, 2)",
+        "exp(inf)",
+        "leaky_relu(x)",
+        "hermite",
+        "hermite(x)",
+        "hermite(1, 2)",
+        "polynomial()",
+        "polynomial(nan)",
+        3,
+        None,
+    ],
 )
 def test_unknown_names_are_refused(name):
-    with pytest.raises(InputError, match=r"activation|polynomial"):
+    with pytest.raises(InputError, match="activation"):
         activations.get(name)
 
 
@@ -87,3 +106,12 @@ def test_unknown_names_are_refused(name):
 def test_hermite_degree_out_of_range(degree):
     with pytest.raises(InputError, match="degree"):
         activations.hermite(degree)
+
+
+def test_a_name_is_one_object():
+    # Compiled functions are kept by activation.
+    assert activations.get("leaky_relu(0.3)") is activations.get("leaky_relu( 0.3 )")
+
+
+def test_a_callable_named_like_a_closed_form_has_none():
+    assert activations.from_callable(jnp.tanh, name="erf").family == ""

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
+import adaptik as ak
 from adaptik import losses, regression
-from adaptik.regression import SquaredFlow, dual_flow, settling_time
+from adaptik.errors import InputError
+from adaptik.regression import GramRegression, SquaredFlow, dual_flow, settling_time
 from adaptik.solution import Outcome
 
 
@@ -159,3 +161,182 @@ def test_times_that_implicit_steps_do_not_reach_are_nan(monkeypatch):
         np.eye(3), np.ones((3, 1)), np.zeros((3, 1)), losses.LOGISTIC, 0.0, np.arange(1, 4.0)
     )
     assert np.isnan(path[-1]).all() and np.isfinite(path[:-1]).all()
+
+
+def features_problem(samples=12, features=30, tests=4, outputs=2, seed=0):
+    """A linear kernel with its features, so that everything can be done in feature space."""
+    rng = np.random.default_rng(seed)
+    Z, Z_new = rng.normal(size=(samples, features)), rng.normal(size=(tests, features))
+    y, start = rng.normal(size=(2, samples, outputs))
+    return Z, Z_new, y, start
+
+
+def ridge_in_features(Z, y, ridge):
+    """argmin |Z b - y|^2 + ridge |b|^2, of least norm for ridge 0."""
+    if ridge == 0:
+        return np.linalg.pinv(Z, rcond=1e-10) @ y
+    return np.linalg.solve(Z.T @ Z + ridge * np.eye(Z.shape[1]), Z.T @ y)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.7])
+@pytest.mark.parametrize("features", [5, 30])
+def test_ridge_regression_is_that_of_the_features(ridge, features):
+    Z, Z_new, y, start = features_problem(features=features)
+    fit = GramRegression.on(Z @ Z.T, y, ridge=ridge)
+    expected = Z_new @ ridge_in_features(Z, y, ridge)
+    np.testing.assert_allclose(fit.predict(Z_new @ Z.T), expected, atol=1e-10)
+    kept = GramRegression.on(Z @ Z.T, y, ridge=ridge, start=start)
+    f0 = np.ones((4, 2))
+    expected = f0 + Z_new @ ridge_in_features(Z, y - start, ridge)
+    np.testing.assert_allclose(kept.predict(Z_new @ Z.T, start=f0), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.7])
+@pytest.mark.parametrize("features", [5, 30])
+@pytest.mark.parametrize("t", [0.0, 0.3, 20.0])
+def test_gradient_flow_in_feature_space(ridge, features, t):
+    Z, Z_new, y, _ = features_problem(features=features, outputs=1)
+    P = len(Z)
+    done = solve_ivp(
+        lambda _, b: (Z.T @ (y[:, 0] - Z @ b) - ridge * b) / P,
+        (0, t), np.zeros(features), method="DOP853", rtol=1e-11, atol=1e-12,
+    )  # fmt: skip
+    fit = GramRegression.on(Z @ Z.T, y[:, 0], ridge=ridge)
+    expected = (Z_new @ done.y[:, -1])[:, None]
+    np.testing.assert_allclose(fit.predict(Z_new @ Z.T, time=t), expected, atol=1e-8)
+
+
+def test_flow_without_ridge_is_that_of_stages():
+    gram, labels, start = problem(samples=12, outputs=1)
+    dual = GramRegression.on(gram, labels, start=start).dual(3.0)
+    np.testing.assert_allclose(dual.ravel(), SquaredFlow.on(gram, labels, start).dual(3.0))
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.7])
+@pytest.mark.parametrize("features", [5, 30])
+def test_leave_one_out_is_what_refits_leave(ridge, features):
+    Z, _, y, start = features_problem(features=features)
+    fit = GramRegression.on(Z @ Z.T, y, ridge=ridge, start=start)
+    expected = []
+    for i in range(len(Z)):
+        rest = np.arange(len(Z)) != i
+        b = ridge_in_features(Z[rest], (y - start)[rest], ridge)
+        expected.append((y - start)[i] - Z[i] @ b)
+    np.testing.assert_allclose(fit.leave_one_out(), expected, atol=1e-9)
+
+
+def test_leave_one_out_of_a_sample_that_the_kernel_does_not_see():
+    fit = GramRegression.on(np.diag([0.0, 2.0, 1.0]), np.array([3.0, 1.0, 2.0]))
+    np.testing.assert_allclose(fit.leave_one_out().ravel(), [3, 1, 2])
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.4])
+def test_posterior_variance_is_that_of_the_conditional_gaussian(ridge):
+    Z, Z_new, y, _ = features_problem()
+    joint = np.concatenate([Z, Z_new])
+    K = joint @ joint.T
+    n = len(Z)
+    K11 = K[:n, :n] + ridge * np.eye(n)
+    expected = np.diag(K[n:, n:] - K[n:, :n] @ np.linalg.inv(K11) @ K[:n, n:])
+    fit = GramRegression.on(K[:n, :n], y, ridge=ridge)
+    found = fit.variance(K[n:, :n], np.diag(K[n:, n:]))
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+    at_samples = fit.variance(K[:n, :n], np.diag(K[:n, :n]))
+    assert (at_samples >= 0).all() and (at_samples < ridge + 1e-9).all()
+
+
+def test_an_ill_conditioned_matrix_gives_the_least_norm_fit():
+    # A smooth kernel: 40 points, condition number beyond 1e16.
+    x = np.linspace(0, 1, 40)
+    gram = np.exp(-((x[:, None] - x) ** 2))
+    fit = GramRegression.on(gram, np.sin(3 * x))
+    cut = regression.spectral_cut(np.linalg.eigvalsh(gram))
+    assert 0 < np.sum(fit.eigenvalues == 0) < 40 and fit.eigenvalues[-1] > 1
+    assert fit.eigenvalues[fit.eigenvalues > 0].min() > cut
+    new = np.array([0.111, 0.77])
+    found = fit.predict(np.exp(-((new[:, None] - x) ** 2)))[:, 0]
+    np.testing.assert_allclose(found, np.sin(3 * new), atol=1e-5)
+    assert np.isfinite(fit.leave_one_out()).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(gram=np.ones((2, 3))), "gram must have shape"),
+        (dict(gram=np.array([[1.0, 2.0], [0.0, 1.0]])), "not symmetric"),
+        (dict(gram=np.diag([1.0, -1.0])), "below zero"),
+        (dict(gram=np.full((2, 2), np.nan)), "gram has NaN"),
+        (dict(y=np.ones(3)), "y has 3 samples"),
+        (dict(y=np.array([1, np.inf])), "y has NaN"),
+        (dict(ridge=-1.0), "ridge"),
+        (dict(start=np.ones((2, 2))), "start must have the shape"),
+    ],
+)
+def test_gram_matrices_that_are_none(changes, message):
+    arguments = dict(gram=np.eye(2), y=np.ones(2)) | changes
+    with pytest.raises(InputError, match=message):
+        GramRegression.on(arguments.pop("gram"), arguments.pop("y"), **arguments)
+
+
+def test_requests_without_a_meaning_on_a_gram_matrix():
+    fit = GramRegression.on(np.eye(2), np.ones(2), start=np.ones(2))
+    with pytest.raises(InputError, match="start: give"):
+        fit.predict(np.eye(2))
+    with pytest.raises(InputError, match="cross must have shape"):
+        fit.predict(np.ones((1, 3)), start=np.zeros(1))
+    with pytest.raises(InputError, match="start must have shape"):
+        fit.predict(np.eye(2), start=np.zeros(3))
+    with pytest.raises(InputError, match="time must be"):
+        fit.dual(-1.0)
+    with pytest.raises(InputError, match="diagonal must have shape"):
+        fit.variance(np.eye(2), np.ones(3))
+
+
+# -- fine-tuning (the paper's case (i)) after abundant, limited and over-rich pretraining --------
+
+
+def orthogonal_population(D, beta, rng):
+    """P = D rows with X'X = D I: infinite source data of a linear teacher."""
+    X = np.sqrt(D) * np.linalg.qr(rng.normal(size=(D, D)))[0]
+    return ak.Task(X, X @ beta / np.sqrt(D), name="source")
+
+
+@pytest.mark.parametrize(
+    ("nu_source", "richness"), [(math.inf, 2.0), (0.5, 2.0), (0.5, 30.0)],
+    ids=["abundant", "limited", "over-rich"],
+)  # fmt: skip
+def test_fine_tuning_is_regression_on_the_adaptive_kernel(nu_source, richness):
+    D, nu_target = 60, 0.4
+    rng = np.random.default_rng(3)
+    beta_s, beta_t = rng.normal(size=(2, D))
+    beta_t += beta_s
+    if nu_source == math.inf:
+        source = orthogonal_population(D, beta_s, rng)
+    else:
+        X = rng.normal(size=(int(nu_source * D), D))
+        source = ak.Task(X, X @ beta_s / np.sqrt(D), name="source")
+    X, X_test = rng.normal(size=(int(nu_target * D), D)), rng.normal(size=(500, D))
+    y, y_test = (inputs @ beta_t / np.sqrt(D) for inputs in (X, X_test))
+    target = ak.Task(X, y, X_test, y_test, name="target")
+
+    # With unit-variance labels the paper's gamma_1 is sqrt(D) times the richness (theory 3.1).
+    pretrained = ak.solve(
+        [ak.Stage(source, richness / np.sqrt(D), loss_tol=1e-5)], ak.Linear(), observe=[target]
+    )
+    both = np.concatenate([X, X_test])
+    kernel = np.asarray(pretrained.kernel(both, X))
+    fit = GramRegression.on(kernel[: len(X)], target.y)
+    cross = kernel[len(X) :]
+
+    for duration in (math.inf, 2.0):
+        stage = ak.Stage(target, 0.0, trains="readout", duration=duration)
+        solved = ak.solve([stage], ak.Linear(), after=pretrained).predict(X_test).value
+        found = fit.predict(cross, time=duration)[:, 0]
+        np.testing.assert_allclose(found, solved, atol=1e-6)
+
+    # The kernel itself: a spike along the least-norm source predictor (theory 3.1).
+    learned = np.linalg.pinv(source.X) @ source.y[:, 0]
+    spike = np.sqrt(1 + richness**2 * (learned @ learned)) - 1
+    direction = learned / np.linalg.norm(learned)
+    spiked = both @ X.T / D + spike * np.outer(both @ direction, X @ direction) / D
+    np.testing.assert_allclose(kernel, spiked, rtol=0, atol=0.01 * np.abs(spiked).max())

@@ -1,6 +1,7 @@
 """Activations phi and their derivatives, by name or from any elementwise JAX function.
 
-Names: ``linear``, ``relu``, ``erf``, ``tanh``, ``gelu``, ``softplus``, ``hermite(k)`` and
+Names: ``linear``, ``relu``, ``leaky_relu(slope)``, ``erf``, ``tanh``, ``sigmoid``, ``gelu``,
+``silu``, ``softplus``, ``sin(a)``, ``cos(a)``, ``exp(a)``, ``hermite(k)`` and
 ``polynomial(c0, c1, ...)``. What is known about their Gaussian averages lives in
 :mod:`adaptik.gaussian`.
 """
@@ -9,6 +10,8 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from numbers import Real
 
 import jax
 import jax.numpy as jnp
@@ -34,15 +37,30 @@ class Activation:
         Elementwise functions on JAX arrays of any shape.
     degree
         Degree if phi is a polynomial (its Gaussian averages are then exact), else ``None``.
+    family, parameters
+        Which function this is where :mod:`adaptik.gaussian` has closed forms of its averages;
+        empty for any other, whatever its name.
     """
 
     name: str
     phi: Elementwise
     derivative: Elementwise
     degree: int | None = None
+    family: str = ""
+    parameters: tuple[float, ...] = ()
 
     def __call__(self, h: Float[Array, "..."]) -> Float[Array, "..."]:
         return self.phi(h)
+
+    def __reduce__(self):
+        # Functions of named activations cannot be pickled (as scikit-learn asks of estimators).
+        try:
+            named = _by_name(self.name.replace(" ", ""))
+        except InputError:
+            named = None
+        if named is self:
+            return _by_name, (self.name.replace(" ", ""),)
+        return super().__reduce__()
 
 
 def from_callable(phi: Elementwise, name: str | None = None) -> Activation:
@@ -72,9 +90,10 @@ def polynomial(*coefficients: float) -> Activation:
     """
     if not coefficients or not all(np.isfinite(coefficients)):
         raise InputError("polynomial: give at least one finite coefficient, lowest degree first")
-    return _polynomial(
-        coefficients, f"polynomial({', '.join(repr(float(c)) for c in coefficients)})"
-    )
+    ascending = tuple(float(c) for c in coefficients)
+    phi, slope = _horner(ascending)
+    name = f"polynomial({', '.join(map(repr, ascending))})"
+    return Activation(name, phi, slope, len(ascending) - 1, "polynomial", ascending)
 
 
 def hermite(degree: int) -> Activation:
@@ -87,16 +106,17 @@ def hermite(degree: int) -> Activation:
     """
     if not 0 <= degree <= 20 or degree != int(degree):
         raise InputError(f"hermite: degree must be an integer from 0 to 20, got {degree}")
-    series = np.zeros(degree + 1)
-    series[degree] = 1 / math.sqrt(math.factorial(degree))
-    return _polynomial(np.polynomial.hermite_e.herme2poly(series).tolist(), f"hermite({degree})")
+    series = np.zeros(int(degree) + 1)
+    series[-1] = 1 / math.sqrt(math.factorial(int(degree)))
+    phi, slope = _horner(np.polynomial.hermite_e.herme2poly(series).tolist())
+    degree = int(degree)
+    return Activation(f"hermite({degree})", phi, slope, degree, "hermite", (float(degree),))
 
 
-def _polynomial(coefficients: Sequence[float], name: str) -> Activation:
-    ascending = tuple(float(c) for c in coefficients)
-    slopes = tuple(k * c for k, c in enumerate(ascending))[1:] or (0.0,)
+def _horner(ascending: Sequence[float]) -> tuple[Elementwise, Elementwise]:
+    """A polynomial and its derivative."""
 
-    def horner(series):
+    def evaluator(series):
         def evaluate(h):
             h = jnp.asarray(h)
             total = jnp.full_like(h, series[-1])
@@ -106,7 +126,60 @@ def _polynomial(coefficients: Sequence[float], name: str) -> Activation:
 
         return evaluate
 
-    return Activation(name, horner(ascending), horner(slopes), degree=len(ascending) - 1)
+    slopes = [k * c for k, c in enumerate(ascending)][1:] or [0.0]
+    return evaluator(ascending), evaluator(slopes)
+
+
+def leaky_relu(slope: float = 0.01) -> Activation:
+    """phi(h) = h for h > 0 and slope * h below; slope 0 is ``relu`` and -1 the absolute value.
+
+    Examples
+    --------
+    >>> float(leaky_relu(-1.0)(jnp.asarray(-3.0)))
+    3.0
+    """
+    slope = _finite("leaky_relu", "slope", slope)
+    return Activation(
+        f"leaky_relu({slope!r})",
+        lambda h: jnp.where(h > 0, h, slope * h),
+        lambda h: jnp.where(h > 0, 1, slope).astype(h.dtype),
+        degree=1 if slope == 1 else None,
+        family="leaky_relu",
+        parameters=(slope,),
+    )
+
+
+def sin(frequency: float = 1.0) -> Activation:
+    """phi(h) = sin(a h).
+
+    Examples
+    --------
+    >>> sin(2.0).name
+    'sin(2.0)'
+    """
+    a = _finite("sin", "frequency", frequency)
+    phi, slope = (lambda h: jnp.sin(a * h)), (lambda h: a * jnp.cos(a * h))
+    return Activation(f"sin({a!r})", phi, slope, None, "sin", (a,))
+
+
+def cos(frequency: float = 1.0) -> Activation:
+    """phi(h) = cos(a h)."""
+    a = _finite("cos", "frequency", frequency)
+    phi, slope = (lambda h: jnp.cos(a * h)), (lambda h: -a * jnp.sin(a * h))
+    return Activation(f"cos({a!r})", phi, slope, None, "cos", (a,))
+
+
+def exp(rate: float = 1.0) -> Activation:
+    """phi(h) = exp(a h)."""
+    a = _finite("exp", "rate", rate)
+    phi, slope = (lambda h: jnp.exp(a * h)), (lambda h: a * jnp.exp(a * h))
+    return Activation(f"exp({a!r})", phi, slope, None, "exp", (a,))
+
+
+def _finite(family: str, argument: str, value: float) -> float:
+    if not (isinstance(value, Real) and math.isfinite(value)):
+        raise InputError(f"{family}: {argument} must be a finite number, got {value!r}")
+    return float(value)
 
 
 def _gelu(h):
@@ -117,24 +190,52 @@ def _gelu_slope(h):
     return ndtr(h) + h * jnp.exp(-0.5 * h * h) / math.sqrt(2 * math.pi)
 
 
+def _silu_slope(h):
+    s = jax.nn.sigmoid(h)
+    return s * (1 + h * (1 - s))
+
+
+def _sigmoid_slope(h):
+    s = jax.nn.sigmoid(h)
+    return s * (1 - s)
+
+
+def _relu_slope(h):
+    return jnp.where(h > 0, 1, 0).astype(h.dtype)
+
+
+def _erf_slope(h):
+    return 2 / math.sqrt(math.pi) * jnp.exp(-h * h)
+
+
 _NAMED = {
     a.name: a
     for a in (
-        Activation("linear", lambda h: h, jnp.ones_like, degree=1),
-        Activation("relu", jax.nn.relu, lambda h: jnp.where(h > 0, 1, 0).astype(h.dtype)),
-        Activation("erf", _erf, lambda h: 2 / math.sqrt(math.pi) * jnp.exp(-h * h)),
+        Activation("linear", lambda h: h, jnp.ones_like, 1, "polynomial", (0.0, 1.0)),
+        Activation("relu", jax.nn.relu, _relu_slope, None, "leaky_relu", (0.0,)),
+        Activation("erf", _erf, _erf_slope, None, "erf"),
+        Activation("gelu", _gelu, _gelu_slope, None, "gelu"),
         Activation("tanh", jnp.tanh, lambda h: 1 - jnp.tanh(h) ** 2),
-        Activation("gelu", _gelu, _gelu_slope),
+        Activation("sigmoid", jax.nn.sigmoid, _sigmoid_slope),
+        Activation("silu", jax.nn.silu, _silu_slope),
         Activation("softplus", jax.nn.softplus, jax.nn.sigmoid),
     )
 }
-_FAMILIES = {"hermite": hermite, "polynomial": polynomial}
-_CALL = re.compile(r"(hermite|polynomial)\(([^()]*)\)")
+_FAMILIES = {
+    "leaky_relu": (leaky_relu, "slope"),
+    "sin": (sin, "a"),
+    "cos": (cos, "a"),
+    "exp": (exp, "a"),
+    "hermite": (hermite, "k"),
+    "polynomial": (polynomial, "c0, c1, ..."),
+}
+_OPTIONAL = ("leaky_relu", "sin", "cos", "exp")  # families whose parameter has a default
+_CALL = re.compile(r"(\w+)\(([^()]*)\)")
 
 
 def names() -> list[str]:
-    """The names that :func:`get` accepts."""
-    return [*_NAMED, "hermite(k)", "polynomial(c0, c1, ...)"]
+    """The names that :func:`get` accepts; a single parameter may be left out but for hermite."""
+    return [*_NAMED, *(f"{family}({what})" for family, (_, what) in _FAMILIES.items())]
 
 
 def get(activation: "str | Activation | Elementwise") -> Activation:
@@ -154,19 +255,25 @@ def get(activation: "str | Activation | Elementwise") -> Activation:
         return activation
     if callable(activation):
         return from_callable(activation)
-    if activation in _NAMED:
-        return _NAMED[activation]
-    family = _CALL.fullmatch(activation.replace(" ", "")) if isinstance(activation, str) else None
-    if family:
-        try:
-            numbers = [float(n) for n in family[2].split(",")]
-            if family[1] == "polynomial":
-                return polynomial(*numbers)
-            if len(numbers) == 1 and numbers[0].is_integer():
-                return hermite(int(numbers[0]))
-        except ValueError as bad:
-            raise InputError(f"activation {activation!r}: {bad}") from None
+    found = _by_name(activation.replace(" ", "")) if isinstance(activation, str) else None
+    if found is not None:
+        return found
     raise InputError(
         f"unknown activation {activation!r}; use one of {', '.join(names())}, "
         "or pass an elementwise JAX function"
     )
+
+
+@cache  # one object a name: compiled functions are kept by activation
+def _by_name(name: str) -> Activation | None:
+    if name in _NAMED:
+        return _NAMED[name]
+    if name in _OPTIONAL:
+        return _FAMILIES[name][0]()
+    call = _CALL.fullmatch(name)
+    if call is None or call[1] not in _FAMILIES:
+        return None
+    try:
+        return _FAMILIES[call[1]][0](*(float(n) for n in call[2].split(",")))
+    except (ValueError, TypeError) as bad:  # InputError is a ValueError with its own cure
+        raise InputError(f"activation {name!r}: {bad}") from None

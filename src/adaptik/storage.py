@@ -284,12 +284,11 @@ def _activation_name(activation: Activation, where: str) -> str:
         named = activations.get(activation.name)
     except InputError:
         named = None
-    if named is activation:
+    same_form = named is not None and (
+        (named.family, named.parameters) == (activation.family, activation.parameters) != ("", ())
+    )
+    if named is activation or same_form:
         return activation.name
-    if named is not None and None not in (named.degree, activation.degree):
-        points = np.linspace(-2.0, 2.0, 2 * max(named.degree, activation.degree) + 3)  # pyright: ignore[reportArgumentType, reportCallIssue]
-        if np.array_equal(named(jnp.asarray(points)), activation(jnp.asarray(points))):
-            return activation.name
     raise InputError(
         f"cannot save {where}: the activation {activation.name!r} is a custom function, which only "
         f"a pickle could hold; use a named activation ({', '.join(activations.names())})"

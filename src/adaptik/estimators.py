@@ -1,0 +1,525 @@
+"""Infinitely wide networks as scikit-learn estimators; needs an explicit ``import``.
+
+``AdaptiveKernelRegressor`` and ``AdaptiveKernelClassifier`` learn one task. The transfer estimators
+pretrain on a source first: a fitted estimator, or its data. Everything is computed by
+:func:`adaptik.solve`; here are only scikit-learn's conventions, the scales of inputs and labels,
+and the choice of the richness.
+
+Inputs are centred, scaled to mean ``|x|^2 = D`` (by a source's statistics where there is one) and
+get a constant coordinate, the bias of the first layer. Real labels are standardised, two classes
+are -1 and +1, more are one-hot.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .errors import InputError
+from .limits import TwoLayer
+from .regression import GramRegression
+from .solution import Outcome, Solution
+from .solving import solve
+from .stages import Stage
+from .tasks import Task
+
+RICHNESSES = (0.0, 0.5, 2.0, 5.0)  # tried by richness="auto"
+
+
+class _AdaptiveKernel(BaseEstimator):
+    """What all estimators share; the network has one hidden layer."""
+
+    richness: Any
+    activation: Any
+    duration: float | None
+    tol: float
+    cv: int
+    particles: int | None
+    replicates: int
+    random_state: Any
+    solution_: Solution | None
+    kernel_: Any
+    richness_: Any
+    classes_: Any
+    feature_names_in_: Any
+
+    def _limit(self) -> TwoLayer:
+        return TwoLayer(
+            self.activation, particles=self.particles, replicates=self.replicates, dtype="float64"
+        )
+
+    def _key(self) -> int:
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    # -- from data to tasks ------------------------------------------------------------------
+
+    def _inputs(self, X) -> np.ndarray:
+        scaled = (np.asarray(X, float) - self.centre_) / self.scale_
+        return np.column_stack([scaled, np.ones(len(scaled))])
+
+    def _set_scale(self, X) -> None:
+        self.centre_ = X.mean(0)
+        spread = float(np.sqrt(np.mean((X - self.centre_) ** 2)))
+        self.scale_ = spread if spread > 0 else 1.0
+
+    def _task_of(self, y) -> Callable[[np.ndarray], Task | None]:
+        """Codes the labels: what turns scaled inputs into a task (None: labels are constant)."""
+        raise NotImplementedError
+
+    # -- solving -----------------------------------------------------------------------------
+
+    def _stage(self, task: Task, richness: Any, mode: str = "rich", head: str = "fresh") -> Stage:
+        common: dict[str, Any] = dict(head=head)
+        if mode == "readout" or richness == 0:
+            common |= dict(duration=np.inf if self.duration is None else self.duration)
+        else:
+            common |= dict(duration=self.duration)
+            if self.duration is None:
+                common |= dict(loss_tol=self.tol, rate_tol=self.tol / 10)
+        if mode == "readout":
+            return Stage(task, 0.0, trains="readout", **common)
+        return Stage(task, richness, **common)
+
+    def _check_outcome(self, solution: Solution) -> None:
+        if solution.outcome in (Outcome.DIVERGED, Outcome.OUT_OF_STEPS):
+            warnings.warn(
+                f"training ended with: {solution.outcome.value}; lower the richness or give a "
+                "duration",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _folds(self, task: Task) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Rows to train and test on; of one size, so that one compiled solve serves all."""
+        count = min(self.cv, task.n_train)
+        label = task.y @ np.arange(1, task.outputs + 1)
+        splitter = KFold(count, shuffle=True, random_state=0)
+        if task.classes and np.unique(label, return_counts=True)[1].min() >= count:
+            splitter = StratifiedKFold(count, shuffle=True, random_state=0)
+        folds = list(splitter.split(task.X, label))
+        size = min(len(train) for train, _ in folds)
+        return [(train[:size], test) for train, test in folds]
+
+    def _refit_loss(self, task: Task, stage: Stage, key: int, after: Solution | None) -> float:
+        """Mean squared error on held-out folds, each predicted by a fit without it."""
+        errors = []
+        for k, (train, test) in enumerate(self._folds(task)):
+            if len(train) > 1 and (task.y[train] == task.y[train[0]]).all():
+                continue
+            fold = Task(task.X[train], task.y[train], name=f"fold {k}")
+            refit = solve(
+                [replace(stage, task=fold)], self._limit(), key=key, record=2, after=after,
+            )  # fmt: skip
+            f = np.asarray(refit.predict(task.X[test]).value).reshape(len(test), -1)
+            errors.append(np.sum((f - task.y[test]) ** 2, axis=1))
+        return float(np.mean(np.concatenate(errors))) if errors else 0.0
+
+    def _solved(self, task: Task) -> Solution:
+        """Solve for ``task``, alone."""
+        key, limit = self._key(), self._limit()
+        self.richness_ = self.richness
+        if self.richness == "auto":
+            few = task.n_train < 4
+            self.richness_losses_ = {
+                g: 0.0 if few else self._refit_loss(task, self._stage(task, g), key, None)
+                for g in RICHNESSES
+            }
+            self.richness_ = min(self.richness_losses_, key=self.richness_losses_.__getitem__)
+        return solve([self._stage(task, self.richness_)], limit, key=key, record=2)
+
+    # -- prediction --------------------------------------------------------------------------
+
+    def _fit(self, X, task_of) -> None:
+        self._set_scale(X)
+        self._finish(task_of(self._inputs(X)))
+
+    def _finish(self, task: Task | None) -> None:
+        if task is None:  # constant labels: nothing to learn
+            self.solution_, self.kernel_, self.richness_ = None, None, 0.0
+            return
+        self.solution_ = self._solved(task)
+        self._check_outcome(self.solution_)
+        self.kernel_ = np.asarray(self.solution_.kernel(task.X, task.X))
+
+    def _output(self, X) -> np.ndarray:
+        if self.solution_ is None:
+            return np.zeros((len(X), 1))
+        f = np.asarray(self.solution_.predict(X).value)
+        return f.reshape(len(X), -1)
+
+    def _std(self, X) -> np.ndarray:
+        """Standard deviation of a Gaussian process with the adaptive feature kernel.
+
+        Its scale is the one under which the training labels are most probable. A heuristic: the
+        network's own posterior variance vanishes with its width.
+        """
+        if self.solution_ is None:
+            return np.zeros(len(X))
+        task = self.solution_.stages[-1].task
+        fit = GramRegression.on((self.kernel_ + self.kernel_.T) / 2, task.y, ridge=1e-8)
+        scale = np.mean(np.sum(task.y * fit.dual(), axis=0)) / task.n_train
+        variance = np.concatenate(
+            [
+                fit.variance(
+                    np.asarray(self.solution_.kernel(x, task.X)),
+                    np.diag(np.asarray(self.solution_.kernel(x))),
+                )
+                for x in np.array_split(X, -(-len(X) // 256))
+            ]
+        )
+        return np.sqrt(max(scale, 0.0) * variance)
+
+    # -- saving ------------------------------------------------------------------------------
+
+    def save(self, path) -> None:
+        """Write the fitted estimator to one file that holds no pickles; see :meth:`load`.
+
+        A transfer estimator's source is kept as its data.
+        """
+        check_is_fitted(self)
+        if self.solution_ is None:
+            raise InputError("save: an estimator of constant labels has nothing to save")
+        fitted = {
+            k: v for k, v in vars(self).items() if k.endswith("_") and k not in ("solution_",)
+        }
+        if hasattr(self, "classes_"):
+            fitted["classes_"] = self.classes_.tolist()
+        if hasattr(self, "feature_names_in_"):
+            fitted["feature_names_in_"] = self.feature_names_in_.tolist()
+        params = self.get_params(deep=False)
+        if params.get("source") is not None:
+            params["source"] = _source_data(params["source"])
+        entry = {"class": type(self).__name__, "params": params, "fitted": fitted}
+        stored = replace(
+            self.solution_, provenance=self.solution_.provenance | {"estimator": entry}
+        )
+        stored.save(path)
+
+    @staticmethod
+    def load(path):
+        """Read what :meth:`save` wrote: an estimator that predicts as before."""
+        solution = Solution.load(path)
+        provenance = dict(solution.provenance)
+        entry = provenance.pop("estimator", None)
+        if entry is None or entry["class"] not in _CLASSES:
+            raise InputError(f"load: {str(path)!r} holds no estimator")
+        estimator = _CLASSES[entry["class"]](**entry["params"])
+        vars(estimator).update(entry["fitted"])
+        for name, kind in (("classes_", None), ("feature_names_in_", object)):
+            if name in entry["fitted"]:
+                setattr(estimator, name, np.array(entry["fitted"][name], dtype=kind))
+        estimator.solution_ = replace(solution, provenance=provenance)
+        return estimator
+
+
+class _Regressor(RegressorMixin, _AdaptiveKernel):
+    """Standardised labels."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def _task_of(self, y) -> Callable[[np.ndarray], Task | None]:
+        y = np.asarray(y, float)
+        self.y_ndim_ = y.ndim
+        y = y.reshape(len(y), -1)
+        self.y_mean_ = y.mean(0) if len(y) > 1 else np.zeros(y.shape[1])
+        spread = float(np.sqrt(np.mean((y - self.y_mean_) ** 2)))
+        self.y_scale_ = spread if spread > 0 else 1.0
+        if spread == 0:
+            return lambda X: None
+        return lambda X: Task(X, (y - self.y_mean_) / self.y_scale_, name="target")
+
+    def fit(self, X, y):
+        """Learn from inputs ``(n, D)`` and real labels ``(n,)`` or ``(n, outputs)``."""
+        X, y = validate_data(
+            self, X, y, y_numeric=True, multi_output=True, dtype=float, ensure_min_samples=1
+        )
+        self._fit(X, self._task_of(y))
+        return self
+
+    def predict(self, X, return_std: bool = False):
+        """Predictions in the units of the labels.
+
+        ``return_std=True`` adds standard deviations ``(n,)``: those of a Gaussian process whose
+        kernel is the adaptive feature kernel, a heuristic.
+        """
+        check_is_fitted(self)
+        X = self._inputs(validate_data(self, X, reset=False, dtype=float))
+        f = self.y_mean_ + self.y_scale_ * self._output(X)
+        f = f[:, 0] if self.y_ndim_ == 1 else np.broadcast_to(f, (len(X), len(self.y_mean_)))
+        return (f, self.y_scale_ * self._std(X)) if return_std else f
+
+
+class _Classifier(ClassifierMixin, _AdaptiveKernel):
+    """Labels -1 and +1, or one-hot."""
+
+    def _task_of(self, y):
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise InputError(
+                f"y has {len(self.classes_)} class; give samples of at least 2 classes"
+            )
+        names = tuple(map(str, self.classes_))
+        coded = 2.0 * codes - 1 if len(names) == 2 else np.eye(len(names))[codes]
+        return lambda X: Task(X, coded, name="target", classes=names)
+
+    def fit(self, X, y):
+        """Learn from inputs ``(n, D)`` and class labels ``(n,)``."""
+        X, y = validate_data(self, X, y, dtype=float)
+        check_classification_targets(y)
+        self._fit(X, self._task_of(y))
+        return self
+
+    def decision_function(self, X):
+        """Network outputs ``(n, classes)``, or ``(n,)`` for two classes (positive: the second)."""
+        check_is_fitted(self)
+        f = self._output(self._inputs(validate_data(self, X, reset=False, dtype=float)))
+        return f[:, 0] if len(self.classes_) == 2 else f
+
+    def predict(self, X, return_std: bool = False):
+        """Class labels; ``return_std=True`` adds the outputs' standard deviations, a heuristic."""
+        f = self.decision_function(X)
+        chosen = self.classes_[(f > 0).astype(int) if f.ndim == 1 else f.argmax(1)]
+        if not return_std:
+            return chosen
+        X = self._inputs(validate_data(self, X, reset=False, dtype=float))
+        return chosen, self._std(X)
+
+
+class _Transfer(_AdaptiveKernel):
+    """Pretraining on a source; without one, the single-task estimator."""
+
+    source: Any
+    mode: str
+    head: str
+    source_richness: Any
+
+    def __sklearn_clone__(self):
+        params = {k: v for k, v in self.get_params(deep=False).items() if k != "source"}
+        copies = {k: clone(v, safe=False) for k, v in params.items()}
+        copies["source"] = self.source  # a fitted source stays fitted
+        return type(self)(**copies)
+
+    def _check(self) -> None:
+        for name, allowed in (("mode", ("readout", "lazy", "rich")), ("head", ("fresh", "kept"))):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+
+    def _fit(self, X, task_of) -> None:
+        self._check()
+        if self.source is None:
+            super()._fit(X, task_of)
+            return
+        X_source, y_source = _source_data(self.source)
+        X_source = np.asarray(X_source, float)
+        if X_source.ndim != 2 or X_source.shape[1] != X.shape[1]:
+            raise InputError(
+                f"source has inputs of shape {X_source.shape}, the target {X.shape}; both need the "
+                "same features"
+            )
+        self._set_scale(X_source)
+        self.source_task_ = self._source_task(self._inputs(X_source), y_source)
+        self._finish(task_of(self._inputs(X)))
+
+    def _source_task(self, X, y) -> Task:
+        task = type(self)()._task_of(np.asarray(y))(X)
+        if task is None:
+            raise InputError("source has constant labels; nothing can be learned from it")
+        return replace(task, name="source")
+
+    def _solved(self, task: Task) -> Solution:
+        if self.source is None:
+            return super()._solved(task)
+        key, limit = self._key(), self._limit()
+        fitted = getattr(_unfrozen(self.source), "richness_", None)
+        first = self.source_richness if fitted is None else fitted
+        pretrained = {
+            g: solve([self._stage(self.source_task_, g)], limit, key=key, record=2, observe=[task])
+            for g in (RICHNESSES[1:] if first == "auto" else (first,))
+        }
+        fixed = self.mode != "rich"
+        target = RICHNESSES if self.richness == "auto" and not fixed else (self.richness,)
+        target = (0.0,) if fixed else target
+        pairs = [(g1, g2) for g1 in pretrained for g2 in target]
+        self.richness_losses_ = {}
+        if len(pairs) > 1 and task.n_train >= 4:
+            for g1, g2 in pairs:
+                stage = self._stage(task, g2, self.mode, self.head)
+                if self.mode == "readout" and self.head == "fresh" and self.duration is None:
+                    # The kernel has not seen the target: leave-one-out is valid.
+                    gram = np.asarray(pretrained[g1].kernel(task.X, task.X))
+                    residuals = GramRegression.on((gram + gram.T) / 2, task.y).leave_one_out()
+                    loss = float(np.mean(np.sum(residuals**2, axis=1)))
+                else:
+                    loss = self._refit_loss(task, stage, key, pretrained[g1])
+                self.richness_losses_[g1, g2] = loss
+            best = min(self.richness_losses_, key=self.richness_losses_.__getitem__)
+        else:
+            best = pairs[0]
+        self.source_richness_, self.richness_ = best
+        return solve(
+            [self._stage(task, self.richness_, self.mode, self.head)],
+            limit, key=key, record=2, after=pretrained[self.source_richness_],
+        )  # fmt: skip
+
+
+def _unfrozen(source):
+    return source.estimator if isinstance(source, FrozenEstimator) else source
+
+
+def _source_data(source) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and labels of a source, on their own scale."""
+    source = _unfrozen(source)
+    if isinstance(source, tuple | list) and len(source) == 2:
+        return np.asarray(source[0]), np.asarray(source[1])
+    if not isinstance(source, _AdaptiveKernel):
+        raise InputError(
+            "source must be a fitted adaptik estimator, a pair (X, y), or None, got "
+            f"{type(source).__name__}"
+        )
+    check_is_fitted(source)
+    if source.solution_ is None:
+        raise InputError("source was fitted to constant labels; nothing can be learned from it")
+    task = source.solution_.stages[-1].task
+    X = task.X[:, :-1] * source.scale_ + source.centre_
+    if not isinstance(source, _Regressor):
+        codes = (task.y[:, 0] > 0).astype(int) if task.outputs == 1 else task.y.argmax(1)
+        return X, source.classes_[codes]
+    y = source.y_mean_ + source.y_scale_ * task.y
+    return X, y[:, 0] if source.y_ndim_ == 1 else y
+
+
+_PARAMETERS = f"""Parameters
+    ----------
+    richness
+        How far features move: a number >= 0 (0 is the lazy kernel exactly), or ``"auto"``, chosen
+        from {RICHNESSES} by K-fold refits.
+    activation
+        Of the hidden layer.
+    duration
+        Time of gradient flow; ``None`` trains to convergence.
+    tol
+        Training loss (labels of unit variance) at which a rich stage has converged.
+    cv
+        Folds of ``richness="auto"``.
+    particles, replicates
+        Of :class:`adaptik.TwoLayer`.
+    random_state
+        Seed or generator of the particles.
+
+    Attributes
+    ----------
+    solution_
+        The :class:`adaptik.Solution`; ``None`` for constant labels.
+    kernel_
+        Adaptive feature kernel of the training inputs, shape ``(n, n)``.
+    richness_, richness_losses_
+        The richness used, and the held-out losses it was chosen by.
+"""
+_TRANSFER = """source
+        A fitted adaptik estimator (trained anew together with the target's inputs), a pair
+        ``(X, y)``, or ``None``.
+    mode
+        What the target trains: ``"readout"``, ``"lazy"`` (all weights, linearised) or ``"rich"``.
+    head
+        ``"fresh"``, or ``"kept"``: continue with the source's readout and predictor.
+    source_richness
+        Of given source data; ``"auto"`` chooses it on the target's training data, by leave-one-out
+        where the kernel has not seen the target's labels (readout), else by K-fold refits.
+    """
+
+
+class AdaptiveKernelRegressor(_Regressor):
+    __doc__ = f"""Regression by an infinitely wide network that learns features.
+
+    {_PARAMETERS}
+    Examples
+    --------
+    >>> X, y = np.arange(10.0)[:, None], np.arange(10.0)
+    >>> model = AdaptiveKernelRegressor(richness=0.0, particles=64).fit(X, y)
+    >>> model.predict([[4.0]]).round(3).tolist()
+    [4.0]
+    """
+
+    def __init__(
+        self, richness="auto", *, activation="relu", duration=None, tol=1e-3, cv=4,
+        particles=None, replicates=2, random_state=0,
+    ):  # fmt: skip
+        self.richness = richness
+        self.activation = activation
+        self.duration = duration
+        self.tol = tol
+        self.cv = cv
+        self.particles = particles
+        self.replicates = replicates
+        self.random_state = random_state
+
+
+class AdaptiveKernelClassifier(_Classifier):
+    __doc__ = f"""Classification by an infinitely wide network that learns features.
+
+    {_PARAMETERS}
+    Examples
+    --------
+    >>> X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), ["a", "a", "b", "b"]
+    >>> AdaptiveKernelClassifier(richness=0.0, particles=64).fit(X, y).predict([[2.5]]).tolist()
+    ['b']
+    """
+
+    __init__ = AdaptiveKernelRegressor.__init__
+
+
+class TransferKernelRegressor(_Regressor, _Transfer):
+    __doc__ = f"""Regression pretrained on a source.
+
+    {_PARAMETERS.replace("activation" + chr(10), _TRANSFER + "activation" + chr(10), 1)}
+    """
+
+    def __init__(
+        self, source=None, *, mode="rich", head="fresh", richness="auto", source_richness=1.0,
+        activation="relu", duration=None, tol=1e-3, cv=4, particles=None, replicates=2,
+        random_state=0,
+    ):  # fmt: skip
+        self.source = source
+        self.mode = mode
+        self.head = head
+        self.richness = richness
+        self.source_richness = source_richness
+        self.activation = activation
+        self.duration = duration
+        self.tol = tol
+        self.cv = cv
+        self.particles = particles
+        self.replicates = replicates
+        self.random_state = random_state
+
+
+class TransferKernelClassifier(_Classifier, _Transfer):
+    __doc__ = f"""Classification pretrained on a source.
+
+    {_PARAMETERS.replace("activation" + chr(10), _TRANSFER + "activation" + chr(10), 1)}
+    """
+
+    __init__ = TransferKernelRegressor.__init__
+
+
+_CLASSES = {
+    c.__name__: c
+    for c in (
+        AdaptiveKernelRegressor,
+        AdaptiveKernelClassifier,
+        TransferKernelRegressor,
+        TransferKernelClassifier,
+    )
+}
