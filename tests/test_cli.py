@@ -185,3 +185,49 @@ def test_bad_phase_diagrams_are_one_line(monkeypatch, capsys, tmp_path, options,
     assert run(monkeypatch, f"phase-diagram {options} --out {tmp_path}") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and error.startswith("error: ") and message in error
+
+
+SWEEP = """
+compute = "transfer"
+executor = "serial"
+[fixed]
+n_source = 20
+n_target = 10
+n_test = 20
+particles = 96
+source_richness = 0.0
+[grid]
+mode = ["lazy", "unheard-of"]
+"""
+
+
+def test_a_sweep_keeps_failures_and_goes_on(tmp_path, monkeypatch, capsys):
+    config = tmp_path / "cases.toml"
+    config.write_text(SWEEP)
+    for _ in range(2):
+        assert run(monkeypatch, f"sweep {config}") == 1
+        shown = capsys.readouterr()
+        assert "1 of 2 cases done, 1 failed" in shown.out
+        assert "mode='unheard-of' is unknown" in shown.err
+    assert (tmp_path / "cases").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot read"),
+        ("compute = ", "is no TOML file"),
+        ('compute = "magic"', "compute='magic' is unknown; use one of"),
+        ('compute = "transfer"\ncolour = 1', "'colour' is unknown"),
+        ('compute = "transfer"', "grid has no axes"),
+        ('compute = "transfer"\n[grid]\nshape = [1]', "axis 'shape' is unknown"),
+        ('compute = "transfer"\nexecutor = "x"\n[grid]\nsplit = [1]', "executor='x' is unknown"),
+    ],
+)
+def test_bad_sweep_files_are_one_line(tmp_path, monkeypatch, capsys, text, message):
+    config = tmp_path / "cases.toml"
+    if text is not None:
+        config.write_text(text)
+    assert run(monkeypatch, f"sweep {config}") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "cases").exists()

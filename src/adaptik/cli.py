@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -143,6 +144,74 @@ def phase_diagram(
         diagram = Diagram(*axes, settings=given, dimension=dimension, **choices)
         picture = command.draw(diagram, out, checks=checks, draws=draws, seed=seed)
     typer.echo(f"Picture: {picture}")
+
+
+@app.command()
+def sweep(
+    config: Annotated[Path, typer.Argument(help="TOML file: compute, [grid], [fixed], ...")],
+    store: Annotated[Path | None, typer.Option(help="folder for the results")] = None,
+    workers: Annotated[int | None, typer.Option(help="processes [default: cores]")] = None,
+    dask: Annotated[
+        str | None, typer.Option(help="address of a Dask scheduler, tcp://host:port")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="compute failed cases again")
+    ] = False,
+) -> None:
+    """Compute a grid of cases; run it again to go on where it stopped.
+
+    compute = "transfer" takes the arguments of adaptik.transfer_point.
+    """
+    from . import sweeps
+    from .sweeps.config import read
+    from .transfer_point import transfer_point
+
+    function, grid, settings = read(config, {"transfer": transfer_point})
+    if store is not None:
+        settings["store"] = store
+    if workers is not None:
+        settings["workers"] = workers
+    if dask is not None:
+        settings["executor"] = dask
+    with _bar("cases") as show:
+        data = sweeps.sweep(function, grid, retry_failed=retry_failed, progress=show, **settings)
+    done, failed = (int((data.status == code).sum()) for code in (1, 2))
+    typer.echo(f"{done} of {grid.size} cases done, {failed} failed: {settings['store']}")
+    if failed:
+        first = next(text for text in data.error.values.ravel() if text)
+        typer.echo(f"first error: {first}", err=True)
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _bar(label: str):
+    """A progress bar with the time left, as a function of cases done, failed and in all."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:<16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        job = bar.add_task(label, total=None)
+
+        def show(done: int, failed: int, total: int) -> None:
+            text = f"{label}, {failed} failed" if failed else label
+            bar.update(job, description=text, completed=done + failed, total=total)
+
+        yield show
 
 
 def _with_progress(run, config):
