@@ -85,6 +85,9 @@ class StageRecord:
         Training loss of the stage at its end and its rate of decrease: the residuals.
     outcome, cost
         How it ended and what it took.
+    step_error
+        Estimated error of predictions from time stepping, the largest over those recorded, which
+        all members share (no standard error shows it); NaN where it is not estimated.
     """
 
     times: Float[np.ndarray, " T"]
@@ -94,6 +97,7 @@ class StageRecord:
     rate: float
     outcome: Outcome
     cost: Cost
+    step_error: float = np.nan
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,8 @@
 """Infinite-width limits, one physics a file."""
 
 from .base import Limit, Request
+from .deep_linear import DeepLinear
 from .linear import Linear
 from .two_layer import TwoLayer
 
-__all__ = ["Limit", "Linear", "Request", "TwoLayer"]
+__all__ = ["DeepLinear", "Limit", "Linear", "Request", "TwoLayer"]
