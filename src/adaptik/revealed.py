@@ -55,8 +55,7 @@ class Revealed:
         coefficients = self.Q.T @ V
         push = self.M @ coefficients
         push[: len(self.E)] += self.shrink * V[self.E]
-        out = self.S @ push
-        out = _padded(out, size)
+        out = _padded(self.S @ push, size)
         out[self.F] += self.shrink * coefficients
         return out
 
@@ -69,8 +68,12 @@ class Revealed:
 
 
 def _padded(a: np.ndarray, rows: int, columns: int | None = None) -> np.ndarray:
-    columns = a.shape[1] if columns is None else columns
-    return np.pad(a, ((0, rows - a.shape[0]), (0, columns - a.shape[1])))
+    shape = (rows, a.shape[1] if columns is None else columns)
+    if a.shape == shape:
+        return a
+    out = np.zeros(shape)  # many times faster than np.pad on small arrays
+    out[: a.shape[0], : a.shape[1]] = a
+    return out
 
 
 @register
@@ -119,16 +122,23 @@ class LinearWeights:
         )
         return replace(self, matrices=matrices, head=_padded(self.head, self.sizes[-1]))
 
-    def gradients(self) -> list[Float[np.ndarray, "n C"]]:
-        """z_1 .. z_L, what the readout sends back to every layer."""
-        z = [self.head]
-        for W, size in zip(self.matrices[:0:-1], self.sizes[-2:0:-1], strict=True):
-            z.insert(0, W.backward(z[0], size))
-        return z
-
     def predictor(self) -> Float[np.ndarray, "inputs C"]:
         """W_0^T ... w: the coefficients of <z h>."""
-        return self.matrices[0].backward(self.gradients()[0], self.sizes[0])
+        z = self.head
+        for W, size in zip(self.matrices[::-1], self.sizes[-2::-1], strict=True):
+            z = W.backward(z, size)
+        return z
+
+    def gradients(self) -> list[Float[np.ndarray, "C C"]]:
+        """G_1 .. G_L: inner products of what the readout sends back, the same for all inputs."""
+        z, outside = self.head, 0.0
+        kernels = [z.T @ z]
+        for W, size in zip(self.matrices[:0:-1], self.sizes[-2:0:-1], strict=True):
+            missed = z - W.S @ (W.S.T @ z)
+            outside = W.shrink**2 * (outside + missed.T @ missed)
+            z = W.backward(z, size)
+            kernels.insert(0, z.T @ z + outside)
+        return kernels
 
     def features(
         self, X: Float[np.ndarray, "k inputs"], outside: Float[np.ndarray, "k k"]
@@ -275,6 +285,23 @@ class LinearNetworkFlow:
 
     def _coefficients(self, t, y):
         return self.offset + self.weights_at(t, y).predictor() / self.richness
+
+    def rate(self, t, y, slope):
+        """Rate of decrease of the training loss where y' is ``slope``.
+
+        The loss descends along the push without decay: by |push|^2/gamma^2, and decay moves every
+        trained layer W by <push, lambda W>/gamma^2 with <push, W> = gamma sum Delta <z h>.
+        """
+        moving = [self.ends[k : k + 2] for k, on in enumerate(self.trained) if on]
+        push = slope.copy()
+        for start, end in moving:
+            push[start:end] += self.decay * y[start:end]
+        descent = float(push @ push) / self.richness**2
+        if self.decay:
+            raw = self.weights_at(t, y).predictor()
+            pull = float(np.sum(self._signal(raw) * (self.X @ raw))) / self.richness
+            descent -= self.decay * len(moving) * pull
+        return self.objective.rate_factor * descent
 
     def loss(self, t, y):
         f = self.X @ self._coefficients(t, y)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import jax
 import numpy as np
 from jaxtyping import Float
 from scipy.integrate import solve_ivp
@@ -25,7 +26,7 @@ from .march import march
 from .span import Span
 
 NEURONS = 4096  # drawn where samples of single neurons are asked for
-COARSER = 32.0  # tolerance of the second solve that estimates the error of the first
+COARSER = 32.0  # tolerances of the second solve that estimates the error of the first
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class DeepLinear:
 
     The infinite random matrices are revealed along the directions that training applies them to,
     where they are known exactly, so nothing is sampled and standard errors are 0. Time steps are
-    adaptive, of order 5; the error that is left is estimated by a second solve with a 32 times
-    larger tolerance and stands in ``records[i].step_error``.
+    adaptive, of order 5; the error that is left is estimated by a second solve with 32 times
+    larger tolerances and stands in ``records[i].step_error``.
 
     Attributes
     ----------
@@ -44,8 +45,8 @@ class DeepLinear:
     tol
         Error allowed in one step, in units of the predictor.
     reveal_tol
-        Part of a vector, relative to its length, that the revealed directions may miss. Its
-        effect on predictions is of the order of its square.
+        Part of a vector, relative to its length, that the revealed directions may miss.
+        Predictions err by less than this times a number of order 1.
     max_steps
         Steps after which a stage gives up.
 
@@ -64,7 +65,7 @@ class DeepLinear:
     """
 
     depth: int
-    tol: float = 1e-6
+    tol: float = 1e-5
     reveal_tol: float = 1e-5
     max_steps: int = 16384
 
@@ -75,8 +76,8 @@ class DeepLinear:
                 raise InputError(f"{name} must be an integer >= 1, got {value!r}")
         for name in ("tol", "reveal_tol"):
             value = getattr(self, name)
-            if not 0 < value < 0.1:
-                raise InputError(f"{name} must lie between 0 and 0.1, got {value!r}")
+            if not 0 < value <= 1e-3:
+                raise InputError(f"{name} must lie between 0 and 0.001, got {value!r}")
 
     def describe(self) -> dict[str, Any]:
         fields = dict(depth=self.depth, tol=self.tol, reveal_tol=self.reveal_tol)
@@ -97,14 +98,18 @@ class DeepLinear:
         return DeepLinearState(span, weights, np.zeros((span.rank, outputs)))
 
     def advance(self, state: "DeepLinearState", stage: Stage, request: Request) -> Advance:
+        with jax.enable_x64(True):
+            return self._with_error(state, stage, request)
+
+    def _with_error(self, state: "DeepLinearState", stage: Stage, request: Request) -> Advance:
         record, end, snapshots = self._advance(state, stage, request)
         if state.coarse is None and stage.has_fixed_kernel:
             return replace(record, step_error=0.0), end, snapshots
         timed = replace(stage, duration=stage.duration or record.duration)
         times = record.times[record.times < record.duration]
-        rough = replace(self, tol=COARSER * self.tol)
         before = state.coarse or state
-        other, coarse, others = rough._advance(before, timed, replace(request, times=times))
+        request = replace(request, times=times)
+        other, coarse, others = self._advance(before, timed, request, COARSER)
         error = max(
             float(np.abs(other.predictions[key] - f).max()) for key, f in record.predictions.items()
         )
@@ -115,7 +120,7 @@ class DeepLinear:
         return replace(record, cost=cost, step_error=error), end, paired
 
     def _advance(
-        self, state: "DeepLinearState", stage: Stage, request: Request
+        self, state: "DeepLinearState", stage: Stage, request: Request, coarser: float = 1.0
     ) -> tuple[StageRecord, Any, dict[float, Any]]:
         if stage.head == "fresh":
             outputs = stage.task.outputs
@@ -124,7 +129,7 @@ class DeepLinear:
             state = replace(state, weights=weights, beta=zero)
         recorded = dict(recorded_inputs(request.tasks, stage.task.outputs))
         points = [state.span.points(X).inside for X in recorded.values()]
-        flow = self._flow(state, stage, points)
+        flow = self._flow(state, stage, points, coarser * self.reveal_tol)
         if stage.has_fixed_kernel:
             return _fixed_kernel(state, stage, request, flow, list(recorded))
         if stage.is_lazy:
@@ -136,11 +141,11 @@ class DeepLinear:
             return DeepLinearState(state.span, weights, beta)
 
         return march(
-            stage, request, flow, list(recorded), state_at, stage.richness, self.tol,
+            stage, request, flow, list(recorded), state_at, stage.richness, coarser * self.tol,
             self.max_steps, "Runge-Kutta 5(4) on revealed matrices",
         )  # fmt: skip
 
-    def _flow(self, state: "DeepLinearState", stage: Stage, points) -> LinearNetworkFlow:
+    def _flow(self, state: "DeepLinearState", stage: Stage, points, tol: float):
         richness, everything = stage.richness or 1.0, stage.trains == "all"
         return LinearNetworkFlow(
             state.weights,
@@ -152,7 +157,7 @@ class DeepLinear:
             richness,
             stage.weight_decay,
             (everything,) * self.depth + (True,),
-            self.reveal_tol,
+            tol,
         )
 
 
@@ -193,7 +198,7 @@ class DeepLinearState(AbstractState):
         below = [kernel[rows, columns] for kernel in below]
         if kind == "feature":
             return below[-1][None]
-        gradients = [z.T @ z for z in self.weights.gradients()]
+        gradients = self.weights.gradients()
         full = np.broadcast_to(gradients[-1], (*below[-1].shape, *gradients[-1].shape))
         if kind == "ntk":
             full = below[-1][..., None, None] * np.eye(len(gradients[-1]))
@@ -215,8 +220,8 @@ class _FrozenKernel:
         features = [np.eye(rank), *weights.features(np.eye(rank), np.zeros((rank, rank)))]
         self.readout = features[-1]
         self.layers = [
-            (feature, z.T @ z)
-            for feature, z, on in zip(features, weights.gradients(), trained, strict=False)
+            (feature, G)
+            for feature, G, on in zip(features, weights.gradients(), trained, strict=False)
             if on
         ]
 

@@ -1,7 +1,8 @@
 """A stage marched through time while its random matrices are revealed.
 
 The vector field extends the bases of the matrices when it meets a direction that they do not
-hold, so it runs outside compiled loops, under SciPy's embedded Runge-Kutta pair of order 5.
+hold, so it runs outside compiled loops: under SciPy's embedded Runge-Kutta pair of order 5, and
+where a stage goes on for long, its stability limiting the steps, under Chebyshev steps.
 """
 
 import time
@@ -11,17 +12,19 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float
 from scipy.integrate import RK45
+from threadpoolctl import threadpool_limits
 
 from ..revealed import BasisFull
 from ..solution import AbstractState, Cost, Outcome, StageRecord
 from ..stages import Stage
-from ..stepping import HORIZON
-from ..stepping import progress as reports
+from ..stepping import HORIZON, progress
 from ..stepping.clock import compile_clock
 from ..stepping.flow import STALL
 from .base import Advance, Request
+from .stabilised import StabilisedChebyshev
 
-LOOK_BACK = 1e-2  # fraction of the last step over which the loss's rate is taken
+PATIENCE = 100  # steps after which a stage is taken to be limited by stability
+NUDGE = 1e-3  # change of y, in units of its scale, that probes the spectral radius
 ROUNDING = 1e-12  # relative tolerance: nothing beyond rounding, the absolute one decides
 
 
@@ -42,6 +45,10 @@ class Revealing(Protocol):
 
     def loss(self, t: float, y: Float[np.ndarray, " n"]) -> float:
         """Training loss."""
+        ...
+
+    def rate(self, t: float, y: Float[np.ndarray, " n"], slope: Float[np.ndarray, " n"]) -> float:
+        """Rate of decrease of the training loss where y' is ``slope``."""
         ...
 
     def predictions(self, t: float, y: Float[np.ndarray, " n"]) -> list[np.ndarray]:
@@ -69,10 +76,16 @@ def march(
     times, recorded, snapshots = [], [], {}
     due = [float(t) for t in request.times if t < bound]
     asked = sorted(t for t in request.snapshots if t <= bound)
-    rejected, steps, evaluations, ended = 0, 0, 0, None
+    steps, rejected, stiff, ended = 0, 0, False, None
     loss = rate = np.nan
 
-    def solver_from(t: float, y: np.ndarray, step: float | None) -> RK45:
+    def solver_from(t: float, y: np.ndarray, step: float | None) -> RK45 | StabilisedChebyshev:
+        step = None if step is None else min(step, bound - t)
+        if stiff and step is not None:
+            size, nudge = tol * scale, NUDGE * scale
+            return StabilisedChebyshev(
+                flow.slope, t, y, bound, atol=size, first_step=step, nudge=nudge
+            )
         atol = tol * scale / np.sqrt(y.size)
         return RK45(flow.slope, t, y, bound, rtol=ROUNDING, atol=atol, first_step=step)
 
@@ -85,7 +98,9 @@ def march(
             t = asked.pop(0)
             snapshots[t] = state_at(t, at(t))
 
-    with compile_clock() as clock, np.errstate(over="ignore", invalid="ignore"):
+    quiet = np.errstate(over="ignore", invalid="ignore")
+    # Waking threads costs more than they save on matrices of this size.
+    with compile_clock() as clock, quiet, threadpool_limits(1, "blas"):
         began = time.perf_counter()
         y = flow.start()
         keep(0.0, lambda t, y=y: y)
@@ -93,22 +108,18 @@ def march(
         while ended is None:
             try:
                 solver = solver or solver_from(t, y, step)
-                before = solver.nfev
+                before = _tried(solver)
                 solver.step()
             except BasisFull:
                 t, y = (t, y) if solver is None else (solver.t, solver.y)
                 y, step = flow.enlarge(y), None if solver is None else solver.step_size
                 solver = None
                 continue
-            evaluations += solver.nfev - before
-            rejected += (solver.nfev - before) // 6 - 1
-            steps += 1
+            steps, rejected = steps + 1, rejected + _tried(solver) - before - 1
             dense = solver.dense_output()
-            t, y, taken = solver.t, solver.y, solver.step_size or 0.0
-            loss = flow.loss(t, y)
-            earlier = t - LOOK_BACK * taken
-            rate = (flow.loss(earlier, dense(earlier)) - loss) / max(t - earlier, 1e-300)
-            reports.report(t, loss)
+            t, y, step = solver.t, solver.y, solver.step_size
+            loss, rate = flow.loss(t, y), flow.rate(t, y, solver.f)
+            progress.report(t, loss)
             if solver.status == "failed" or not np.isfinite(loss):
                 ended = Outcome.DIVERGED
             elif loss <= loss_tol and abs(rate) <= rate_tol:
@@ -120,6 +131,8 @@ def march(
             elif steps >= max_steps:
                 ended = Outcome.OUT_OF_STEPS
             keep(t, dense)
+            if steps == PATIENCE:
+                stiff, solver = True, None
         if not times or times[-1] < t:
             times.append(t)
             recorded.append(flow.predictions(t, y))
@@ -131,6 +144,13 @@ def march(
         float(loss),
         float(rate),
         ended,
-        Cost(method, steps, max(rejected, 0), clock.seconds, seconds),
+        Cost(method, steps, rejected, clock.seconds, seconds),
     )
     return record, state_at(t, y), snapshots
+
+
+def _tried(solver: RK45 | StabilisedChebyshev) -> int:
+    """Steps tried so far, up to a constant."""
+    if isinstance(solver, StabilisedChebyshev):
+        return solver.accepted + solver.rejected
+    return solver.nfev // RK45.n_stages

@@ -1,5 +1,6 @@
-"""Closed forms of transfer in two-layer linear networks (theory section 3)."""
+"""Closed forms of transfer in linear networks (theory sections 3 and 5)."""
 
+from .depth import layer_spikes
 from .isotropic import (
     baseline_loss,
     effective_alignment,
@@ -13,6 +14,7 @@ from .isotropic import (
 __all__ = [
     "baseline_loss",
     "effective_alignment",
+    "layer_spikes",
     "negative_transfer_boundary",
     "over_rich_loss",
     "spike",

@@ -25,7 +25,7 @@ RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "source_noise": (lambda x: (x >= 0) & (x < np.inf), "finite and >= 0 (a variance)"),
     "target_noise": (lambda x: (x >= 0) & (x < np.inf), "finite and >= 0 (a variance)"),
 }
-CHOICES = {"finetune": ("readout", "all"), "head": ("fresh", "kept")}
+CHOICES = {"finetune": ("readout", "all"), "head": ("fresh", "kept"), "depth": range(1, 9)}
 
 
 def closed_form(function: Callable[P, R]) -> Callable[P, R]:
@@ -61,6 +61,11 @@ def closed_form(function: Callable[P, R]) -> Callable[P, R]:
             wrong = ~np.asarray(RULES[name][0](value))
             if wrong.any():
                 raise InputError(f"{name} must be {RULES[name][1]}, got {value[wrong].flat[0]:g}")
+        if given.get("depth", 1) > 1 and np.isfinite(values.get("nu_source", np.inf)).any():
+            raise InputError(
+                "nu_source must be infinite for depth > 1: with limited source data the kernels of "
+                "deep networks have more than one spike; solve them with adaptik.DeepLinear"
+            )
         if not np.all(_within_unit_length(values)):
             raise InputError(
                 "alignment**2 + noise_alignment**2 must be at most 1: both are components of one "

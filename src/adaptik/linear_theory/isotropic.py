@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from .checked import closed_form
+from .depth import deep_spikes
 
 Finetune = Literal["readout", "all"]
 Head = Literal["fresh", "kept"]
@@ -26,6 +27,7 @@ def spike(
     q: ArrayLike = 1.0,
     finetune: Finetune = "readout",
     head: Head = "fresh",
+    depth: int = 1,
 ) -> Float[Array, "..."]:
     """Strength chi of the spike in the kernel ``I + chi n n^T`` that fine-tunes (theory 3.2).
 
@@ -40,13 +42,18 @@ def spike(
         weights move lazily; (a - 1)/(a + 1) with a kept head, (a - 1)/2 with a fresh one.
     head
         Matters for ``"all"`` only.
+    depth
+        Hidden layers L, up to 8, after a source stage with abundant data: chi_L for the readout
+        (see :func:`layer_spikes`), and for ``"all"`` the NTK's Phi_L + sum_l G_l Phi_{l-1}.
 
     Examples
     --------
     >>> float(spike(0.75)), float(spike(0.75, finetune="all", head="fresh"))
     (0.25, 0.125)
+    >>> round(float(spike(1.0, depth=2)), 4)
+    0.8072
     """
-    return _spike(jnp.asarray(richness), jnp.asarray(q), finetune, head)
+    return _spike(jnp.asarray(richness), jnp.asarray(q), finetune, head, depth)
 
 
 @closed_form
@@ -90,6 +97,7 @@ def transfer_loss(
     target_noise: ArrayLike = 0.0,
     head: Head = "fresh",
     finetune: Finetune = "readout",
+    depth: int = 1,
 ) -> Float[Array, "..."]:
     """Target test loss after pretraining, in excess of the label noise (theory 3.3).
 
@@ -104,8 +112,9 @@ def transfer_loss(
         gamma_1 of the source stage.
     target_noise
         Variance of the target's label noise.
-    head, finetune
-        As in :func:`spike`; a kept head starts from the source's predictor.
+    head, finetune, depth
+        As in :func:`spike`; a kept head starts from the source's predictor. Above depth 1 the
+        source's data must be abundant (``nu_source`` infinite).
 
     Returns
     -------
@@ -129,14 +138,15 @@ def transfer_loss(
     # sqrt(q) at nu_source = 1 with noise is infinite; the loss has a limit for large q.
     large = jnp.finfo(q.dtype).max ** (1 / 4)
     finite = jnp.minimum(q, large)
-    chi = _spike(gamma, finite, finetune, head)
+    chi = _spike(gamma, finite, finetune, head, depth)
     start = jnp.sqrt(finite) if head == "kept" else 0.0
     c = (start + chi * nu2 * effective) / (1 + chi * nu2)
     if head == "kept":
         carried = jnp.isinf(q) & ((gamma == 0) | (finetune == "all"))
         c = jnp.where(carried, jnp.inf, c)
     distance = 1 - effective**2 + (c - effective) ** 2
-    return jnp.where(nu2 < 1, (1 - nu2) * distance, 0.0) + _noise(nu2, s2)
+    loss = jnp.where(nu2 < 1, (1 - nu2) * distance, 0.0) + _noise(nu2, s2)
+    return loss if depth == 1 else jnp.where(jnp.isinf(nu1), loss, jnp.nan)
 
 
 @closed_form
@@ -183,6 +193,7 @@ def transfer_gain(
     target_noise: ArrayLike = 0.0,
     head: Head = "fresh",
     finetune: Finetune = "readout",
+    depth: int = 1,
 ) -> Float[Array, "..."]:
     """1 - loss with pretraining/loss without; negative where pretraining hurts.
 
@@ -204,6 +215,7 @@ def transfer_gain(
         target_noise=target_noise,
         head=head,
         finetune=finetune,
+        depth=depth,
     )
     baseline = _baseline(jnp.asarray(nu_target), jnp.asarray(target_noise))
     informative = (baseline > 0) & jnp.isfinite(baseline)
@@ -218,6 +230,7 @@ def negative_transfer_boundary(
     nu_source: ArrayLike = np.inf,
     source_noise: ArrayLike = 0.0,
     finetune: Finetune = "readout",
+    depth: int = 1,
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """Effective alignments (lower, upper) between which transfer with a kept head hurts.
 
@@ -233,15 +246,24 @@ def negative_transfer_boundary(
     """
     nu2, gamma, nu1, s1 = map(jnp.asarray, (nu_target, richness, nu_source, source_noise))
     q = _source(jnp.zeros(()), nu1, jnp.zeros(()), s1)[0]
-    strength = _spike(gamma, q, finetune, "kept") * nu2
+    strength = _spike(gamma, q, finetune, "kept", depth) * nu2
     root = jnp.sqrt(q)
     lower = -root / jnp.where(strength > 0, strength, 0.0)
-    matters = nu2 < 1
+    matters = (nu2 < 1) & (jnp.isinf(nu1) if depth > 1 else True)
     nan = jnp.nan
     return jnp.where(matters, lower, nan), jnp.where(matters, root / (2 + strength), nan)
 
 
-def _spike(gamma, q, finetune: Finetune, head: Head):
+def _spike(gamma, q, finetune: Finetune, head: Head, depth: int):
+    if depth > 1:
+        spikes = deep_spikes(gamma, q, depth)
+        if finetune == "readout":
+            return spikes[-1]
+        # A fresh head sees matrices whose few learned directions do not matter: G_l = 1.
+        gradients = [1 + chi for chi in spikes[::-1]] if head == "kept" else [1.0] * depth
+        inputs = [0.0, *spikes[:-1]]
+        strength = spikes[-1] + sum(G * chi for G, chi in zip(gradients, inputs, strict=True))
+        return strength / (1 + sum(gradients))
     a = jnp.sqrt(1 + gamma**2 * q)
     excess = gamma**2 * q / (1 + a)  # a - 1 without cancellation
     if finetune == "readout":
