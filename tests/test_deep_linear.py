@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -63,58 +64,145 @@ def test_the_reported_step_error_covers_the_error(outputs):
     assert np.all(plain.predict(X).standard_error == 0)
 
 
-def two_time_march(X, y, depth, gamma, dt, steps):
-    """Explicit Euler on the two-time equations (theory 5, discrete form), with full operators.
+def two_time_spikes(depth: int, steps: int, dt: float, response: bool = True):
+    """chi_l and <z_L h_L> of one direction under signal 1, from the two-time equations (theory 5).
 
-    Everything that a layer's field can be is a vector of a Gaussian space, in coordinates of
-    u_1 (samples) and r_L, and, for every hidden matrix, of the fresh fields W phi and W^T g of all
-    times and samples, made orthonormal by Gram-Schmidt: the equations without any tolerance.
+    Explicit Euler; operators are (time, time) matrices. All are causal, so sweeps reach the
+    solution exactly after as many of them as there are times.
     """
-    samples, size = len(X), 2 * len(X) * (steps + 1) + 1
-    W0 = np.zeros((size, X.shape[1]))
-    W0[: X.shape[1]] = np.eye(X.shape[1])
-    used = [X.shape[1], *[0] * (depth - 1)]
-    head = np.zeros(size)
-    head[used[-1]] = 1.0
-    used[-1] += 1
-    seen = [{"q": [], "F": [], "s": [], "E": []} for _ in range(depth - 1)]
-    learned = [np.zeros((size, size)) for _ in range(depth - 1)]
+    one, later = np.ones((steps + 1, steps + 1)), np.tri(steps + 1, k=-1)
+    phi, G = [one] * (depth + 1), [one] * (depth + 2)
+    A, B = [0 * one] * (depth + 1), [0 * one] * (depth + 1)
+    eye = np.eye(steps + 1)
+    for _ in range(2 * (steps + 1)):
+        for k in range(1, depth + 1):
+            C = later * (A[k - 1] + dt * phi[k - 1])
+            D = later * (B[k] + dt * G[k + 1])
+            R, S = np.linalg.inv(eye - C @ D), np.linalg.inv(eye - D @ C)
+            phi[k] = R @ (phi[k - 1] + C @ G[k + 1] @ C.T) @ R.T
+            G[k] = S @ (G[k + 1] + D @ phi[k - 1] @ D.T) @ S.T
+            if response:
+                A[k], B[k - 1] = R @ C, D @ R
+        B[depth] = A[0] = 0 * one
+    raw = (G[depth + 1] @ C.T @ R.T + D @ phi[depth])[-1, -1]
+    return raw, np.array([phi[k][-1, -1] - 1 for k in range(1, depth + 1)])
 
-    def meet(known, names, v, layer):
-        rest = v.copy()
-        for q in known[names[0]] * 2:
-            rest -= q * (q @ rest)
-        if np.linalg.norm(rest) > 1e-11:
-            known[names[0]].append(rest / np.linalg.norm(rest))
-            fresh = np.zeros(size)
-            fresh[used[layer]] = 1.0
-            used[layer] += 1
-            known[names[1]].append(fresh)
 
-    def apply(known, M, v, forward):
-        directions, fresh, others, back = ("q", "F", "s", "E") if forward else ("s", "E", "q", "F")
-        out = (M if forward else M.T) @ v
-        for q, F in zip(known[directions], known[fresh], strict=True):
-            out = out + F * (q @ v)
-        for s, E in zip(known[others], known[back], strict=True):
-            out = out + s * (E @ v)
-        return out
+@pytest.mark.parametrize("depth", [2, 3])
+def test_spikes_solve_the_two_time_equations_and_need_their_response(depth):
+    def gaps(steps, response=True):
+        raw, chi = two_time_spikes(depth, steps, 0.45 / steps, response)
+        return chi / linear_theory.layer_spikes(raw, depth=depth) - 1
 
-    for _ in range(steps):
-        z = [head]
-        for k in reversed(range(depth - 1)):
-            meet(seen[k], "sE", z[0], k)
-            z.insert(0, apply(seen[k], learned[k], z[0], forward=False))
-        delta = (y - X @ (W0.T @ z[0]) / gamma) / samples
-        h = [W0 @ (X.T @ delta)]
-        for k in range(depth - 1):
-            meet(seen[k], "qF", h[-1], k + 1)
-            h.append(apply(seen[k], learned[k], h[-1], forward=True))
-        W0 = W0 + gamma * dt * np.outer(z[0], X.T @ delta)
-        for k in range(depth - 1):
-            learned[k] = learned[k] + gamma * dt * np.outer(z[k + 1], h[k])
-        head = head + gamma * dt * h[-1]
-    z = head
-    for k in reversed(range(depth - 1)):
-        z = apply(seen[k], learned[k], z, forward=False)
-    return W0.T @ z / gamma
+    coarse, fine = gaps(24), gaps(48)
+    extrapolated = 2 * fine - coarse  # explicit Euler errs in proportion to its step
+    assert np.abs(coarse).max() > 0.003
+    assert np.abs(extrapolated).max() < 0.001
+    without = 2 * gaps(32, response=False) - gaps(16, response=False)
+    assert np.abs(without).max() > 0.05
+
+
+def test_spikes_are_the_reference_numbers_and_those_of_the_exact_solve():
+    reference = {  # theory 5: converged to 1e-4
+        0.5: (0.0756, 0.2330), 1.0: (0.2468, 0.8072), 2.0: (0.6572, 2.4394), 4.0: (1.4521, 6.6003)
+    }  # fmt: skip
+    richness = np.array(list(reference))
+    spikes = linear_theory.layer_spikes(richness, depth=2)
+    np.testing.assert_allclose(spikes, list(reference.values()), atol=1e-4)
+    one = linear_theory.layer_spikes(richness, 0.7)
+    np.testing.assert_allclose(one[:, 0], np.sqrt(1 + 0.7 * richness**2) - 1, rtol=1e-5)
+    white = np.linalg.qr(np.random.default_rng(1).standard_normal((12, 12)))[0] * np.sqrt(12)
+    beta = np.random.default_rng(2).standard_normal(12)
+    beta *= np.sqrt(12) / np.linalg.norm(beta)
+    task = ak.Task(white, white @ beta / np.sqrt(12))
+    stage = ak.Stage(task, 2.0 / np.sqrt(12), loss_tol=1e-9, rate_tol=1e-7)
+    solution = ak.solve([stage], ak.DeepLinear(3, tol=1e-6), record=2)
+    spike = (beta @ solution.kernel(np.eye(12)).value @ beta) - 1
+    np.testing.assert_allclose(spike, linear_theory.layer_spikes(2.0, depth=3)[-1], rtol=1e-3)
+
+
+def test_transfer_with_a_deep_source_is_that_of_its_spike():
+    chi = linear_theory.layer_spikes(1.5, depth=2)[-1]
+    deep = linear_theory.transfer_loss(0.8, 0.4, 1.5, depth=2)
+    same = linear_theory.transfer_loss(0.8, 0.4, np.sqrt((1 + chi) ** 2 - 1))
+    np.testing.assert_allclose(deep, same, rtol=1e-12)
+    assert abs(deep / linear_theory.transfer_loss(0.8, 0.4, 1.5) - 1) > 0.02
+    kept = dict(finetune="all", head="kept")
+    a = np.sqrt(1 + 1.5**2)
+    np.testing.assert_allclose(linear_theory.spike(1.5, **kept), (a - 1) / (a + 1))
+    one, two = linear_theory.layer_spikes(1.5, depth=2)
+    ntk = two + (1 + one) * one  # Phi_2 + G_2 Phi_1 + G_1 Phi_0 with G_2 = 1 + chi_1
+    bulk = 1 + (1 + one) + (1 + two)
+    np.testing.assert_allclose(linear_theory.spike(1.5, **kept, depth=2), ntk / bulk)
+    fresh = linear_theory.spike(1.5, finetune="all", depth=2)
+    np.testing.assert_allclose(fresh, (two + one) / 3)
+    with pytest.raises(ak.InputError, match="nu_source must be infinite"):
+        linear_theory.transfer_loss(0.8, 0.4, 1.5, nu_source=2.0, depth=2)
+    slope = jax.grad(lambda g: linear_theory.spike(g, depth=2))(1.0)
+    ahead, behind = linear_theory.spike(np.array([1.01, 0.99]), depth=2)
+    np.testing.assert_allclose(slope, (ahead - behind) / 0.02, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("depth", "name"),
+    [
+        (2, "rich kept"),
+        (2, "lazy with decay"),
+        (3, "three outputs"),
+        pytest.param(3, "rich kept", marks=pytest.mark.slow),
+    ],
+)
+def test_networks_are_the_deep_linear_limit_within_their_error(depth, name):
+    several = [ak.Stage(three_outputs(), 1.5, duration=2.0, weight_decay=0.05)]
+    stages = SEQUENCES.get(name, several)
+    task = stages[-1].task
+    exact = ak.solve(stages, ak.DeepLinear(depth), record=2)
+    network = ak.train(stages, ak.Network(384, "linear", depth=depth), seeds=range(4), record=2)
+    gap = network.predict(task.X_test) - exact.predict(task.X_test)
+    # About 1 where sampling alone parts them, inflated by few seeds; tens without response terms.
+    assert np.mean(gap.value**2) / np.mean(gap.standard_error**2) < 4
+    for kind in ("gradient", "ntk"):
+        seen, limit = (s.kernel(task.X, kind=kind).value for s in (network, exact))
+        assert np.linalg.norm(seen - limit) < 0.1 * np.linalg.norm(limit)
+
+
+def test_a_long_stage_ends_where_the_two_layer_limit_does():
+    source, _ = ak.tasks.load_pair("digits:3,5", "digits:8,9", n_source=60, n_target=10)
+    ended = [
+        ak.solve([ak.Stage(source, 1.0)], limit, record=2)
+        for limit in (ak.Linear(), ak.DeepLinear(1), ak.DeepLinear(2))
+    ]
+    assert ended[1].records[0].cost.steps > 100  # past the switch of steppers
+    f = [solution.predict(source.X_test).value for solution in ended]
+    assert {solution.outcome for solution in ended} == {ended[0].outcome}
+    np.testing.assert_allclose(f[1], f[0], atol=0.02 * np.abs(f[0]).max())
+    np.testing.assert_allclose(f[2], f[0], atol=0.05 * np.abs(f[0]).max())  # least norm, any depth
+
+
+def test_bad_settings_are_refused_and_saving_keeps_predictions(tmp_path):
+    for bad in (
+        dict(depth=0),
+        dict(depth=True),
+        dict(depth=2, tol=0.0),
+        dict(depth=2, max_steps=0),
+    ):
+        with pytest.raises(ak.InputError):
+            ak.DeepLinear(**bad)
+    with pytest.raises(ak.InputError, match="depth"):
+        linear_theory.spike(1.0, depth=0)
+    stage = ak.Stage(SOURCE, 1.0, duration=2.0)
+    solution = ak.solve([stage], ak.DeepLinear(2), snapshots=[(0, 1.0)])
+    solution.save(tmp_path / "solution.zip")
+    again = ak.Solution.load(tmp_path / "solution.zip")
+    for time in (None, 1.0):
+        np.testing.assert_array_equal(
+            again.predict(SOURCE.X_test, time=time).value,
+            solution.predict(SOURCE.X_test, time=time).value,
+        )
+    h = solution.preactivations(SOURCE.X[:3])[0]
+    np.testing.assert_allclose(h.T @ h / len(h), solution.kernel(SOURCE.X[:3]).value, atol=0.15)
+    half = ak.solve([dataclasses.replace(stage, duration=1.0)], ak.DeepLinear(2))
+    np.testing.assert_allclose(
+        half.predict(SOURCE.X_test).value, solution.predict(SOURCE.X_test, time=1.0).value,
+        atol=1e-4,
+    )  # fmt: skip

@@ -68,13 +68,14 @@ def deep_spikes(richness: Array, q: Array, depth: int) -> list[Array]:
     table = spike_table(depth)
     strength = richness * jnp.sqrt(q)
     place = jnp.arcsinh(jnp.minimum(strength, LARGEST))
-    index = jnp.clip(jnp.searchsorted(jnp.asarray(table.knots), place, side="right") - 1, 0)
-    index = jnp.minimum(index, len(table.knots) - 2)
-    x = place - jnp.asarray(table.knots)[index]
+    knots = jnp.asarray(table.knots, place.dtype)
+    index = jnp.searchsorted(knots, place, side="right") - 1
+    index = jnp.clip(index, 0, len(table.knots) - 2)
+    x = place - knots[index]
     beyond = jnp.log(jnp.maximum(strength / LARGEST, 1.0))
     spikes = []
     for layer in range(depth):
-        a, b, c, d = (jnp.asarray(row)[index] for row in table.coefficients[:, :, layer])
+        a, b, c, d = (jnp.asarray(row, x.dtype)[index] for row in table.coefficients[:, :, layer])
         log = ((a * x + b) * x + c) * x + d
         spikes.append(jnp.expm1(log + table.slopes[layer] * beyond))
     return spikes
