@@ -6,7 +6,7 @@ Transfer learning in networks that are infinitely wide and still learn features,
 from . import activations, linear_theory, tasks
 from .errors import DatasetNotFoundError, InputError, MemoryLimitError
 from .estimate import Estimate
-from .limits import DeepLinear, Linear, TwoLayer
+from .limits import DeepLinear, Ensemble, Linear, TwoLayer
 from .networks import Network, train
 from .solution import Outcome, Solution
 from .solving import solve
@@ -16,6 +16,7 @@ from .tasks import Task
 __all__ = [
     "DatasetNotFoundError",
     "DeepLinear",
+    "Ensemble",
     "Estimate",
     "InputError",
     "Linear",

@@ -2,7 +2,8 @@
 
 from .base import Limit, Request
 from .deep_linear import DeepLinear
+from .ensemble import Ensemble
 from .linear import Linear
 from .two_layer import TwoLayer
 
-__all__ = ["DeepLinear", "Limit", "Linear", "Request", "TwoLayer"]
+__all__ = ["DeepLinear", "Ensemble", "Limit", "Linear", "Request", "TwoLayer"]
