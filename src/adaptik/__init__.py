@@ -6,7 +6,7 @@ Transfer learning in networks that are infinitely wide and still learn features,
 from . import activations, linear_theory, tasks
 from .errors import DatasetNotFoundError, InputError, MemoryLimitError
 from .estimate import Estimate
-from .limits import DeepLinear, Ensemble, Linear, TwoLayer
+from .limits import Deep, DeepLinear, Ensemble, Linear, TwoLayer
 from .networks import Network, train
 from .solution import Outcome, Solution
 from .solving import solve
@@ -15,6 +15,7 @@ from .tasks import Task
 
 __all__ = [
     "DatasetNotFoundError",
+    "Deep",
     "DeepLinear",
     "Ensemble",
     "Estimate",

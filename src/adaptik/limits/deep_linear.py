@@ -21,7 +21,7 @@ from ..stages import Stage
 from ..stepping import HORIZON
 from ..stepping.flow import STALL
 from ..tasks import Task
-from .base import Advance, Request, recorded_inputs
+from .base import Advance, Request, checked_layer, recorded_inputs
 from .march import march
 from .span import Span
 
@@ -189,6 +189,10 @@ class DeepLinearState(AbstractState):
         return (self.span.points(X).inside @ self.beta)[None]
 
     def kernel(self, X, X2, kind):
+        return self.layer_kernel(X, X2, kind, len(self.weights.matrices))
+
+    def layer_kernel(self, X, X2, kind, layer):
+        checked_layer(layer, len(self.weights.matrices))
         both = X if X2 is None else np.concatenate([X, X2])
         points = self.span.points(both)
         outside = points.orthogonal @ points.orthogonal.T
@@ -197,9 +201,9 @@ class DeepLinearState(AbstractState):
         below = [inputs, *self.weights.features(points.inside, outside)]
         below = [kernel[rows, columns] for kernel in below]
         if kind == "feature":
-            return below[-1][None]
+            return below[layer][None]
         gradients = self.weights.gradients()
-        full = np.broadcast_to(gradients[-1], (*below[-1].shape, *gradients[-1].shape))
+        full = np.broadcast_to(gradients[layer - 1], (*below[-1].shape, *gradients[-1].shape))
         if kind == "ntk":
             full = below[-1][..., None, None] * np.eye(len(gradients[-1]))
             for feature, G in zip(below, gradients, strict=False):

@@ -35,7 +35,7 @@ from ..stepping import HORIZON, AbstractFlow, Chebyshev
 from ..stepping.flow import STALL
 from ..tasks import Task
 from . import particles as sampling
-from .base import Advance, Request, recorded_inputs
+from .base import Advance, Request, checked_layer, recorded_inputs
 from .span import Span
 from .stepped import step_through
 
@@ -418,6 +418,7 @@ class EnsembleState(AbstractState):
         return total
 
     def layer_kernel(self, X, X2, kind, layer):
+        checked_layer(layer, len(self.weights.hidden) + 1)
         both = X if X2 is None else np.concatenate([X, X2])
         rows, columns = (slice(None),) * 2 if X2 is None else (slice(len(X)), slice(len(X), None))
         points, w = self.span.points(both), self.weights
