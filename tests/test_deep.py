@@ -53,13 +53,13 @@ def test_fixed_kernels_after_a_rich_source(mode):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("depth", "activation"), [(1, "tanh"), (2, "relu"), (3, "tanh")])
+@pytest.mark.parametrize(("depth", "activation"), [(1, "tanh"), (2, "relu")])
 def test_ensembles_are_wide_networks_within_their_error(depth, activation):
-    dense = ak.solve(STAGES, ak.Ensemble(depth, activation, replicates=6), record=2)
+    dense = ak.solve(STAGES, ak.Ensemble(depth, activation, width=256, replicates=6), record=2)
     if depth == 1:
         other = ak.solve(STAGES, ak.TwoLayer(activation, particles=2048), record=2)
     else:
-        other = ak.train(STAGES, ak.Network(768, activation, depth=depth), seeds=6, record=2)
+        other = ak.train(STAGES, ak.Network(384, activation, depth=depth), seeds=6, record=2)
     assert np.std(other.predict(TARGET.X_test).value) > 0.1
     assert reduced_chi_square(dense, other, TARGET.X_test) < 3
     for layer in range(1, depth + 1):
