@@ -68,8 +68,13 @@ def test_ensembles_are_wide_networks_within_their_error(depth, activation):
 
 
 def test_deep_says_what_it_chose_and_refuses_bad_input():
-    assert isinstance(ak.Deep(1, "tanh").chosen, ak.TwoLayer)
-    assert "dense networks" in ak.Deep(2, "tanh").describe()["reason"]
+    kinds = {(1, "tanh"): ak.TwoLayer, (2, "tanh"): ak.Reveal, (2, "relu"): ak.Ensemble}
+    for (depth, activation), kind in kinds.items():
+        assert isinstance(ak.Deep(depth, activation).choose(STAGES), kind)
+    lazy = [STAGES[0], ak.Stage(TARGET, 0.0)]
+    assert isinstance(ak.Deep(2, "tanh").choose(lazy), ak.Ensemble)
+    with pytest.raises(ak.InputError, match="rich stages only"):
+        ak.solve(lazy, ak.Reveal(2, "tanh"))
     for bad in (dict(depth=0), dict(depth=2, replicates=0), dict(depth=2, width=8)):
         with pytest.raises(ak.InputError):
             ak.Deep(**bad)
@@ -83,6 +88,36 @@ def test_deep_says_what_it_chose_and_refuses_bad_input():
         solution.kernel(SOURCE.X, layer=4)
     with pytest.raises(ak.InputError, match="NTK"):
         solution.kernel(SOURCE.X, kind="ntk", layer=1)
+
+
+def test_revealed_linear_networks_are_exact_whatever_was_drawn():
+    stages = [ak.Stage(SOURCE, 1.5, duration=3.0), ak.Stage(TARGET, 0.7, duration=3.0, head="kept")]
+    exact = ak.solve(stages, ak.DeepLinear(3), record=2)
+    limit = ak.Reveal(3, "linear", particles=1024, replicates=2, tol=1e-5, reveal_tol=1e-4)
+    seen = ak.solve(stages, limit, record=2)
+    f = exact.predict(TARGET.X_test).value
+    assert np.std(f) > 0.1
+    np.testing.assert_allclose(seen.predict(TARGET.X_test).value, f, atol=2e-3 * np.abs(f).max())
+    for layer in (1, 2, 3):
+        for kind in ("feature", "gradient"):
+            found, known = (s.kernel(TARGET.X, kind=kind, layer=layer).value for s in (seen, exact))
+            assert np.linalg.norm(found - known) < 2e-3 * np.linalg.norm(known)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_revealing_and_dense_ensembles_agree(decay):
+    second = ak.Stage(TARGET, 1.0, duration=3.0, weight_decay=decay)
+    stages = [STAGES[0], second]
+    seen = ak.solve(stages, ak.Deep(2, "tanh", width=2048, replicates=4), record=2)
+    assert "revealed" in seen.records[0].cost.method and "smooth" in seen.records[0].cost.method
+    dense = ak.solve(stages, ak.Ensemble(2, "tanh", width=256, replicates=6), record=2)
+    f = seen.predict(TARGET.X_test)
+    assert np.std(f.value) > 0.1
+    assert reduced_chi_square(seen, dense, TARGET.X_test) < 3
+    for layer in (1, 2):
+        for kind in ("feature", "gradient"):
+            found, known = (s.kernel(TARGET.X, kind=kind, layer=layer).value for s in (seen, dense))
+            assert np.linalg.norm(found - known) < 0.05 * np.linalg.norm(known)
 
 
 def test_saving_keeps_predictions(tmp_path):

@@ -6,7 +6,7 @@ Transfer learning in networks that are infinitely wide and still learn features,
 from . import activations, linear_theory, tasks
 from .errors import DatasetNotFoundError, InputError, MemoryLimitError
 from .estimate import Estimate
-from .limits import Deep, DeepLinear, Ensemble, Linear, TwoLayer
+from .limits import Deep, DeepLinear, Ensemble, Linear, Reveal, TwoLayer
 from .networks import Network, train
 from .solution import Outcome, Solution
 from .solving import solve
@@ -24,6 +24,7 @@ __all__ = [
     "MemoryLimitError",
     "Network",
     "Outcome",
+    "Reveal",
     "Solution",
     "Stage",
     "Task",

@@ -1,7 +1,7 @@
 """Deep networks at infinite width: the method that suits depth, activation and data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import activations
@@ -12,8 +12,12 @@ from ..stages import Stage
 from ..tasks import Task
 from .base import Advance, Request
 from .deep_linear import DeepLinear
-from .ensemble import Ensemble
+from .ensemble import Ensemble, EnsembleState
+from .reveal import Reveal, RevealState
 from .two_layer import TwoLayer
+
+FEW = 32  # samples x outputs up to which revealing is the cheaper way to a given error
+KINKED = ("relu",)  # gradients of these have no low rank
 
 
 @dataclass(frozen=True)
@@ -21,9 +25,9 @@ class Deep:
     """Any number of hidden layers of any activation, infinitely wide.
 
     Linear neurons are solved exactly (:class:`adaptik.DeepLinear`), one hidden layer by particles
-    (:class:`adaptik.TwoLayer`), and everything else by :class:`adaptik.Ensemble`: dense networks
-    whose initial fields have the moments of infinite ones. ``describe`` and the provenance of the
-    solution say what was chosen and why; docs/depth.md has the reasons.
+    (:class:`adaptik.TwoLayer`), rich stages of smooth activations on few samples by
+    :class:`adaptik.Reveal`, and everything else by :class:`adaptik.Ensemble`. ``cost.method`` of
+    every stage says what was chosen and why; docs/depth.md has the reasons.
 
     Attributes
     ----------
@@ -32,7 +36,8 @@ class Deep:
     activation
         A name, an :class:`adaptik.activations.Activation`, or an elementwise JAX function.
     width
-        Neurons per layer and replicate of the ensemble (particles at depth 1).
+        Neurons per layer and replicate of the ensemble, or particles of the other methods; ``None``
+        takes their own defaults.
     replicates
         Independent replicates; their spread is the standard error (0 for linear neurons).
 
@@ -44,8 +49,10 @@ class Deep:
     Examples
     --------
     >>> import adaptik as ak
-    >>> ak.Deep(3, "linear").describe()["limit"], ak.Deep(2, "relu").describe()["limit"]
-    ('DeepLinear', 'Ensemble')
+    >>> task, _ = ak.tasks.hermite_pair(1, 2, 0.5, n_source=10, n_target=5, dimension=6)
+    >>> stages = [ak.Stage(task, richness=1.0)]
+    >>> [type(ak.Deep(2, phi).choose(stages)).__name__ for phi in ("linear", "tanh", "relu")]
+    ['DeepLinear', 'Reveal', 'Ensemble']
     """
 
     depth: int
@@ -57,37 +64,49 @@ class Deep:
         object.__setattr__(self, "activation", activations.get(self.activation))
         if isinstance(self.depth, bool) or not isinstance(self.depth, int) or self.depth < 1:
             raise InputError(f"depth must be an integer >= 1, got {self.depth!r}")
-        self.chosen  # noqa: B018 (refuses a bad width or replicates now)
+        for name, least in (("width", 16), ("replicates", 1)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise InputError(f"{name} must be an integer >= {least}, got {value!r}")
 
-    @property
-    def chosen(self) -> DeepLinear | TwoLayer | Ensemble:
-        """The limit that does the work."""
-        assert isinstance(self.activation, Activation)
-        if self.activation.name == "linear":
+    def choose(self, stages: Sequence[Stage]) -> DeepLinear | TwoLayer | Reveal | Ensemble:
+        """The limit that does the work for these stages."""
+        phi, width, replicates = self.activation, self.width, self.replicates
+        assert isinstance(phi, Activation)
+        if phi.name == "linear":
             return DeepLinear(self.depth)
         if self.depth == 1:
-            return TwoLayer(self.activation, particles=self.width, replicates=self.replicates)
-        width = 512 if self.width is None else self.width
-        return Ensemble(self.depth, self.activation, width, self.replicates)
-
-    @property
-    def reason(self) -> str:
-        """Why this one."""
-        match self.chosen:
-            case DeepLinear():
-                return "linear neurons: closed equations, nothing is sampled"
-            case TwoLayer():
-                return "one hidden layer: neurons move independently, as particles"
-        return "nonlinear and deep: replicated dense networks with matched initial fields"
+            return TwoLayer(phi, particles=width, replicates=replicates)
+        rich = all(not (stage.has_fixed_kernel or stage.is_lazy) for stage in stages)
+        fields = max(stage.task.n_train * stage.task.outputs for stage in stages)
+        if rich and phi.name not in KINKED and fields <= FEW:
+            return Reveal(self.depth, phi, width or 4096, replicates)
+        return Ensemble(self.depth, phi, width or 512, replicates)
 
     def describe(self) -> dict[str, Any]:
-        return {**self.chosen.describe(), "reason": self.reason}
+        assert isinstance(self.activation, Activation)
+        names = ("depth", "width", "replicates")
+        fields = {name: getattr(self, name) for name in names}
+        return {"limit": "Deep", "activation": self.activation.name, **fields}
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        return self.chosen.predicted_bytes(stages, tasks)
+        return self.choose(stages).predicted_bytes(stages, tasks)
 
     def start(self, stages, tasks, rng) -> AbstractState:
-        return self.chosen.start(stages, tasks, rng)
+        return self.choose(stages).start(stages, tasks, rng)
 
     def advance(self, state: Any, stage: Stage, request: Request) -> Advance:
-        return self.chosen.advance(state, stage, request)
+        phi, width, replicates = self.activation, self.width, self.replicates
+        limit: Any
+        match state:
+            case RevealState():
+                limit = Reveal(self.depth, phi, width or 4096, replicates)
+                reason = "smooth activation, few samples: few directions to reveal"
+            case EnsembleState():
+                limit = Ensemble(self.depth, phi, width or 512, replicates)
+                reason = "too many directions to reveal, or a lazy or readout stage"
+            case _:
+                limit, reason = self.choose([stage]), "exact, or independent neurons"
+        record, end, snapshots = limit.advance(state, stage, request)
+        cost = replace(record.cost, method=f"{record.cost.method} ({reason})")
+        return replace(record, cost=cost), end, snapshots
