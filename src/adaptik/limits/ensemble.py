@@ -201,8 +201,8 @@ class Ensemble:
     activation
         A name, an :class:`adaptik.activations.Activation`, or an elementwise JAX function.
     width
-        Neurons N of every hidden layer. Replicates share a bias of order 1/N; at 512 it was
-        below the sampling error of four replicates wherever it was measured.
+        Neurons N of every hidden layer. Replicates share a bias of order 1/N, which the standard
+        error does not show; doubling the width halves it.
     replicates
         Independent networks; their spread is the standard error.
     dtype
