@@ -45,6 +45,27 @@ def test_transfer_prints_one_json_document_and_writes_a_report(monkeypatch, caps
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
 
 
+@pytest.mark.slow
+def test_deep_networks(monkeypatch, capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("mine", "yours"):
+        X = rng.standard_normal((30, 5))
+        np.savez(tmp_path / f"{name}.npz", X=X[:16], y=X[:16, 0], X_test=X[16:], y_test=X[16:, 0])
+    command = (
+        f"transfer --source {tmp_path}/mine.npz --target {tmp_path}/yours.npz --depth 2 "
+        "--activation tanh --richness 1 --target-richness 0 --particles 64 --replicates 3 "
+        f"--folds 2 --check-width 64 --check-seeds 2 --json --out {tmp_path}"
+    )
+    assert run(monkeypatch, command) == 0
+    document = json.loads(capsys.readouterr().out)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["depth"] == 2 and config["limit"]["limit"] == "Ensemble"
+    for row in document["rows"]:
+        assert 0 < row["test_loss"] < 2 and 0 < row["network_test_loss"] < 2
+    assert run(monkeypatch, "transfer --depth 0") == 2
+    assert "depth must be at least 1" in capsys.readouterr().err
+
+
 def test_your_own_files_and_a_kept_head(monkeypatch, capsys, tmp_path):
     rng = np.random.default_rng(0)
     for name in ("mine", "yours"):

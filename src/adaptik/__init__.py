@@ -6,7 +6,7 @@ Transfer learning in networks that are infinitely wide and still learn features,
 from . import activations, linear_theory, tasks
 from .errors import DatasetNotFoundError, InputError, MemoryLimitError
 from .estimate import Estimate
-from .limits import Linear, TwoLayer
+from .limits import Deep, DeepLinear, Ensemble, Linear, Reveal, TwoLayer
 from .networks import Network, train
 from .solution import Outcome, Solution
 from .solving import solve
@@ -15,12 +15,16 @@ from .tasks import Task
 
 __all__ = [
     "DatasetNotFoundError",
+    "Deep",
+    "DeepLinear",
+    "Ensemble",
     "Estimate",
     "InputError",
     "Linear",
     "MemoryLimitError",
     "Network",
     "Outcome",
+    "Reveal",
     "Solution",
     "Stage",
     "Task",

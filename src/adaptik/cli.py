@@ -48,7 +48,10 @@ def transfer(
     activation: Annotated[
         str, typer.Option(help="linear, relu, erf, tanh, gelu, softplus, hermite(k)...")
     ] = "relu",
-    particles: Annotated[int | None, typer.Option(help="particles per replicate")] = None,
+    depth: Annotated[int, typer.Option(help="hidden layers")] = 1,
+    particles: Annotated[
+        int | None, typer.Option(help="particles, or neurons a layer, per replicate")
+    ] = None,
     replicates: Annotated[int, typer.Option(help="independent particle systems")] = 4,
     check_width: Annotated[
         int, typer.Option(help="width of the networks that check the theory")
@@ -80,6 +83,7 @@ def transfer(
         splits=splits,
         folds=folds,
         activation=activation,
+        depth=depth,
         particles=particles,
         replicates=replicates,
         check_width=check_width,

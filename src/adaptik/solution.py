@@ -53,6 +53,18 @@ class AbstractState:
     ) -> Float[np.ndarray, "members n m ..."]:
         """Kernel of every member; multi-output gradient and NTK kernels end in axes (C, C)."""
 
+    def layer_kernel(
+        self,
+        X: Float[np.ndarray, "n D"],
+        X2: Float[np.ndarray, "m D"] | None,
+        kind: KernelKind,
+        layer: int,
+    ) -> Float[np.ndarray, "members n m ..."]:
+        """Feature or gradient kernel of one hidden layer; deep states replace it."""
+        if layer != 1:
+            raise InputError(f"layer must be 1, the only hidden layer, got {layer}")
+        return self.kernel(X, X2, kind)
+
     @abstractmethod
     def preactivations(self, X: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "members units n"]:
         """Last-layer preactivations h(x) of every particle or neuron."""
@@ -85,6 +97,9 @@ class StageRecord:
         Training loss of the stage at its end and its rate of decrease: the residuals.
     outcome, cost
         How it ended and what it took.
+    step_error
+        Estimated error of predictions from time stepping, the largest over those recorded, which
+        all members share (no standard error shows it); NaN where it is not estimated.
     """
 
     times: Float[np.ndarray, " T"]
@@ -94,6 +109,7 @@ class StageRecord:
     rate: float
     outcome: Outcome
     cost: Cost
+    step_error: float = np.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,8 +196,9 @@ class Solution:
         kind: KernelKind = "feature",
         stage: int = -1,
         time: float | None = None,
+        layer: int | None = None,
     ) -> Estimate:
-        """Adaptive kernel at the end of ``stage``.
+        """Adaptive kernel at the end of ``stage``, of the last hidden layer or of ``layer``.
 
         ``"feature"`` is Phi = <phi phi>, ``"gradient"`` G = <g g>, ``"ntk"`` Phi + G K_x (theory
         section 2; for deep networks the sum over layers). Shape ``(n, m)``; gradient and NTK
@@ -191,8 +208,15 @@ class Solution:
         """
         if kind not in KERNEL_KINDS:
             raise InputError(f"kind={kind!r} is unknown; use one of {KERNEL_KINDS}")
-        second = None if X2 is None else self._inputs(X2)
-        return self.estimate(self.state(stage, time).kernel(self._inputs(X), second, kind))
+        if layer is not None and kind == "ntk":
+            raise InputError(
+                "layer: the NTK sums over layers; ask for kind='feature' or 'gradient'"
+            )
+        first, second = self._inputs(X), None if X2 is None else self._inputs(X2)
+        state = self.state(stage, time)
+        if layer is None:
+            return self.estimate(state.kernel(first, second, kind))
+        return self.estimate(state.layer_kernel(first, second, kind, layer))
 
     def preactivations(
         self, X: Float[np.ndarray, "n D"], stage: int = -1, time: float | None = None

@@ -27,6 +27,7 @@ class TransferConfig:
     splits: int = 1
     folds: int = 4
     activation: str = "relu"
+    depth: int = 1
     particles: int | None = None
     replicates: int = 4
     check_width: int = 2048
@@ -38,6 +39,8 @@ class TransferConfig:
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise InputError(f"{name} must name different values, got {list(values)}")
+        if self.depth < 1:
+            raise InputError(f"depth must be at least 1, got {self.depth}")
         if self.splits < 1:
             raise InputError(f"splits must be at least 1, got {self.splits}")
         if self.folds < 2:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from . import lazy_kernels, observables
+from . import activations, lazy_kernels, observables
 from .errors import InputError
-from .limits import TwoLayer
+from .limits import Ensemble, TwoLayer
 from .networks import Network, train
 from .solution import Solution
 from .solving import solve, versions
@@ -92,15 +92,21 @@ class _Case:
         return replace(row, **changes)
 
 
+def _limit(config: TransferConfig) -> TwoLayer | Ensemble:
+    # Rows compare replicates, which the exact limits of linear neurons do not have.
+    if config.depth == 1:
+        return TwoLayer(config.activation, particles=config.particles, replicates=config.replicates)
+    width = 512 if config.particles is None else config.particles
+    return Ensemble(config.depth, config.activation, width, config.replicates)
+
+
 class _Run:
     """The study in progress; everything finished so far can be turned into a TransferStudy."""
 
     def __init__(self, config: TransferConfig, progress: Progress):
         self.config, self.progress = config, progress
-        self.limit = TwoLayer(
-            config.activation, particles=config.particles, replicates=config.replicates
-        )
-        self.network = Network(config.check_width, config.activation, tol=3e-3)
+        self.limit = _limit(config)
+        self.network = Network(config.check_width, config.activation, config.depth, tol=3e-3)
         modes = [("readout", None)] + [
             ("rich" if g > 0 else "lazy", g) for g in config.target_richness
         ]
@@ -217,11 +223,11 @@ class _Run:
         order = np.argsort(target.y @ np.arange(1, target.outputs + 1), kind="stable")
         X = target.X[order]
         if "lazy" not in self.kernels:
-            gram = X @ X.T / target.dimension
-            diagonal = np.diag(gram).copy()
-            self.kernels["lazy"] = lazy_kernels.two_layer(self.limit.phi, diagonal, gram, diagonal)[
-                0
-            ]
+            gram, activation = X @ X.T / target.dimension, activations.get(self.config.activation)
+            for _ in range(self.config.depth):
+                diagonal = np.diag(gram).copy()
+                gram = lazy_kernels.two_layer(activation, diagonal, gram, diagonal)[0]
+            self.kernels["lazy"] = gram
         self.kernels.setdefault(f"adapted {g1:g}", np.asarray(solution.kernel(X, stage=0)))
 
     def _add_curves(self, origin, case, solution, source, target):

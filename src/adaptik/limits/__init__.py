@@ -1,7 +1,11 @@
 """Infinite-width limits, one physics a file."""
 
 from .base import Limit, Request
+from .deep import Deep
+from .deep_linear import DeepLinear
+from .ensemble import Ensemble
 from .linear import Linear
+from .reveal import Reveal
 from .two_layer import TwoLayer
 
-__all__ = ["Limit", "Linear", "Request", "TwoLayer"]
+__all__ = ["Deep", "DeepLinear", "Ensemble", "Limit", "Linear", "Request", "Reveal", "TwoLayer"]

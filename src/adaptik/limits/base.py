@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..errors import InputError
 from ..solution import AbstractState, StageRecord
 from ..stages import Stage
 from ..tasks import Task
@@ -64,3 +65,9 @@ def recorded_inputs(tasks: dict[str, Task], outputs: int):
         if task.outputs == outputs:
             for split in task.splits:
                 yield (name, split), task.split(split)[0]
+
+
+def checked_layer(layer: int, depth: int) -> None:
+    """Refuse a hidden layer that does not exist."""
+    if not 1 <= layer <= depth:
+        raise InputError(f"layer must be between 1 and the depth {depth}, got {layer}")

@@ -56,7 +56,7 @@ class Span:
         size = np.einsum("nd,nd->n", X, X) / X.shape[1]
         rho = np.sqrt(np.maximum(size - np.einsum("nk,nk->n", inside, inside), 0.0))
         rho[rho < RESOLUTION * np.sqrt(size)] = 0.0
-        return Points(inside, rho)
+        return Points(inside, rho, X, self)
 
     def training_points(self, X: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n rank"]:
         """Coordinates of inputs that must lie in the span."""
@@ -79,10 +79,14 @@ class Points:
         Coordinates a(x) with h(x) = w.a(x) + rho(x) xi, shape ``(n, rank)``.
     rho
         Norm of the orthogonal part, shape ``(n,)``.
+    inputs, span
+        Where they come from.
     """
 
     inside: Float[np.ndarray, "n rank"]
     rho: Float[np.ndarray, " n"]
+    inputs: Float[np.ndarray, "n D"]
+    span: Span
 
     @property
     def smooth(self) -> bool:
@@ -93,3 +97,8 @@ class Points:
     def variance(self) -> Float[np.ndarray, " n"]:
         """K_x(x, x)."""
         return np.einsum("nk,nk->n", self.inside, self.inside) + self.rho**2
+
+    @property
+    def orthogonal(self) -> Float[np.ndarray, "n D"]:
+        """The orthogonal parts themselves, in units where K_x = x.x'/D."""
+        return self.inputs / np.sqrt(self.inputs.shape[1]) - self.inside @ self.span.basis.T

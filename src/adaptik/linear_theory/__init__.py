@@ -1,5 +1,6 @@
-"""Closed forms of transfer in two-layer linear networks (theory section 3)."""
+"""Closed forms of transfer in linear networks (theory sections 3 and 5)."""
 
+from .depth import layer_spikes
 from .from_data import LinearEstimate, LinearModel, estimate
 from .isotropic import (
     KernelParts,
@@ -24,6 +25,7 @@ __all__ = [
     "effective_alignment",
     "estimate",
     "kernel_parts",
+    "layer_spikes",
     "negative_transfer_boundary",
     "over_rich_loss",
     "regularised_transfer_loss",

@@ -41,6 +41,7 @@ CHOICES = {
     "finetune": ("readout", "all"),
     "head": ("fresh", "kept"),
     "scale": ("identity", "spike"),
+    "depth": range(1, 9),
 }
 
 
@@ -76,6 +77,11 @@ def closed_form(function: Callable[P, R]) -> Callable[P, R]:
             out = compiled(**values, **absent, **choices)
             return jax.tree.map(lambda leaf: jnp.where(valid, leaf, jnp.nan), out)
         values = checked(numbers)
+        if given.get("depth", 1) > 1 and np.isfinite(values.get("nu_source", np.inf)).any():
+            raise InputError(
+                "nu_source must be infinite for depth > 1: with limited source data the kernels of "
+                "deep networks have more than one spike; solve them with adaptik.DeepLinear"
+            )
         with jax.enable_x64(True):
             out = compiled(**values, **absent, **choices)
             return jax.tree.map(lambda leaf: np.asarray(leaf)[()], out)

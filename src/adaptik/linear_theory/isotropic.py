@@ -32,6 +32,7 @@ def spike(
     q: ArrayLike = 1.0,
     finetune: Finetune = "readout",
     head: Head = "fresh",
+    depth: int = 1,
 ) -> Float[Array, "..."]:
     """Strength chi of the spike in the kernel ``I + chi n n^T`` that fine-tunes (theory 3.2).
 
@@ -46,13 +47,18 @@ def spike(
         weights move lazily; (a - 1)/(a + 1) with a kept head, (a - 1)/2 with a fresh one.
     head
         Matters for ``"all"`` only.
+    depth
+        Hidden layers L, up to 8, after a source stage with abundant data: chi_L for the readout
+        (see :func:`layer_spikes`), and for ``"all"`` the NTK's Phi_L + sum_l G_l Phi_{l-1}.
 
     Examples
     --------
     >>> float(spike(0.75)), float(spike(0.75, finetune="all", head="fresh"))
     (0.25, 0.125)
+    >>> round(float(spike(1.0, depth=2)), 4)
+    0.8072
     """
-    return strength(jnp.asarray(richness), jnp.asarray(q), finetune, head)
+    return strength(jnp.asarray(richness), jnp.asarray(q), finetune, head, depth)
 
 
 @closed_form
@@ -96,6 +102,7 @@ def transfer_loss(
     target_noise: ArrayLike = 0.0,
     head: Head = "fresh",
     finetune: Finetune = "readout",
+    depth: int = 1,
 ) -> Float[Array, "..."]:
     """Target test loss after pretraining, in excess of the label noise (theory 3.3).
 
@@ -110,8 +117,9 @@ def transfer_loss(
         gamma_1 of the source stage.
     target_noise
         Variance of the target's label noise.
-    head, finetune
-        As in :func:`spike`; a kept head starts from the source's predictor.
+    head, finetune, depth
+        As in :func:`spike`; a kept head starts from the source's predictor. Above depth 1 the
+        source's data must be abundant (``nu_source`` infinite).
 
     Returns
     -------
@@ -133,12 +141,13 @@ def transfer_loss(
     )
     q, effective = source(align, nu1, noise_align, s1)
     finite, lost = learned(q, gamma, head, finetune)
-    chi = strength(gamma, finite, finetune, head)
+    chi = strength(gamma, finite, finetune, head, depth)
     start = jnp.sqrt(finite) if head == "kept" else 0.0
     c = (start + chi * nu2 * effective) / (1 + chi * nu2)
     c = jnp.where(lost, jnp.inf, c)
     distance = 1 - effective**2 + (c - effective) ** 2
-    return jnp.where(nu2 < 1, (1 - nu2) * distance, 0.0) + interpolated_noise(nu2, s2)
+    loss = jnp.where(nu2 < 1, (1 - nu2) * distance, 0.0) + interpolated_noise(nu2, s2)
+    return loss if depth == 1 else jnp.where(jnp.isinf(nu1), loss, jnp.nan)
 
 
 @closed_form
@@ -185,6 +194,7 @@ def transfer_gain(
     target_noise: ArrayLike = 0.0,
     head: Head = "fresh",
     finetune: Finetune = "readout",
+    depth: int = 1,
 ) -> Float[Array, "..."]:
     """1 - loss with pretraining/loss without; negative where pretraining hurts.
 
@@ -206,6 +216,7 @@ def transfer_gain(
         target_noise=target_noise,
         head=head,
         finetune=finetune,
+        depth=depth,
     )
     baseline = _baseline(jnp.asarray(nu_target), jnp.asarray(target_noise))
     informative = (baseline > 0) & jnp.isfinite(baseline)
@@ -220,6 +231,7 @@ def negative_transfer_boundary(
     nu_source: ArrayLike = np.inf,
     source_noise: ArrayLike = 0.0,
     finetune: Finetune = "readout",
+    depth: int = 1,
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """Effective alignments (lower, upper) between which transfer with a kept head hurts.
 
@@ -236,10 +248,10 @@ def negative_transfer_boundary(
     nu2, gamma, nu1, s1 = map(jnp.asarray, (nu_target, richness, nu_source, source_noise))
     q = source(jnp.zeros(()), nu1, jnp.zeros(()), s1)[0]
     finite, lost = learned(q, gamma, "kept", finetune)
-    pull = strength(gamma, finite, finetune, "kept") * nu2
+    pull = strength(gamma, finite, finetune, "kept", depth) * nu2
     root = jnp.where(lost, jnp.inf, jnp.sqrt(finite))
     lower = -root / jnp.where(pull > 0, pull, 0.0)
-    matters = nu2 < 1
+    matters = (nu2 < 1) & (jnp.isinf(nu1) if depth > 1 else True)
     nan = jnp.nan
     return jnp.where(matters, lower, nan), jnp.where(matters, root / (2 + pull), nan)
 

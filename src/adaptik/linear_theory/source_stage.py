@@ -4,12 +4,23 @@ from typing import Literal
 
 import jax.numpy as jnp
 
+from .depth import deep_spikes
+
 Finetune = Literal["readout", "all"]
 Head = Literal["fresh", "kept"]
 
 
-def strength(gamma, q, finetune: Finetune, head: Head):
-    """The spike chi (theory 3.2)."""
+def strength(gamma, q, finetune: Finetune, head: Head, depth: int = 1):
+    """The spike chi (theory 3.2; theory 5 for depth > 1)."""
+    if depth > 1:
+        spikes = deep_spikes(gamma, q, depth)
+        if finetune == "readout":
+            return spikes[-1]
+        # A fresh head sees matrices whose few learned directions do not matter: G_l = 1.
+        gradients = [1 + chi for chi in spikes[::-1]] if head == "kept" else [1.0] * depth
+        inputs = [0.0, *spikes[:-1]]
+        total = spikes[-1] + sum(G * chi for G, chi in zip(gradients, inputs, strict=True))
+        return total / (1 + sum(gradients))
     a = jnp.sqrt(1 + gamma**2 * q)
     excess = gamma**2 * q / (1 + a)  # a - 1 without cancellation
     if finetune == "readout":

@@ -257,6 +257,28 @@ class NetworkState(AbstractState):
         stacked = stacked.transpose(0, 1, 3, 2, 4)
         return stacked[..., 0, 0] if stacked.shape[-1] == 1 else stacked
 
+    def layer_kernel(self, X, X2, kind, layer):
+        depth = len(self.members[0].weights.layers) - 1
+        if not 1 <= layer <= depth:
+            raise InputError(f"layer must be between 1 and the depth {depth}, got {layer}")
+        kernels = []
+        for member in self.members:
+            layers = member.weights.layers
+            with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+                fields = [
+                    [np.asarray(a[layer - 1]) for a in _fields_of(layers, x, self.activation)]
+                    for x in (X, X if X2 is None else X2)
+                ]
+            (phi, g), (phi2, g2) = fields
+            if kind == "feature":
+                kernels.append(phi @ phi2.T / phi.shape[1])
+            else:
+                kernels.append(np.einsum("ncN,mdN->nmcd", g, g2, optimize=True) / phi.shape[1])
+        stacked = np.stack(kernels)
+        if kind == "feature" or stacked.shape[-1] > 1:
+            return stacked
+        return stacked[..., 0, 0]
+
     def preactivations(self, X):
         def last(weights):
             return in_batches(
@@ -334,6 +356,11 @@ def _kernel(layers, X, X2, kind: str, activation: Activation):
     for gradient, feature in zip(gradients, below[:-1], strict=True):
         ntk = ntk + gradient * feature[:, None, :, None]
     return ntk
+
+
+@partial(jax.jit, static_argnums=2)
+def _fields_of(layers, X, activation: Activation):
+    return _fields(_double(layers), X, activation)
 
 
 def _fields(layers, X, activation: Activation):

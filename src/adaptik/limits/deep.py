@@ -1,0 +1,112 @@
+"""Deep networks at infinite width: the method that suits depth, activation and data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .. import activations
+from ..activations import Activation, Elementwise
+from ..errors import InputError
+from ..solution import AbstractState
+from ..stages import Stage
+from ..tasks import Task
+from .base import Advance, Request
+from .deep_linear import DeepLinear
+from .ensemble import Ensemble, EnsembleState
+from .reveal import Reveal, RevealState
+from .two_layer import TwoLayer
+
+FEW = 32  # samples x outputs up to which revealing is the cheaper way to a given error
+KINKED = ("relu",)  # gradients of these have no low rank
+
+
+@dataclass(frozen=True)
+class Deep:
+    """Any number of hidden layers of any activation, infinitely wide.
+
+    Linear neurons are solved exactly (:class:`adaptik.DeepLinear`), one hidden layer by particles
+    (:class:`adaptik.TwoLayer`), rich stages of smooth activations on few samples by
+    :class:`adaptik.Reveal`, and everything else by :class:`adaptik.Ensemble`. ``cost.method`` of
+    every stage says what was chosen and why; docs/depth.md has the reasons.
+
+    Attributes
+    ----------
+    depth
+        Number of hidden layers L.
+    activation
+        A name, an :class:`adaptik.activations.Activation`, or an elementwise JAX function.
+    width
+        Neurons per layer and replicate of the ensemble, or particles of the other methods; ``None``
+        takes their own defaults.
+    replicates
+        Independent replicates; their spread is the standard error (0 for linear neurons).
+
+    Raises
+    ------
+    InputError
+        For values out of range.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> task, _ = ak.tasks.hermite_pair(1, 2, 0.5, n_source=10, n_target=5, dimension=6)
+    >>> stages = [ak.Stage(task, richness=1.0)]
+    >>> [type(ak.Deep(2, phi).choose(stages)).__name__ for phi in ("linear", "tanh", "relu")]
+    ['DeepLinear', 'Reveal', 'Ensemble']
+    """
+
+    depth: int
+    activation: str | Activation | Elementwise = "relu"
+    width: int | None = None
+    replicates: int = 4
+
+    def __post_init__(self):
+        object.__setattr__(self, "activation", activations.get(self.activation))
+        if isinstance(self.depth, bool) or not isinstance(self.depth, int) or self.depth < 1:
+            raise InputError(f"depth must be an integer >= 1, got {self.depth!r}")
+        for name, least in (("width", 16), ("replicates", 1)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise InputError(f"{name} must be an integer >= {least}, got {value!r}")
+
+    def choose(self, stages: Sequence[Stage]) -> DeepLinear | TwoLayer | Reveal | Ensemble:
+        """The limit that does the work for these stages."""
+        phi, width, replicates = self.activation, self.width, self.replicates
+        assert isinstance(phi, Activation)
+        if phi.name == "linear":
+            return DeepLinear(self.depth)
+        if self.depth == 1:
+            return TwoLayer(phi, particles=width, replicates=replicates)
+        rich = all(not (stage.has_fixed_kernel or stage.is_lazy) for stage in stages)
+        fields = max(stage.task.n_train * stage.task.outputs for stage in stages)
+        if rich and phi.name not in KINKED and fields <= FEW:
+            return Reveal(self.depth, phi, width or 4096, replicates)
+        return Ensemble(self.depth, phi, width or 512, replicates)
+
+    def describe(self) -> dict[str, Any]:
+        assert isinstance(self.activation, Activation)
+        names = ("depth", "width", "replicates")
+        fields = {name: getattr(self, name) for name in names}
+        return {"limit": "Deep", "activation": self.activation.name, **fields}
+
+    def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
+        return self.choose(stages).predicted_bytes(stages, tasks)
+
+    def start(self, stages, tasks, rng) -> AbstractState:
+        return self.choose(stages).start(stages, tasks, rng)
+
+    def advance(self, state: Any, stage: Stage, request: Request) -> Advance:
+        phi, width, replicates = self.activation, self.width, self.replicates
+        limit: Any
+        match state:
+            case RevealState():
+                limit = Reveal(self.depth, phi, width or 4096, replicates)
+                reason = "smooth activation, few samples: few directions to reveal"
+            case EnsembleState():
+                limit = Ensemble(self.depth, phi, width or 512, replicates)
+                reason = "too many directions to reveal, or a lazy or readout stage"
+            case _:
+                limit, reason = self.choose([stage]), "exact, or independent neurons"
+        record, end, snapshots = limit.advance(state, stage, request)
+        cost = replace(record.cost, method=f"{record.cost.method} ({reason})")
+        return replace(record, cost=cost), end, snapshots

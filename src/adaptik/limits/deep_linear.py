@@ -1,0 +1,346 @@
+"""Deep linear networks at infinite width, exactly: revealed matrices, no sampling (theory 5)."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+from jaxtyping import Float
+from scipy.integrate import solve_ivp
+
+from .. import losses
+from ..errors import InputError
+from ..registry import register
+from ..regression import SquaredFlow, dual_flow, settling_time
+from ..revealed import ROOM, LinearNetworkFlow, LinearWeights
+from ..solution import AbstractState, Cost, Outcome, StageRecord
+from ..stages import Stage
+from ..stepping import HORIZON
+from ..stepping.flow import STALL
+from ..tasks import Task
+from .base import Advance, Request, checked_layer, recorded_inputs
+from .march import march
+from .span import Span
+
+NEURONS = 4096  # drawn where samples of single neurons are asked for
+COARSER = 32.0  # tolerances of the second solve that estimates the error of the first
+
+
+@dataclass(frozen=True)
+class DeepLinear:
+    """Any number of hidden layers of linear neurons, infinitely wide.
+
+    The infinite random matrices are revealed along the directions that training applies them to,
+    where they are known exactly, so nothing is sampled and standard errors are 0. Time steps are
+    adaptive, of order 5; the error that is left is estimated by a second solve with 32 times
+    larger tolerances and stands in ``records[i].step_error``.
+
+    Attributes
+    ----------
+    depth
+        Number of hidden layers L.
+    tol
+        Error allowed in one step, in units of the predictor.
+    reveal_tol
+        Part of a vector, relative to its length, that the revealed directions may miss.
+        Predictions err by less than this times a number of order 1.
+    max_steps
+        Steps after which a stage gives up.
+
+    Raises
+    ------
+    InputError
+        For values out of range.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> task, _ = ak.tasks.linear_pair(0.5, n_source=10, n_target=5, dimension=20, n_test=50)
+    >>> solution = ak.solve([ak.Stage(task, richness=1.0, duration=2.0)], ak.DeepLinear(depth=2))
+    >>> solution.outcome.value, solution.records[0].step_error < 1e-5
+    ('reached its duration', True)
+    """
+
+    depth: int
+    tol: float = 1e-5
+    reveal_tol: float = 1e-5
+    max_steps: int = 16384
+
+    def __post_init__(self):
+        for name in ("depth", "max_steps"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} must be an integer >= 1, got {value!r}")
+        for name in ("tol", "reveal_tol"):
+            value = getattr(self, name)
+            if not 0 < value <= 1e-3:
+                raise InputError(f"{name} must lie between 0 and 0.001, got {value!r}")
+
+    def describe(self) -> dict[str, Any]:
+        fields = dict(depth=self.depth, tol=self.tol, reveal_tol=self.reveal_tol)
+        return {"limit": "DeepLinear", **fields}
+
+    def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
+        rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
+        outputs = max(s.task.outputs for s in stages)
+        directions = outputs * (min(rank, 3 * ROOM) + ROOM * (len(stages) + 1))
+        vector = self.depth * directions * (directions + outputs)
+        kernels = max(s.task.n_train * s.task.outputs for s in stages) ** 2
+        inputs = sum(len(X) for s in stages for _, X in recorded_inputs(tasks, s.task.outputs))
+        return 8 * (40 * vector + 6 * kernels + (self.depth + 4) * rank**2 + 2 * inputs * rank)
+
+    def start(self, stages, tasks, rng) -> "DeepLinearState":
+        span, outputs = Span.of(tasks.values()), stages[0].task.outputs
+        weights = LinearWeights.initial(span.rank, self.depth)
+        return DeepLinearState(span, weights, np.zeros((span.rank, outputs)))
+
+    def advance(self, state: "DeepLinearState", stage: Stage, request: Request) -> Advance:
+        with jax.enable_x64(True):
+            return self._with_error(state, stage, request)
+
+    def _with_error(self, state: "DeepLinearState", stage: Stage, request: Request) -> Advance:
+        record, end, snapshots = self._advance(state, stage, request)
+        if state.coarse is None and stage.has_fixed_kernel:
+            return replace(record, step_error=0.0), end, snapshots
+        timed = replace(stage, duration=stage.duration or record.duration)
+        times = record.times[record.times < record.duration]
+        before = state.coarse or state
+        request = replace(request, times=times)
+        other, coarse, others = self._advance(before, timed, request, COARSER)
+        error = max(
+            float(np.abs(other.predictions[key] - f).max()) for key, f in record.predictions.items()
+        )
+        taken = [record.cost, other.cost]
+        cost = replace(record.cost, run_seconds=sum(c.run_seconds for c in taken))
+        paired = {t: replace(snapshots[t], coarse=others[t]) for t in snapshots}
+        end = replace(end, coarse=coarse)
+        return replace(record, cost=cost, step_error=error), end, paired
+
+    def _advance(
+        self, state: "DeepLinearState", stage: Stage, request: Request, coarser: float = 1.0
+    ) -> tuple[StageRecord, Any, dict[float, Any]]:
+        if stage.head == "fresh":
+            outputs = stage.task.outputs
+            weights = state.weights.with_fresh_head(outputs)
+            zero = np.zeros((state.span.rank, outputs))
+            state = replace(state, weights=weights, beta=zero)
+        recorded = dict(recorded_inputs(request.tasks, stage.task.outputs))
+        points = [state.span.points(X).inside for X in recorded.values()]
+        flow = self._flow(state, stage, points, coarser * self.reveal_tol)
+        if stage.has_fixed_kernel:
+            return _fixed_kernel(state, stage, request, flow, list(recorded))
+        if stage.is_lazy:
+            return _decaying_tangent(state, stage, request, flow, list(recorded))
+
+        def state_at(t: float, y: np.ndarray) -> "DeepLinearState":
+            weights = flow.weights_at(t, y)
+            beta = flow.offset + weights.predictor() / stage.richness
+            return DeepLinearState(state.span, weights, beta)
+
+        return march(
+            stage, request, flow, list(recorded), state_at, stage.richness, coarser * self.tol,
+            self.max_steps, "Runge-Kutta 5(4) on revealed matrices",
+        )  # fmt: skip
+
+    def _flow(self, state: "DeepLinearState", stage: Stage, points, tol: float):
+        richness, everything = stage.richness or 1.0, stage.trains == "all"
+        return LinearNetworkFlow(
+            state.weights,
+            state.span.training_points(stage.task.X),
+            stage.task.y,
+            state.beta - state.weights.predictor() / richness,
+            points,
+            losses.get(stage.loss),
+            richness,
+            stage.weight_decay,
+            (everything,) * self.depth + (True,),
+            tol,
+        )
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class DeepLinearState(AbstractState):
+    """Revealed weights, and the predictor f(x) = beta.x in span coordinates.
+
+    Attributes
+    ----------
+    span
+        The coordinates.
+    weights
+        All layers.
+    beta
+        Shape ``(rank, C)``.
+    coarse
+        The same state from a solve with a larger tolerance; the difference estimates the error.
+    """
+
+    exact: ClassVar[bool] = True
+
+    span: Span
+    weights: LinearWeights
+    beta: Float[np.ndarray, "rank C"]
+    coarse: "DeepLinearState | None" = None
+
+    def predict(self, X):
+        return (self.span.points(X).inside @ self.beta)[None]
+
+    def kernel(self, X, X2, kind):
+        return self.layer_kernel(X, X2, kind, len(self.weights.matrices))
+
+    def layer_kernel(self, X, X2, kind, layer):
+        checked_layer(layer, len(self.weights.matrices))
+        both = X if X2 is None else np.concatenate([X, X2])
+        points = self.span.points(both)
+        outside = points.orthogonal @ points.orthogonal.T
+        inputs = points.inside @ points.inside.T + outside
+        rows, columns = (slice(None),) * 2 if X2 is None else (slice(len(X)), slice(len(X), None))
+        below = [inputs, *self.weights.features(points.inside, outside)]
+        below = [kernel[rows, columns] for kernel in below]
+        if kind == "feature":
+            return below[layer][None]
+        gradients = self.weights.gradients()
+        full = np.broadcast_to(gradients[layer - 1], (*below[-1].shape, *gradients[-1].shape))
+        if kind == "ntk":
+            full = below[-1][..., None, None] * np.eye(len(gradients[-1]))
+            for feature, G in zip(below, gradients, strict=False):
+                full = full + feature[..., None, None] * G
+        return (full[..., 0, 0] if full.shape[-1] == 1 else full)[None]
+
+    def preactivations(self, X):
+        values, vectors = np.linalg.eigh(self.kernel(X, None, "feature")[0])
+        factor = vectors * np.sqrt(np.maximum(values, 0.0))
+        return (np.random.default_rng(0).standard_normal((NEURONS, len(values))) @ factor.T)[None]
+
+
+class _FrozenKernel:
+    """The kernel of a stage's start as a map on R = sum_mu x_mu c_mu: readout and layers' parts."""
+
+    def __init__(self, weights: LinearWeights, trained: tuple[bool, ...]):
+        rank = weights.sizes[0]
+        features = [np.eye(rank), *weights.features(np.eye(rank), np.zeros((rank, rank)))]
+        self.readout = features[-1]
+        self.layers = [
+            (feature, G)
+            for feature, G, on in zip(features, weights.gradients(), trained, strict=False)
+            if on
+        ]
+
+    def __call__(self, R: Float[np.ndarray, "... rank C"]) -> Float[np.ndarray, "... rank C"]:
+        return self.readout @ R + sum(feature @ R @ G for feature, G in self.layers)
+
+    def gram(self, X: Float[np.ndarray, "P rank"], outputs: int) -> Float[np.ndarray, "PC PC"]:
+        total = np.kron(X @ self.readout @ X.T, np.eye(outputs))
+        for feature, G in self.layers:
+            total += np.kron(X @ feature @ X.T, G)
+        return total
+
+
+def _fixed_kernel(state, stage: Stage, request: Request, flow: LinearNetworkFlow, keys):
+    """A stage whose kernel stays: closed form for the squared loss, implicit steps otherwise."""
+    began = time.perf_counter()
+    X, y, decay = flow.X, stage.task.y, stage.weight_decay
+    kernel = _FrozenKernel(state.weights, flow.trained[:-1])
+    gram, f0 = kernel.gram(X, y.shape[1]), X @ state.beta
+    duration, ended, loss_rate = stage.duration, Outcome.REACHED_DURATION, None
+    if stage.loss == "squared":
+        exact = SquaredFlow.on(gram, y, f0, decay)
+        if duration is None:
+            tolerances = (*stage.tolerances, STALL * stage.tolerances[1])
+            duration, ended = settling_time([exact], *tolerances, HORIZON)
+        times, kept = _times(request, duration)
+        every = np.unique([*times, *kept])
+        duals, loss_rate = np.stack([exact.dual(t) for t in every]), exact.loss_and_rate(duration)
+    else:
+        assert duration is not None  # Stage refuses such losses without one
+        times, kept = _times(request, duration)
+        every = np.unique([*times, *kept])
+        duals = dual_flow(gram, y, f0, losses.get(stage.loss), decay, every)
+    duals = duals.reshape(len(every), *y.shape)
+    betas = dict(zip(every.tolist(), kernel(X.T @ duals), strict=True))
+    fades = {t: math.exp(-decay * t) if decay else 1.0 for t in betas}
+
+    def at(t: float) -> DeepLinearState:
+        weights, beta = state.weights, fades[t] * state.beta + betas[t]
+        if stage.trains == "readout" and stage.richness > 0:
+            dual = duals[np.searchsorted(every, t)]
+            weights = _moved_head(flow, stage.richness, fades[t], X.T @ dual)
+        return DeepLinearState(state.span, weights, beta)
+
+    method = "closed form" if stage.loss == "squared" else "BDF in dual space"
+    return _recorded(flow, stage, times, kept, at, keys, began, method, ended, loss_rate)
+
+
+def _moved_head(flow: LinearNetworkFlow, richness: float, fade: float, R) -> LinearWeights:
+    """w <- fade w + gamma sum_mu h_L(x_mu) c_mu; the matrices are revealed along the way."""
+    weights = flow.weights_at(0.0, flow.start())
+    matrices = [replace(W, M=W.M) for W in weights.matrices]
+    _, q = flow.push(matrices, R)
+    top = tuple(flow.sizes)
+    head = fade * np.pad(weights.head, ((0, top[-1] - len(weights.head)), (0, 0)))
+    return LinearWeights(top, tuple(matrices), head + richness * q).aligned()
+
+
+def _decaying_tangent(state, stage: Stage, request: Request, flow: LinearNetworkFlow, keys):
+    """Richness 0 under weight decay: weights fade by s = exp(-lambda t), their kernel by s^(2L).
+
+    f is homogeneous of degree L + 1, so f' = s^(2L) K Delta - (L + 1) lambda f.
+    """
+    began = time.perf_counter()
+    depth, decay, objective = len(state.weights.matrices), stage.weight_decay, flow.objective
+    kernel, labels = _FrozenKernel(state.weights, flow.trained[:-1]), flow.labels
+    assert stage.duration is not None  # Stage refuses a lazy decay without one
+    times, kept = _times(request, stage.duration)
+    every = np.unique([*times, *kept])
+
+    def slope(t, flat):
+        beta = flat.reshape(state.beta.shape)
+        signal = np.asarray(objective.signal(flow.X @ beta, labels)) / len(labels)
+        push = math.exp(-2 * depth * decay * t) * kernel(flow.X.T @ signal)
+        return (push - (depth + 1) * decay * beta).ravel()
+
+    done = solve_ivp(
+        slope, (0.0, stage.duration), state.beta.ravel(), method="BDF", t_eval=every,
+        rtol=1e-8, atol=1e-10,
+    )  # fmt: skip
+    betas = dict(zip(done.t.tolist(), done.y.T.reshape(-1, *state.beta.shape), strict=True))
+
+    def at(t: float) -> DeepLinearState:
+        fade, w = math.exp(-decay * t), state.weights
+        faded = tuple(replace(W, M=fade * W.M, shrink=fade * W.shrink) for W in w.matrices)
+        weights = replace(w, matrices=faded, head=fade * w.head)
+        return DeepLinearState(state.span, weights, betas[t])
+
+    ended = Outcome.REACHED_DURATION if done.success else Outcome.DIVERGED
+    return _recorded(flow, stage, times, kept, at, keys, began, "BDF", ended, None)
+
+
+def _times(request: Request, duration: float) -> tuple[np.ndarray, list[float]]:
+    times = np.unique([*(t for t in request.times if t < duration), duration])
+    return times, [float(t) for t in request.snapshots if t <= duration]
+
+
+def _recorded(flow, stage, times, kept, at, keys, began, method, ended, loss_rate):
+    """Record, end and snapshots of a stage whose state ``at`` any time is known."""
+    states = {float(t): at(float(t)) for t in times}
+    end = states[float(times[-1])]
+    if loss_rate is None:
+        f = flow.X @ end.beta
+        loss_rate = float(np.mean(np.asarray(flow.objective.value(f, flow.labels)))), np.nan
+        ended = ended if np.isfinite(loss_rate[0]) else Outcome.DIVERGED
+    record = StageRecord(
+        times,
+        {
+            key: np.stack([X @ state.beta for state in states.values()])[:, None]
+            for key, X in zip(keys, flow.recorded, strict=True)
+        },
+        float(times[-1]),
+        float(loss_rate[0]),
+        float(loss_rate[1]),
+        ended,
+        Cost(method, 1, 0, 0.0, time.perf_counter() - began),
+    )
+    return record, end, {t: at(t) for t in kept}

@@ -1,0 +1,163 @@
+"""Deep nonlinear limits against networks, the two-layer limit, and exact linear answers."""
+
+import numpy as np
+import pytest
+
+import adaptik as ak
+from adaptik.limits.reveal import Hidden
+
+SOURCE, TARGET = ak.tasks.hermite_pair(1, 2, 0.8, n_source=10, n_target=8, dimension=6, n_test=40)
+STAGES = [ak.Stage(SOURCE, 1.0, duration=4.0), ak.Stage(TARGET, 1.0, duration=4.0)]
+
+
+def reduced_chi_square(a: ak.Solution, b: ak.Solution, X) -> float:
+    gap = a.predict(X) - b.predict(X)
+    return float(np.mean(gap.value**2) / np.mean(gap.standard_error**2))
+
+
+def test_linear_networks_are_the_exact_answer_within_their_error():
+    stages = [*STAGES[:1], ak.Stage(TARGET, 0.7, duration=3.0, head="kept")]
+    exact = ak.solve(stages, ak.Deep(2, "linear"), record=2)
+    assert exact.records[0].cost.method.startswith("Runge-Kutta")
+    dense = ak.solve(stages, ak.Ensemble(2, "linear", width=256, replicates=6), record=2)
+    # Few replicates inflate it; dropping the learned part of a hidden matrix gives hundreds.
+    assert reduced_chi_square(dense, exact, TARGET.X_test) < 4
+    f = exact.predict(TARGET.X_test).value
+    assert np.sqrt(np.mean((dense.predict(TARGET.X_test).value - f) ** 2)) < 0.05 * np.std(f)
+    for layer in (1, 2):
+        for kind in ("feature", "gradient"):
+            seen, limit = (s.kernel(TARGET.X, kind=kind, layer=layer).value for s in (dense, exact))
+            assert np.linalg.norm(seen - limit) < 0.03 * np.linalg.norm(limit)
+
+
+def test_initial_fields_have_the_moments_of_infinite_ones():
+    stage = ak.Stage(SOURCE, 1.0, duration=1e-6)
+    solution = ak.solve([stage], ak.Ensemble(2, "tanh", width=256, replicates=2), record=2)
+    phi, g = (solution.state().layer_kernel(SOURCE.X, None, k, 1) for k in ("feature", "gradient"))
+    h = solution.preactivations(SOURCE.X).transpose(0, 2, 1)
+    for member in range(2):  # the second layer's fields have exactly the first one's moments
+        moments = h[member] @ h[member].T / 256
+        np.testing.assert_allclose(moments, phi[member], atol=2e-3)
+    assert g.shape == phi.shape
+    assert np.abs(solution.predict(SOURCE.X).value).max() < 1e-3
+
+
+@pytest.mark.parametrize("mode", ["readout", "lazy kept"])
+def test_fixed_kernels_after_a_rich_source(mode):
+    more = dict(trains="readout") if mode == "readout" else dict(head="kept")
+    stages = [STAGES[0], ak.Stage(TARGET, 0.0, duration=5.0, **more)]
+    dense = ak.solve(stages, ak.Ensemble(2, "linear", width=256, replicates=4), record=2)
+    exact = ak.solve(stages, ak.DeepLinear(2), record=2)
+    f = exact.predict(TARGET.X_test).value
+    gap = dense.predict(TARGET.X_test).value - f
+    assert np.sqrt(np.mean(gap**2)) < 0.06 * np.std(f)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("depth", "activation"), [(1, "tanh"), (2, "relu")])
+def test_ensembles_are_wide_networks_within_their_error(depth, activation):
+    dense = ak.solve(STAGES, ak.Ensemble(depth, activation, replicates=6), record=2)
+    if depth == 1:
+        other = ak.solve(STAGES, ak.TwoLayer(activation, particles=2048), record=2)
+    else:
+        other = ak.train(STAGES, ak.Network(1024, activation, depth=depth), seeds=4, record=2)
+    assert np.std(other.predict(TARGET.X_test).value) > 0.1
+    assert reduced_chi_square(dense, other, TARGET.X_test) < 3
+    for layer in range(1, depth + 1):
+        seen, known = (s.kernel(TARGET.X, layer=layer).value for s in (dense, other))
+        assert np.linalg.norm(seen - known) < 0.05 * np.linalg.norm(known)
+
+
+def test_deep_says_what_it_chose_and_refuses_bad_input():
+    kinds = {(1, "tanh"): ak.TwoLayer, (2, "tanh"): ak.Reveal, (2, "relu"): ak.Ensemble}
+    for (depth, activation), kind in kinds.items():
+        assert isinstance(ak.Deep(depth, activation).choose(STAGES), kind)
+    lazy = [STAGES[0], ak.Stage(TARGET, 0.0)]
+    assert isinstance(ak.Deep(2, "tanh").choose(lazy), ak.Ensemble)
+    with pytest.raises(ak.InputError, match="rich stages only"):
+        ak.solve(lazy, ak.Reveal(2, "tanh"))
+    for bad in (dict(depth=0), dict(depth=2, replicates=0), dict(depth=2, width=8)):
+        with pytest.raises(ak.InputError):
+            ak.Deep(**bad)
+    decaying = ak.Stage(SOURCE, 0.0, duration=1.0, weight_decay=0.1)
+    with pytest.raises(ak.InputError, match="weight_decay"):
+        ak.solve([decaying], ak.Deep(2, "tanh"))
+    with pytest.raises(ak.MemoryLimitError, match="GiB"):
+        ak.solve(STAGES, ak.Deep(2, "tanh", width=2**20))
+    solution = ak.solve(STAGES[:1], ak.Deep(3, "linear"), record=2)
+    with pytest.raises(ak.InputError, match="layer must be between 1 and the depth 3"):
+        solution.kernel(SOURCE.X, layer=4)
+    with pytest.raises(ak.InputError, match="NTK"):
+        solution.kernel(SOURCE.X, kind="ntk", layer=1)
+
+
+def test_revealed_linear_networks_are_exact_whatever_was_drawn():
+    stages = [ak.Stage(SOURCE, 1.5, duration=3.0), ak.Stage(TARGET, 0.7, duration=3.0, head="kept")]
+    exact = ak.solve(stages, ak.DeepLinear(3), record=2)
+    limit = ak.Reveal(3, "linear", particles=1024, replicates=2, tol=1e-5, reveal_tol=1e-4)
+    seen = ak.solve(stages, limit, record=2)
+    f = exact.predict(TARGET.X_test).value
+    assert np.std(f) > 0.1
+    np.testing.assert_allclose(seen.predict(TARGET.X_test).value, f, atol=2e-3 * np.abs(f).max())
+    for layer in (1, 2, 3):
+        for kind in ("feature", "gradient"):
+            found, known = (s.kernel(TARGET.X, kind=kind, layer=layer).value for s in (seen, exact))
+            assert np.linalg.norm(found - known) < 2e-3 * np.linalg.norm(known)
+
+
+@pytest.mark.parametrize("response", ["A", "B"])
+def test_leaving_out_a_response_is_seen(monkeypatch, response):
+    """A is what W returns of what W^T sent it, B what W^T returns of what W sent it."""
+
+    def solve():
+        limit = ak.Reveal(2, "tanh", particles=2048, replicates=1)
+        solution = ak.solve([ak.Stage(SOURCE, 2.0, duration=4.0)], limit, record=2)
+        return [
+            solution.kernel(SOURCE.X, kind=kind, layer=layer).value
+            for kind, layer in (("feature", 1), ("feature", 2), ("gradient", 1))
+        ]
+
+    def forward(W, phi):
+        return W.shrink * W.F @ (W.Q.T @ phi / len(phi)) + W.S @ (W.M @ (W.Q.T @ phi / len(phi)))
+
+    def backward(W, g):
+        return W.shrink * W.E @ (W.S.T @ g / len(g)) + W.Q @ (W.M.T @ (W.S.T @ g / len(g)))
+
+    complete = solve()
+    if response == "A":
+        monkeypatch.setattr(Hidden, "forward", forward)
+    else:
+        monkeypatch.setattr(Hidden, "backward", backward)
+    without = solve()
+    gaps = [
+        np.linalg.norm(b - a) / np.linalg.norm(a) for a, b in zip(complete, without, strict=True)
+    ]
+    assert max(gaps) > 0.05, gaps  # sampling parts two such solves by 2 % at most
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_revealing_and_dense_ensembles_agree(decay):
+    second = ak.Stage(TARGET, 1.0, duration=3.0, weight_decay=decay)
+    stages = [STAGES[0], second]
+    seen = ak.solve(stages, ak.Deep(2, "tanh", width=2048, replicates=4), record=2)
+    assert "revealed" in seen.records[0].cost.method and "smooth" in seen.records[0].cost.method
+    dense = ak.solve(stages, ak.Ensemble(2, "tanh", width=256, replicates=6), record=2)
+    f = seen.predict(TARGET.X_test)
+    assert np.std(f.value) > 0.1
+    assert reduced_chi_square(seen, dense, TARGET.X_test) < 3
+    for layer in (1, 2):
+        for kind in ("feature", "gradient"):
+            found, known = (s.kernel(TARGET.X, kind=kind, layer=layer).value for s in (seen, dense))
+            assert np.linalg.norm(found - known) < 0.05 * np.linalg.norm(known)
+
+
+def test_saving_keeps_predictions(tmp_path):
+    stage = ak.Stage(SOURCE, 1.0, duration=0.5)
+    solution = ak.solve([stage], ak.Ensemble(2, "tanh", width=64, replicates=2), record=2)
+    assert solution.records[0].step_error < 0.1
+    solution.save(tmp_path / "solution.zip")
+    again = ak.Solution.load(tmp_path / "solution.zip")
+    np.testing.assert_array_equal(
+        again.predict(SOURCE.X_test).value, solution.predict(SOURCE.X_test).value
+    )
+    assert again.records[0].step_error == solution.records[0].step_error
