@@ -85,7 +85,7 @@ def test_digits_are_predicted_as_the_exact_limit_finds_them():
 
 
 BAD = (
-    (dict(bootstraps=1), "bootstraps must be an integer of at least 2"),
+    (dict(bootstraps=1), "bootstraps must be an integer >= 2"),
     (dict(n_target=[200]), "n_target must be a list of numbers up to 150"),
     (dict(n_target=[0]), "n_target must be above 0"),
     (dict(n_source=0), "n_source must be above 0"),

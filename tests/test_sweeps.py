@@ -107,7 +107,7 @@ BAD = (
     (dict(grid={"a": [1.0]}), "'b' is missing"),
     (dict(fixed={"a": 1.0}), "'a' is an axis and fixed"),
     (dict(executor="threads"), "executor='threads' is unknown"),
-    (dict(workers=0), "workers must be a positive integer"),
+    (dict(workers=0), "workers must be an integer >= 1"),
 )
 
 

@@ -11,3 +11,17 @@ class MemoryLimitError(InputError):
 
 class DatasetNotFoundError(InputError):
     """A named data set is not on this machine; the message says the ways to get it."""
+
+
+def require_integers(least: int, **values: object) -> None:
+    """Refuse named values that are no integers of at least ``least``."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InputError(f"{name} must be an integer >= {least}, got {value!r}")
+
+
+def require_between(low: float, high: float, **values: object) -> None:
+    """Refuse named values that are no numbers above ``low`` and below ``high``."""
+    for name, value in values.items():
+        if not (isinstance(value, int | float) and low < value < high):
+            raise InputError(f"{name} must lie between {low:g} and {high:g}, got {value!r}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import activations
 from ..activations import Activation, Elementwise
-from ..errors import InputError
+from ..errors import require_integers
 from ..solution import AbstractState
 from ..stages import Stage
 from ..tasks import Task
@@ -62,12 +62,9 @@ class Deep:
 
     def __post_init__(self):
         object.__setattr__(self, "activation", activations.get(self.activation))
-        if isinstance(self.depth, bool) or not isinstance(self.depth, int) or self.depth < 1:
-            raise InputError(f"depth must be an integer >= 1, got {self.depth!r}")
-        for name, least in (("width", 16), ("replicates", 1)):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise InputError(f"{name} must be an integer >= {least}, got {value!r}")
+        require_integers(1, depth=self.depth, replicates=self.replicates)
+        if self.width is not None:
+            require_integers(16, width=self.width)
 
     def choose(self, stages: Sequence[Stage]) -> DeepLinear | TwoLayer | Reveal | Ensemble:
         """The limit that does the work for these stages."""

@@ -12,16 +12,14 @@ from jaxtyping import Float
 from scipy.integrate import solve_ivp
 
 from .. import losses
-from ..errors import InputError
+from ..errors import require_between, require_integers
 from ..registry import register
-from ..regression import SquaredFlow, dual_flow, settling_time
 from ..revealed import ROOM, LinearNetworkFlow, LinearWeights
-from ..solution import AbstractState, Cost, Outcome, StageRecord
+from ..solution import AbstractState, Outcome, StageRecord
 from ..stages import Stage
-from ..stepping import HORIZON
-from ..stepping.flow import STALL
 from ..tasks import Task
 from .base import Advance, Request, checked_layer, recorded_inputs
+from .frozen_kernel import FrozenPath, asked_times
 from .march import march
 from .span import Span
 
@@ -70,14 +68,8 @@ class DeepLinear:
     max_steps: int = 16384
 
     def __post_init__(self):
-        for name in ("depth", "max_steps"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} must be an integer >= 1, got {value!r}")
-        for name in ("tol", "reveal_tol"):
-            value = getattr(self, name)
-            if not 0 < value <= 1e-3:
-                raise InputError(f"{name} must lie between 0 and 0.001, got {value!r}")
+        require_integers(1, depth=self.depth, max_steps=self.max_steps)
+        require_between(0, 2e-3, tol=self.tol, reveal_tol=self.reveal_tol)
 
     def describe(self) -> dict[str, Any]:
         fields = dict(depth=self.depth, tol=self.tol, reveal_tol=self.reveal_tol)
@@ -240,38 +232,21 @@ class _FrozenKernel:
 
 
 def _fixed_kernel(state, stage: Stage, request: Request, flow: LinearNetworkFlow, keys):
-    """A stage whose kernel stays: closed form for the squared loss, implicit steps otherwise."""
+    """A stage whose kernel stays."""
     began = time.perf_counter()
-    X, y, decay = flow.X, stage.task.y, stage.weight_decay
+    X, decay = flow.X, stage.weight_decay
     kernel = _FrozenKernel(state.weights, flow.trained[:-1])
-    gram, f0 = kernel.gram(X, y.shape[1]), X @ state.beta
-    duration, ended, loss_rate = stage.duration, Outcome.REACHED_DURATION, None
-    if stage.loss == "squared":
-        exact = SquaredFlow.on(gram, y, f0, decay)
-        if duration is None:
-            tolerances = (*stage.tolerances, STALL * stage.tolerances[1])
-            duration, ended = settling_time([exact], *tolerances, HORIZON)
-        times, kept = _times(request, duration)
-        every = np.unique([*times, *kept])
-        duals, loss_rate = np.stack([exact.dual(t) for t in every]), exact.loss_and_rate(duration)
-    else:
-        assert duration is not None  # Stage refuses such losses without one
-        times, kept = _times(request, duration)
-        every = np.unique([*times, *kept])
-        duals = dual_flow(gram, y, f0, losses.get(stage.loss), decay, every)
-    duals = duals.reshape(len(every), *y.shape)
-    betas = dict(zip(every.tolist(), kernel(X.T @ duals), strict=True))
-    fades = {t: math.exp(-decay * t) if decay else 1.0 for t in betas}
+    gram = kernel.gram(X, stage.task.outputs)
+    path = FrozenPath.of(stage, request, gram[None], (X @ state.beta)[None])
 
     def at(t: float) -> DeepLinearState:
-        weights, beta = state.weights, fades[t] * state.beta + betas[t]
+        R, fade = X.T @ path.duals[t][0], math.exp(-decay * t) if decay else 1.0
+        weights = state.weights
         if stage.trains == "readout" and stage.richness > 0:
-            dual = duals[np.searchsorted(every, t)]
-            weights = _moved_head(flow, stage.richness, fades[t], X.T @ dual)
-        return DeepLinearState(state.span, weights, beta)
+            weights = _moved_head(flow, stage.richness, fade, R)
+        return DeepLinearState(state.span, weights, fade * state.beta + kernel(R))
 
-    method = "closed form" if stage.loss == "squared" else "BDF in dual space"
-    return _recorded(flow, stage, times, kept, at, keys, began, method, ended, loss_rate)
+    return _recorded(path, stage, flow, at, keys, began)
 
 
 def _moved_head(flow: LinearNetworkFlow, richness: float, fade: float, R) -> LinearWeights:
@@ -293,7 +268,7 @@ def _decaying_tangent(state, stage: Stage, request: Request, flow: LinearNetwork
     depth, decay, objective = len(state.weights.matrices), stage.weight_decay, flow.objective
     kernel, labels = _FrozenKernel(state.weights, flow.trained[:-1]), flow.labels
     assert stage.duration is not None  # Stage refuses a lazy decay without one
-    times, kept = _times(request, stage.duration)
+    times, kept = asked_times(request, stage.duration)
     every = np.unique([*times, *kept])
 
     def slope(t, flat):
@@ -315,32 +290,15 @@ def _decaying_tangent(state, stage: Stage, request: Request, flow: LinearNetwork
         return DeepLinearState(state.span, weights, betas[t])
 
     ended = Outcome.REACHED_DURATION if done.success else Outcome.DIVERGED
-    return _recorded(flow, stage, times, kept, at, keys, began, "BDF", ended, None)
+    path = FrozenPath(times, kept, {}, np.nan, np.nan, ended, "BDF")
+    return _recorded(path, stage, flow, at, keys, began)
 
 
-def _times(request: Request, duration: float) -> tuple[np.ndarray, list[float]]:
-    times = np.unique([*(t for t in request.times if t < duration), duration])
-    return times, [float(t) for t in request.snapshots if t <= duration]
-
-
-def _recorded(flow, stage, times, kept, at, keys, began, method, ended, loss_rate):
+def _recorded(path: FrozenPath, stage: Stage, flow: LinearNetworkFlow, at, keys, began: float):
     """Record, end and snapshots of a stage whose state ``at`` any time is known."""
-    states = {float(t): at(float(t)) for t in times}
-    end = states[float(times[-1])]
-    if loss_rate is None:
-        f = flow.X @ end.beta
-        loss_rate = float(np.mean(np.asarray(flow.objective.value(f, flow.labels)))), np.nan
-        ended = ended if np.isfinite(loss_rate[0]) else Outcome.DIVERGED
-    record = StageRecord(
-        times,
-        {
-            key: np.stack([X @ state.beta for state in states.values()])[:, None]
-            for key, X in zip(keys, flow.recorded, strict=True)
-        },
-        float(times[-1]),
-        float(loss_rate[0]),
-        float(loss_rate[1]),
-        ended,
-        Cost(method, 1, 0, 0.0, time.perf_counter() - began),
-    )
-    return record, end, {t: at(t) for t in kept}
+    states = [at(float(t)) for t in path.times]
+    predictions = {
+        key: np.stack([X @ state.beta for state in states])[:, None]
+        for key, X in zip(keys, flow.recorded, strict=True)
+    }
+    return path.record(stage, predictions, began), states[-1], {t: at(t) for t in path.kept}

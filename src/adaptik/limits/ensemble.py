@@ -25,17 +25,16 @@ from jaxtyping import Array, Float
 
 from .. import activations, losses
 from ..activations import Activation, Elementwise
-from ..errors import InputError
+from ..errors import InputError, require_between, require_integers
 from ..losses import Loss
 from ..registry import register
-from ..regression import SquaredFlow, dual_flow, settling_time
-from ..solution import AbstractState, Cost, Outcome, StageRecord
+from ..solution import AbstractState
 from ..stages import Stage
-from ..stepping import HORIZON, AbstractFlow, Chebyshev
-from ..stepping.flow import STALL
+from ..stepping import AbstractFlow, Chebyshev
 from ..tasks import Task
 from . import particles as sampling
 from .base import Advance, Request, checked_layer, recorded_inputs
+from .frozen_kernel import FrozenPath
 from .span import Span
 from .stepped import step_through
 
@@ -237,14 +236,11 @@ class Ensemble:
 
     def __post_init__(self):
         object.__setattr__(self, "activation", activations.get(self.activation))
-        for name, least in (("depth", 1), ("width", 16), ("replicates", 1), ("max_steps", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"{name} must be an integer >= {least}, got {value!r}")
+        require_integers(1, depth=self.depth, replicates=self.replicates, max_steps=self.max_steps)
+        require_integers(16, width=self.width)
         if self.dtype not in ("float32", "float64"):
             raise InputError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
-        if not 0 < self.tol < 1:
-            raise InputError(f"tol must lie between 0 and 1, got {self.tol!r}")
+        require_between(0, 1, tol=self.tol)
 
     @property
     def phi(self) -> Activation:
@@ -540,36 +536,15 @@ def _fixed_kernel(state: EnsembleState, stage: Stage, request: Request) -> Advan
     began = time.perf_counter()
     task, decay, w = stage.task, stage.weight_decay, state.weights
     kind = "feature" if stage.trains == "readout" else "ntk"
-    kernels, f0 = state.kernel(task.X, None, kind), state.predict(task.X)
-    replicates, (samples, outputs) = len(kernels), task.y.shape
-    if kind == "feature":
-        grams = [np.kron(K, np.eye(outputs)) for K in kernels]
-    else:
-        grams = kernels.reshape(replicates, samples, samples, outputs, outputs)
-        grams = grams.transpose(0, 1, 3, 2, 4).reshape(replicates, task.y.size, task.y.size)
-    duration, ended, final, rate = stage.duration, Outcome.REACHED_DURATION, np.nan, np.nan
-    flows = [SquaredFlow.on(K, task.y, f, decay) for K, f in zip(grams, f0, strict=True)]
-    if duration is None:
-        loss_tol, rate_tol = stage.tolerances
-        duration, ended = settling_time(flows, loss_tol, rate_tol, STALL * rate_tol, HORIZON)
-    times = np.unique([*(t for t in request.times if t < duration), duration])
-    kept = [float(t) for t in request.snapshots if t <= duration]
-    every = np.unique([*times, *kept])
-    if stage.loss == "squared":
-        duals = np.stack([[flow.dual(t) for flow in flows] for t in every])
-        final, rate = np.mean([flow.loss_and_rate(duration) for flow in flows], axis=0)
-    else:
-        loss = losses.get(stage.loss)
-        duals = np.stack(
-            [dual_flow(K, task.y, f, loss, decay, every) for K, f in zip(grams, f0, strict=True)],
-            axis=1,
-        )
-    duals = duals.reshape(len(every), replicates, samples, outputs)
+    grams, outputs = state.kernel(task.X, None, kind), task.outputs
+    if grams.ndim == 5:
+        grams = grams.transpose(0, 1, 3, 2, 4).reshape(len(grams), task.y.size, task.y.size)
+    path = FrozenPath.of(stage, request, grams, state.predict(task.X))
     inside = state.span.training_points(task.X)
     phi = np.asarray(_fields(w.layers, inside, 0.0, state.activation)[0][-1], float)
 
     def at(t: float) -> EnsembleState:
-        dual = duals[np.searchsorted(every, t)]
+        dual = path.duals[t]
         fade = math.exp(-decay * t) if decay else 1.0
         if kind == "ntk":
             move = _pull_back(w.layers, jnp.asarray(dual), inside, state.activation.phi)
@@ -584,18 +559,9 @@ def _fixed_kernel(state: EnsembleState, stage: Stage, request: Request) -> Advan
         gamma = stage.richness
         return state.moved(now, fade, ((-fade / gamma, w), (1 / gamma, now)))
 
-    states = [at(float(t)) for t in times]
+    states = [at(float(t)) for t in path.times]
     predictions = {
         key: np.stack([s.predict(X) for s in states])
         for key, X in recorded_inputs(request.tasks, outputs)
     }
-    if stage.loss != "squared":
-        f = predictions[task.name, "train"][-1]
-        final, rate = np.mean(np.asarray(losses.get(stage.loss).value(f, task.y))), np.nan
-    method = "closed form" if stage.loss == "squared" else "BDF in dual space"
-    cost = Cost(method, 1, 0, 0.0, time.perf_counter() - began)
-    record = StageRecord(
-        times, predictions, float(duration), float(final), float(rate), ended, cost,
-        step_error=0.0,
-    )  # fmt: skip
-    return record, states[-1], {t: at(t) for t in kept}
+    return path.record(stage, predictions, began), states[-1], {t: at(t) for t in path.kept}

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .. import losses
-from ..errors import InputError
+from ..errors import require_between, require_integers
 from ..losses import Loss
 from ..registry import register
 from ..solution import AbstractState
@@ -52,10 +52,8 @@ class Linear:
     max_steps: int = 16384
 
     def __post_init__(self):
-        if not 0 < self.tol < 1:
-            raise InputError(f"tol must lie between 0 and 1, got {self.tol!r}")
-        if not isinstance(self.max_steps, int) or self.max_steps < 1:
-            raise InputError(f"max_steps must be a positive integer, got {self.max_steps!r}")
+        require_between(0, 1, tol=self.tol)
+        require_integers(1, max_steps=self.max_steps)
 
     def describe(self) -> dict[str, Any]:
         return {"limit": "Linear", "tol": self.tol}

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from .. import activations, losses
 from ..activations import Activation, Elementwise
-from ..errors import InputError
+from ..errors import InputError, require_between, require_integers
 from ..registry import register
 from ..revealed import BasisFull
 from ..solution import AbstractState, StageRecord
@@ -347,13 +347,9 @@ class Reveal:
 
     def __post_init__(self):
         object.__setattr__(self, "activation", activations.get(self.activation))
-        for name, least in (("depth", 1), ("particles", 16), ("replicates", 1), ("max_steps", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"{name} must be an integer >= {least}, got {value!r}")
-        for name in ("tol", "reveal_tol"):
-            if not 0 < getattr(self, name) <= 0.1:
-                raise InputError(f"{name} must lie between 0 and 0.1, got {getattr(self, name)!r}")
+        require_integers(1, depth=self.depth, replicates=self.replicates, max_steps=self.max_steps)
+        require_integers(16, particles=self.particles)
+        require_between(0, 0.2, tol=self.tol, reveal_tol=self.reveal_tol)
 
     @property
     def phi(self) -> Activation:

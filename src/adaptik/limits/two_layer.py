@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import activations, losses
 from ..activations import Activation, Elementwise
-from ..errors import InputError
+from ..errors import InputError, require_between, require_integers
 from ..stages import Stage
 from ..stepping import Chebyshev
 from ..tasks import Task
@@ -19,7 +19,6 @@ from . import lazy_control
 from . import particles as sampling_module
 from .averages import mean_readout, row_blocks
 from .base import Advance, Request, recorded_inputs
-from .frozen_kernel import advance_frozen
 from .lazy_control import LazyControl
 from .particle_flow import (
     Anchors,
@@ -34,6 +33,7 @@ from .particle_flow import (
 from .particles import Particles, Sampling
 from .span import Span
 from .stepped import solver_for, step_through
+from .two_layer_frozen import advance_frozen
 from .two_layer_state import (
     ReadoutTerm,
     TangentTerm,
@@ -85,18 +85,14 @@ class TwoLayer:
 
     def __post_init__(self):
         object.__setattr__(self, "activation", activations.get(self.activation))
-        for name in ("particles", "replicates", "max_steps"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise InputError(f"{name} must be a positive integer, got {value!r}")
-        if self.particles is not None and self.particles < 2:
-            raise InputError(f"particles must be at least 2, got {self.particles}")
+        require_integers(1, replicates=self.replicates, max_steps=self.max_steps)
+        if self.particles is not None:
+            require_integers(2, particles=self.particles)
         if self.dtype not in ("float32", "float64"):
             raise InputError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
         if self.sampling not in ("quasi", "iid"):
             raise InputError(f"sampling must be 'quasi' or 'iid', got {self.sampling!r}")
-        if not 0 < self.tol < 1:
-            raise InputError(f"tol must lie between 0 and 1, got {self.tol!r}")
+        require_between(0, 1, tol=self.tol)
 
     @property
     def phi(self) -> Activation:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ..errors import InputError
+from ..errors import InputError, require_integers
 from ..estimate import Estimate
 from ..tasks import Task
 from .checked import checked
@@ -166,8 +166,7 @@ def estimate(
             f"source_task has {source_task.dimension} input dimensions and target_task "
             f"{target_task.dimension}; give both the same inputs"
         )
-    if not isinstance(bootstraps, int) or bootstraps < 2:
-        raise InputError(f"bootstraps must be an integer of at least 2, got {bootstraps!r}")
+    require_integers(2, bootstraps=bootstraps)
     count = len(samples[1][0])
     n1 = source_task.n_train if n_source is None else n_source
     n2 = np.geomspace(2, max(count / 2, 3), 12).round() if n_target is None else n_target

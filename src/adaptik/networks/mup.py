@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from .. import activations
 from ..activations import Activation, Elementwise
-from ..errors import InputError
+from ..errors import InputError, require_between, require_integers
 from ..registry import register
 from ..solution import AbstractState, Cost, Outcome
 
@@ -64,14 +64,10 @@ class Network:
 
     def __post_init__(self):
         object.__setattr__(self, "activation", activations.get(self.activation))
-        for name in ("width", "depth"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} must be an integer >= 1, got {value!r}")
+        require_integers(1, width=self.width, depth=self.depth)
         if self.dtype not in ("float32", "float64"):
             raise InputError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
-        if not (isinstance(self.tol, int | float) and 0 < self.tol < 1):
-            raise InputError(f"tol must be a number between 0 and 1, got {self.tol!r}")
+        require_between(0, 1, tol=self.tol)
 
     @property
     def phi(self) -> Activation:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..errors import InputError
+from ..errors import InputError, require_integers
 from . import executors
 from .grid import Grid, Index, Value
 from .store import FAILED, Store
@@ -86,9 +86,7 @@ def sweep(
     [0.5, 0.343, 0.191]
     """
     grid, fixed = Grid.of(grid), dict(fixed or {})
-    for name, value in (("workers", workers), ("threads", threads)):
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise InputError(f"{name} must be a positive integer, got {value!r}")
+    require_integers(1, threads=threads, workers=1 if workers is None else workers)
     keyed = _check_names(function, grid, fixed)
     run = executors.named(executor)
     name = f"{function.__module__}.{function.__qualname__}"
