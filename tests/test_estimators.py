@@ -23,6 +23,7 @@ from adaptik.estimators import (
     AdaptiveKernelRegressor,
     TransferKernelClassifier,
     TransferKernelRegressor,
+    adaptive,
 )
 
 CHECKS = """
@@ -39,7 +40,7 @@ SMALL = dict(particles=128, replicates=2)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(estimators._CLASSES))
+@pytest.mark.parametrize("name", estimators.__all__)
 def test_scikit_learn_conventions(name):
     # A process of its own: the check of array inputs wants this set before SciPy is imported.
     environment = os.environ | {"SCIPY_ARRAY_API": "1"}
@@ -75,7 +76,7 @@ def test_a_fit_is_a_solve_on_scaled_data():
 
 
 def test_richness_is_chosen_by_refits_and_the_fit_uses_it(monkeypatch):
-    monkeypatch.setattr(estimators, "RICHNESSES", (0.0, 1.0))
+    monkeypatch.setattr(adaptive, "RICHNESSES", (0.0, 1.0))
     X, y = digits(8, 9, 16)
     model = AdaptiveKernelClassifier(cv=2, duration=2.0, **SMALL).fit(X[:, 20:30], y)
     assert set(model.richness_losses_) == {0.0, 1.0}
@@ -142,7 +143,7 @@ def test_source_richness_is_chosen_by_leave_one_out_for_readouts(monkeypatch):
     monkeypatch.setattr(
         TransferKernelClassifier, "_refit_loss", lambda *_: pytest.fail("refits are not needed")
     )
-    monkeypatch.setattr(estimators, "RICHNESSES", (0.0, 0.5, 1.0))
+    monkeypatch.setattr(adaptive, "RICHNESSES", (0.0, 0.5, 1.0))
     X, y = (part[:16] for part in digits(8, 9))
     source = tuple(part[:20] for part in digits(3, 5))
     model = TransferKernelClassifier(
@@ -172,7 +173,7 @@ def test_saved_without_pickles(tmp_path, source, transfer):
         else AdaptiveKernelClassifier(richness=0.0, **SMALL)
     ).fit(X, y)
     model.save(tmp_path / "model.zip")
-    again = estimators._AdaptiveKernel.load(tmp_path / "model.zip")
+    again = adaptive.AdaptiveKernel.load(tmp_path / "model.zip")
     assert type(again) is type(model)
     np.testing.assert_array_equal(again.predict(X), model.predict(X))
     np.testing.assert_array_equal(again.decision_function(X), model.decision_function(X))

@@ -17,7 +17,7 @@ from .reveal import Reveal, RevealState
 from .two_layer import TwoLayer
 
 FEW = 32  # samples x outputs up to which revealing is the cheaper way to a given error
-KINKED = ("relu",)  # gradients of these have no low rank
+KINKED = "leaky_relu"  # the family of ReLU: gradients have no low rank
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class Deep:
     >>> stages = [ak.Stage(task, richness=1.0)]
     >>> [type(ak.Deep(2, phi).choose(stages)).__name__ for phi in ("linear", "tanh", "relu")]
     ['DeepLinear', 'Reveal', 'Ensemble']
+    >>> type(ak.Deep(2, "leaky_relu(0.1)").choose(stages)).__name__
+    'Ensemble'
     """
 
     depth: int
@@ -76,7 +78,7 @@ class Deep:
             return TwoLayer(phi, particles=width, replicates=replicates)
         rich = all(not (stage.has_fixed_kernel or stage.is_lazy) for stage in stages)
         fields = max(stage.task.n_train * stage.task.outputs for stage in stages)
-        if rich and phi.name not in KINKED and fields <= FEW:
+        if rich and phi.family != KINKED and fields <= FEW:
             return Reveal(self.depth, phi, width or 4096, replicates)
         return Ensemble(self.depth, phi, width or 512, replicates)
 

@@ -22,6 +22,7 @@ from .base import Advance, Request, checked_layer, recorded_inputs
 from .frozen_kernel import FrozenPath, asked_times
 from .march import march
 from .span import Span
+from .step_error import again, step_error
 
 NEURONS = 4096  # drawn where samples of single neurons are asked for
 COARSER = 32.0  # tolerances of the second solve that estimates the error of the first
@@ -97,14 +98,9 @@ class DeepLinear:
         record, end, snapshots = self._advance(state, stage, request)
         if state.coarse is None and stage.has_fixed_kernel:
             return replace(record, step_error=0.0), end, snapshots
-        timed = replace(stage, duration=stage.duration or record.duration)
-        times = record.times[record.times < record.duration]
-        before = state.coarse or state
-        request = replace(request, times=times)
-        other, coarse, others = self._advance(before, timed, request, COARSER)
-        error = max(
-            float(np.abs(other.predictions[key] - f).max()) for key, f in record.predictions.items()
-        )
+        timed, same = again(stage, request, record)
+        other, coarse, others = self._advance(state.coarse or state, timed, same, COARSER)
+        error = step_error(record, other)
         taken = [record.cost, other.cost]
         cost = replace(record.cost, run_seconds=sum(c.run_seconds for c in taken))
         paired = {t: replace(snapshots[t], coarse=others[t]) for t in snapshots}

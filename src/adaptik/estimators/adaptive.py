@@ -1,41 +1,31 @@
-"""Infinitely wide networks as scikit-learn estimators; needs an explicit ``import``.
-
-``AdaptiveKernelRegressor`` and ``AdaptiveKernelClassifier`` learn one task. The transfer estimators
-pretrain on a source first: a fitted estimator, or its data. Everything is computed by
-:func:`adaptik.solve`; here are only scikit-learn's conventions, the scales of inputs and labels,
-and the choice of the richness.
-
-Inputs are centred, scaled to mean ``|x|^2 = D`` (by a source's statistics where there is one) and
-get a constant coordinate, the bias of the first layer. Real labels are standardised, two classes
-are -1 and +1, more are one-hot.
-"""
+"""Estimators of one task, and what transfer builds on."""
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .errors import InputError
-from .limits import TwoLayer
-from .regression import GramRegression
-from .solution import Outcome, Solution
-from .solving import solve
-from .stages import Stage
-from .tasks import Task
+from ..errors import InputError
+from ..limits import TwoLayer
+from ..regression import GramRegression
+from ..solution import Outcome, Solution
+from ..solving import solve
+from ..stages import Stage
+from ..tasks import Task
 
 RICHNESSES = (0.0, 0.5, 2.0, 5.0)  # tried by richness="auto"
 
 
-class _AdaptiveKernel(BaseEstimator):
+class AdaptiveKernel(BaseEstimator, ABC):
     """What all estimators share; the network has one hidden layer."""
 
     richness: Any
@@ -71,9 +61,9 @@ class _AdaptiveKernel(BaseEstimator):
         spread = float(np.sqrt(np.mean((X - self.centre_) ** 2)))
         self.scale_ = spread if spread > 0 else 1.0
 
+    @abstractmethod
     def _task_of(self, y) -> Callable[[np.ndarray], Task | None]:
         """Codes the labels: what turns scaled inputs into a task (None: labels are constant)."""
-        raise NotImplementedError
 
     # -- solving -----------------------------------------------------------------------------
 
@@ -180,6 +170,9 @@ class _AdaptiveKernel(BaseEstimator):
 
     # -- saving ------------------------------------------------------------------------------
 
+    def _stored_params(self) -> dict[str, Any]:
+        return self.get_params(deep=False)
+
     def save(self, path) -> None:
         """Write the fitted estimator to one file that holds no pickles; see :meth:`load`.
 
@@ -195,9 +188,7 @@ class _AdaptiveKernel(BaseEstimator):
             fitted["classes_"] = self.classes_.tolist()
         if hasattr(self, "feature_names_in_"):
             fitted["feature_names_in_"] = self.feature_names_in_.tolist()
-        params = self.get_params(deep=False)
-        if params.get("source") is not None:
-            params["source"] = _source_data(params["source"])
+        params = self._stored_params()
         entry = {"class": type(self).__name__, "params": params, "fitted": fitted}
         stored = replace(
             self.solution_, provenance=self.solution_.provenance | {"estimator": entry}
@@ -210,9 +201,10 @@ class _AdaptiveKernel(BaseEstimator):
         solution = Solution.load(path)
         provenance = dict(solution.provenance)
         entry = provenance.pop("estimator", None)
-        if entry is None or entry["class"] not in _CLASSES:
+        kinds = {c.__name__: c for kind in (Regressor, Classifier) for c in kind.__subclasses__()}
+        if entry is None or entry["class"] not in kinds:
             raise InputError(f"load: {str(path)!r} holds no estimator")
-        estimator = _CLASSES[entry["class"]](**entry["params"])
+        estimator = kinds[entry["class"]](**entry["params"])
         vars(estimator).update(entry["fitted"])
         for name, kind in (("classes_", None), ("feature_names_in_", object)):
             if name in entry["fitted"]:
@@ -221,7 +213,7 @@ class _AdaptiveKernel(BaseEstimator):
         return estimator
 
 
-class _Regressor(RegressorMixin, _AdaptiveKernel):
+class Regressor(RegressorMixin, AdaptiveKernel):
     """Standardised labels."""
 
     def __sklearn_tags__(self):
@@ -261,7 +253,7 @@ class _Regressor(RegressorMixin, _AdaptiveKernel):
         return (f, self.y_scale_ * self._std(X)) if return_std else f
 
 
-class _Classifier(ClassifierMixin, _AdaptiveKernel):
+class Classifier(ClassifierMixin, AdaptiveKernel):
     """Labels -1 and +1, or one-hot."""
 
     def _task_of(self, y):
@@ -297,110 +289,7 @@ class _Classifier(ClassifierMixin, _AdaptiveKernel):
         return chosen, self._std(X)
 
 
-class _Transfer(_AdaptiveKernel):
-    """Pretraining on a source; without one, the single-task estimator."""
-
-    source: Any
-    mode: str
-    head: str
-    source_richness: Any
-
-    def __sklearn_clone__(self):
-        params = {k: v for k, v in self.get_params(deep=False).items() if k != "source"}
-        copies = {k: clone(v, safe=False) for k, v in params.items()}
-        copies["source"] = self.source  # a fitted source stays fitted
-        return type(self)(**copies)
-
-    def _check(self) -> None:
-        for name, allowed in (("mode", ("readout", "lazy", "rich")), ("head", ("fresh", "kept"))):
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
-
-    def _fit(self, X, task_of) -> None:
-        self._check()
-        if self.source is None:
-            super()._fit(X, task_of)
-            return
-        X_source, y_source = _source_data(self.source)
-        X_source = np.asarray(X_source, float)
-        if X_source.ndim != 2 or X_source.shape[1] != X.shape[1]:
-            raise InputError(
-                f"source has inputs of shape {X_source.shape}, the target {X.shape}; both need the "
-                "same features"
-            )
-        self._set_scale(X_source)
-        self.source_task_ = self._source_task(self._inputs(X_source), y_source)
-        self._finish(task_of(self._inputs(X)))
-
-    def _source_task(self, X, y) -> Task:
-        task = type(self)()._task_of(np.asarray(y))(X)
-        if task is None:
-            raise InputError("source has constant labels; nothing can be learned from it")
-        return replace(task, name="source")
-
-    def _solved(self, task: Task) -> Solution:
-        if self.source is None:
-            return super()._solved(task)
-        key, limit = self._key(), self._limit()
-        fitted = getattr(_unfrozen(self.source), "richness_", None)
-        first = self.source_richness if fitted is None else fitted
-        pretrained = {
-            g: solve([self._stage(self.source_task_, g)], limit, key=key, record=2, observe=[task])
-            for g in (RICHNESSES[1:] if first == "auto" else (first,))
-        }
-        fixed = self.mode != "rich"
-        target = RICHNESSES if self.richness == "auto" and not fixed else (self.richness,)
-        target = (0.0,) if fixed else target
-        pairs = [(g1, g2) for g1 in pretrained for g2 in target]
-        self.richness_losses_ = {}
-        if len(pairs) > 1 and task.n_train >= 4:
-            for g1, g2 in pairs:
-                stage = self._stage(task, g2, self.mode, self.head)
-                if self.mode == "readout" and self.head == "fresh" and self.duration is None:
-                    # The kernel has not seen the target: leave-one-out is valid.
-                    gram = np.asarray(pretrained[g1].kernel(task.X, task.X))
-                    residuals = GramRegression.on((gram + gram.T) / 2, task.y).leave_one_out()
-                    loss = float(np.mean(np.sum(residuals**2, axis=1)))
-                else:
-                    loss = self._refit_loss(task, stage, key, pretrained[g1])
-                self.richness_losses_[g1, g2] = loss
-            best = min(self.richness_losses_, key=self.richness_losses_.__getitem__)
-        else:
-            best = pairs[0]
-        self.source_richness_, self.richness_ = best
-        return solve(
-            [self._stage(task, self.richness_, self.mode, self.head)],
-            limit, key=key, record=2, after=pretrained[self.source_richness_],
-        )  # fmt: skip
-
-
-def _unfrozen(source):
-    return source.estimator if isinstance(source, FrozenEstimator) else source
-
-
-def _source_data(source) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and labels of a source, on their own scale."""
-    source = _unfrozen(source)
-    if isinstance(source, tuple | list) and len(source) == 2:
-        return np.asarray(source[0]), np.asarray(source[1])
-    if not isinstance(source, _AdaptiveKernel):
-        raise InputError(
-            "source must be a fitted adaptik estimator, a pair (X, y), or None, got "
-            f"{type(source).__name__}"
-        )
-    check_is_fitted(source)
-    if source.solution_ is None:
-        raise InputError("source was fitted to constant labels; nothing can be learned from it")
-    task = source.solution_.stages[-1].task
-    X = task.X[:, :-1] * source.scale_ + source.centre_
-    if not isinstance(source, _Regressor):
-        codes = (task.y[:, 0] > 0).astype(int) if task.outputs == 1 else task.y.argmax(1)
-        return X, source.classes_[codes]
-    y = source.y_mean_ + source.y_scale_ * task.y
-    return X, y[:, 0] if source.y_ndim_ == 1 else y
-
-
-_PARAMETERS = f"""Parameters
+PARAMETERS = f"""Parameters
     ----------
     richness
         How far features move: a number >= 0 (0 is the lazy kernel exactly), or ``"auto"``, chosen
@@ -427,23 +316,12 @@ _PARAMETERS = f"""Parameters
     richness_, richness_losses_
         The richness used, and the held-out losses it was chosen by.
 """
-_TRANSFER = """source
-        A fitted adaptik estimator (trained anew together with the target's inputs), a pair
-        ``(X, y)``, or ``None``.
-    mode
-        What the target trains: ``"readout"``, ``"lazy"`` (all weights, linearised) or ``"rich"``.
-    head
-        ``"fresh"``, or ``"kept"``: continue with the source's readout and predictor.
-    source_richness
-        Of given source data; ``"auto"`` chooses it on the target's training data, by leave-one-out
-        where the kernel has not seen the target's labels (readout), else by K-fold refits.
-    """
 
 
-class AdaptiveKernelRegressor(_Regressor):
+class AdaptiveKernelRegressor(Regressor):
     __doc__ = f"""Regression by an infinitely wide network that learns features.
 
-    {_PARAMETERS}
+    {PARAMETERS}
     Examples
     --------
     >>> X, y = np.arange(10.0)[:, None], np.arange(10.0)
@@ -466,10 +344,10 @@ class AdaptiveKernelRegressor(_Regressor):
         self.random_state = random_state
 
 
-class AdaptiveKernelClassifier(_Classifier):
+class AdaptiveKernelClassifier(Classifier):
     __doc__ = f"""Classification by an infinitely wide network that learns features.
 
-    {_PARAMETERS}
+    {PARAMETERS}
     Examples
     --------
     >>> X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), ["a", "a", "b", "b"]
@@ -478,48 +356,3 @@ class AdaptiveKernelClassifier(_Classifier):
     """
 
     __init__ = AdaptiveKernelRegressor.__init__
-
-
-class TransferKernelRegressor(_Regressor, _Transfer):
-    __doc__ = f"""Regression pretrained on a source.
-
-    {_PARAMETERS.replace("activation" + chr(10), _TRANSFER + "activation" + chr(10), 1)}
-    """
-
-    def __init__(
-        self, source=None, *, mode="rich", head="fresh", richness="auto", source_richness=1.0,
-        activation="relu", duration=None, tol=1e-3, cv=4, particles=None, replicates=2,
-        random_state=0,
-    ):  # fmt: skip
-        self.source = source
-        self.mode = mode
-        self.head = head
-        self.richness = richness
-        self.source_richness = source_richness
-        self.activation = activation
-        self.duration = duration
-        self.tol = tol
-        self.cv = cv
-        self.particles = particles
-        self.replicates = replicates
-        self.random_state = random_state
-
-
-class TransferKernelClassifier(_Classifier, _Transfer):
-    __doc__ = f"""Classification pretrained on a source.
-
-    {_PARAMETERS.replace("activation" + chr(10), _TRANSFER + "activation" + chr(10), 1)}
-    """
-
-    __init__ = TransferKernelRegressor.__init__
-
-
-_CLASSES = {
-    c.__name__: c
-    for c in (
-        AdaptiveKernelRegressor,
-        AdaptiveKernelClassifier,
-        TransferKernelRegressor,
-        TransferKernelClassifier,
-    )
-}

@@ -1,0 +1,172 @@
+"""Estimators that pretrain on a source."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from ..errors import InputError
+from ..regression import GramRegression
+from ..solution import Solution
+from ..solving import solve
+from ..tasks import Task
+from . import adaptive
+from .adaptive import PARAMETERS, AdaptiveKernel, Classifier, Regressor
+
+TRANSFER = """source
+        A fitted adaptik estimator (trained anew together with the target's inputs), a pair
+        ``(X, y)``, or ``None``.
+    mode
+        What the target trains: ``"readout"``, ``"lazy"`` (all weights, linearised) or ``"rich"``.
+    head
+        ``"fresh"``, or ``"kept"``: continue with the source's readout and predictor.
+    source_richness
+        Of given source data; ``"auto"`` chooses it on the target's training data, by leave-one-out
+        where the kernel has not seen the target's labels (readout), else by K-fold refits.
+    """
+
+
+class _Transfer(AdaptiveKernel):
+    """Pretraining on a source; without one, the single-task estimator."""
+
+    source: Any
+    mode: str
+    head: str
+    source_richness: Any
+
+    def __sklearn_clone__(self):
+        params = {k: v for k, v in self.get_params(deep=False).items() if k != "source"}
+        copies = {k: clone(v, safe=False) for k, v in params.items()}
+        copies["source"] = self.source  # a fitted source stays fitted
+        return type(self)(**copies)
+
+    def _stored_params(self) -> dict[str, Any]:
+        params = self.get_params(deep=False)
+        if params["source"] is not None:
+            params["source"] = _source_data(params["source"])
+        return params
+
+    def _check(self) -> None:
+        for name, allowed in (("mode", ("readout", "lazy", "rich")), ("head", ("fresh", "kept"))):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+
+    def _fit(self, X, task_of) -> None:
+        self._check()
+        if self.source is None:
+            super()._fit(X, task_of)
+            return
+        X_source, y_source = _source_data(self.source)
+        X_source = np.asarray(X_source, float)
+        if X_source.ndim != 2 or X_source.shape[1] != X.shape[1]:
+            raise InputError(
+                f"source has inputs of shape {X_source.shape}, the target {X.shape}; both need the "
+                "same features"
+            )
+        self._set_scale(X_source)
+        self.source_task_ = self._source_task(self._inputs(X_source), y_source)
+        self._finish(task_of(self._inputs(X)))
+
+    def _source_task(self, X, y) -> Task:
+        task = type(self)()._task_of(np.asarray(y))(X)
+        if task is None:
+            raise InputError("source has constant labels; nothing can be learned from it")
+        return replace(task, name="source")
+
+    def _solved(self, task: Task) -> Solution:
+        if self.source is None:
+            return super()._solved(task)
+        key, limit = self._key(), self._limit()
+        fitted = getattr(_unfrozen(self.source), "richness_", None)
+        first = self.source_richness if fitted is None else fitted
+        pretrained = {
+            g: solve([self._stage(self.source_task_, g)], limit, key=key, record=2, observe=[task])
+            for g in (adaptive.RICHNESSES[1:] if first == "auto" else (first,))
+        }
+        fixed = self.mode != "rich"
+        target = adaptive.RICHNESSES if self.richness == "auto" and not fixed else (self.richness,)
+        target = (0.0,) if fixed else target
+        pairs = [(g1, g2) for g1 in pretrained for g2 in target]
+        self.richness_losses_ = {}
+        if len(pairs) > 1 and task.n_train >= 4:
+            for g1, g2 in pairs:
+                stage = self._stage(task, g2, self.mode, self.head)
+                if self.mode == "readout" and self.head == "fresh" and self.duration is None:
+                    # The kernel has not seen the target: leave-one-out is valid.
+                    gram = np.asarray(pretrained[g1].kernel(task.X, task.X))
+                    residuals = GramRegression.on((gram + gram.T) / 2, task.y).leave_one_out()
+                    loss = float(np.mean(np.sum(residuals**2, axis=1)))
+                else:
+                    loss = self._refit_loss(task, stage, key, pretrained[g1])
+                self.richness_losses_[g1, g2] = loss
+            best = min(self.richness_losses_, key=self.richness_losses_.__getitem__)
+        else:
+            best = pairs[0]
+        self.source_richness_, self.richness_ = best
+        return solve(
+            [self._stage(task, self.richness_, self.mode, self.head)],
+            limit, key=key, record=2, after=pretrained[self.source_richness_],
+        )  # fmt: skip
+
+
+def _unfrozen(source):
+    return source.estimator if isinstance(source, FrozenEstimator) else source
+
+
+def _source_data(source) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and labels of a source, on their own scale."""
+    source = _unfrozen(source)
+    if isinstance(source, tuple | list) and len(source) == 2:
+        return np.asarray(source[0]), np.asarray(source[1])
+    if not isinstance(source, AdaptiveKernel):
+        raise InputError(
+            "source must be a fitted adaptik estimator, a pair (X, y), or None, got "
+            f"{type(source).__name__}"
+        )
+    check_is_fitted(source)
+    if source.solution_ is None:
+        raise InputError("source was fitted to constant labels; nothing can be learned from it")
+    task = source.solution_.stages[-1].task
+    X = task.X[:, :-1] * source.scale_ + source.centre_
+    if not isinstance(source, Regressor):
+        codes = (task.y[:, 0] > 0).astype(int) if task.outputs == 1 else task.y.argmax(1)
+        return X, source.classes_[codes]
+    y = source.y_mean_ + source.y_scale_ * task.y
+    return X, y[:, 0] if source.y_ndim_ == 1 else y
+
+
+class TransferKernelRegressor(Regressor, _Transfer):
+    __doc__ = f"""Regression pretrained on a source.
+
+    {PARAMETERS.replace("activation" + chr(10), TRANSFER + "activation" + chr(10), 1)}
+    """
+
+    def __init__(
+        self, source=None, *, mode="rich", head="fresh", richness="auto", source_richness=1.0,
+        activation="relu", duration=None, tol=1e-3, cv=4, particles=None, replicates=2,
+        random_state=0,
+    ):  # fmt: skip
+        self.source = source
+        self.mode = mode
+        self.head = head
+        self.richness = richness
+        self.source_richness = source_richness
+        self.activation = activation
+        self.duration = duration
+        self.tol = tol
+        self.cv = cv
+        self.particles = particles
+        self.replicates = replicates
+        self.random_state = random_state
+
+
+class TransferKernelClassifier(Classifier, _Transfer):
+    __doc__ = f"""Classification pretrained on a source.
+
+    {PARAMETERS.replace("activation" + chr(10), TRANSFER + "activation" + chr(10), 1)}
+    """
+
+    __init__ = TransferKernelRegressor.__init__

@@ -1,0 +1,22 @@
+"""The error of a stage's time steps, estimated by a second solve with larger tolerances."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..solution import StageRecord
+from ..stages import Stage
+from .base import Request
+
+
+def again(stage: Stage, request: Request, record: StageRecord) -> tuple[Stage, Request]:
+    """The stage of known duration and the request that record at the times of ``record``."""
+    timed = replace(stage, duration=stage.duration or record.duration)
+    return timed, replace(request, times=record.times[record.times < record.duration])
+
+
+def step_error(record: StageRecord, coarse: StageRecord) -> float:
+    """Largest difference of any recorded prediction, in units of the predictor."""
+    return max(
+        float(np.abs(coarse.predictions[key] - f).max()) for key, f in record.predictions.items()
+    )
