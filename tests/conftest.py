@@ -1,8 +1,10 @@
-"""Where tests find data that does not ship with a dependency."""
+"""Data that does not ship with a dependency, and room for what every module compiles."""
 
+import gc
 import os
 from pathlib import Path
 
+import jax
 import pytest
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -23,3 +25,11 @@ def shared_data():
         pytest.skip(f"no {prefix}*.npz in ADAPTIK_DATA or beside the repository")
 
     return folder_with
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_functions_end_with_their_module():
+    """Every compiled function holds memory maps, of which Linux grants a process 65530."""
+    yield
+    jax.clear_caches()
+    gc.collect()
