@@ -143,6 +143,26 @@ def test_transfer_with_a_deep_source_is_that_of_its_spike():
     np.testing.assert_allclose(slope, (ahead - behind) / 0.02, rtol=1e-3)
 
 
+@pytest.mark.parametrize("head", ["fresh", "kept"])
+def test_the_spike_of_all_weights_is_that_of_the_ntk(head):
+    D, rng = 8, np.random.default_rng(0)
+    white = np.sqrt(D) * np.linalg.qr(rng.standard_normal((D, D)))[0]
+    beta = rng.standard_normal(D)
+    n = beta / np.linalg.norm(beta)
+    source = ak.Task(white, white @ n, name="source")
+    other = ak.Task(white[:3], rng.standard_normal(3), name="other")
+    stages = [ak.Stage(source, 1.5 / np.sqrt(D), loss_tol=1e-6, rate_tol=1e-6)]
+    if head == "fresh":  # a lazy moment under a new head leaves the kernel as it starts
+        stages.append(ak.Stage(other, 0.0, duration=1e-3))
+    expected = linear_theory.spike(1.5, finetune="all", head=head, depth=2)
+    network = ak.train(stages, ak.Network(2048, "linear", 2), seeds=range(2))
+    for solution, tolerance in ((ak.solve(stages, ak.DeepLinear(2)), 2e-3), (network, 0.1)):
+        kernel = solution.kernel(np.sqrt(D) * np.eye(D), kind="ntk").value
+        along = n @ kernel @ n
+        spike = along / ((np.trace(kernel) - along) / (D - 1)) - 1
+        np.testing.assert_allclose(spike, expected, rtol=tolerance)
+
+
 @pytest.mark.parametrize(
     ("depth", "name"),
     [

@@ -134,6 +134,42 @@ class Stage:
         return self.loss_tol or loss_tol, self.rate_tol or RATE_TOL
 
 
+TARGET_MODES = ("scratch", "readout", "lazy", "rich")
+
+
+def target_stage(
+    task: Task, mode: str, richness: float = 0.0, head: Literal["fresh", "kept"] = "fresh"
+) -> Stage:
+    """The target stage that a mode names.
+
+    Parameters
+    ----------
+    mode
+        ``"scratch"`` (no source: the head is fresh), ``"readout"`` (frozen features), ``"lazy"``
+        (all weights, richness 0) or ``"rich"``.
+    richness
+        gamma_2; counts for ``"scratch"`` and ``"rich"``.
+
+    Raises
+    ------
+    InputError
+        For an unknown mode, or as :class:`Stage` does.
+
+    Examples
+    --------
+    >>> from adaptik.tasks import linear_pair
+    >>> _, target = linear_pair(0.5, n_source=4, n_target=4, dimension=3)
+    >>> target_stage(target, "readout").trains, target_stage(target, "rich", 2.0).richness
+    ('readout', 2.0)
+    """
+    if mode not in TARGET_MODES:
+        raise InputError(f"mode={mode!r} is unknown; use one of {TARGET_MODES}")
+    if mode == "readout":
+        return Stage(task, 0.0, trains="readout", head=head)
+    gamma = 0.0 if mode == "lazy" else richness
+    return Stage(task, gamma, head="fresh" if mode == "scratch" else head)
+
+
 def check_sequence(stages: Sequence[Stage]) -> None:
     """Refuse sequences of stages that have no meaning, with the reason.
 

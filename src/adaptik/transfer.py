@@ -19,7 +19,7 @@ from .limits import Ensemble, TwoLayer
 from .networks import Network, train
 from .solution import Solution
 from .solving import solve, versions
-from .stages import Stage, check_sequence
+from .stages import Stage, check_sequence, target_stage
 from .study import Curve, Row, TransferConfig, TransferStudy, Verdict
 from .tasks import Task, accuracy, load_pair
 
@@ -44,12 +44,8 @@ class _Case:
     outcomes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
-    def stage(self, target: Task, head: str) -> Stage:
-        head = "fresh" if self.mode == "scratch" else head
-        if self.mode == "readout":
-            return Stage(target, 0.0, trains="readout", head=head)  # pyright: ignore[reportArgumentType]
-        assert self.target_richness is not None
-        return Stage(target, self.target_richness, head=head)  # pyright: ignore[reportArgumentType]
+    def stage(self, target: Task, head: Any) -> Stage:
+        return target_stage(target, self.mode, self.target_richness or 0.0, head)
 
     def row(self) -> Row:
         row = Row(self.mode, self.source_richness, self.target_richness)

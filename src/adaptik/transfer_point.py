@@ -1,18 +1,15 @@
 """One point of a transfer sweep: a source, a target, and what the target stage does."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from .errors import InputError
 from .limits import TwoLayer
 from .networks import Network, train
 from .solution import Solution
 from .solving import solve
-from .stages import Stage
+from .stages import Stage, target_stage
 from .tasks import accuracy, load_pair
-
-MODES = ("scratch", "readout", "lazy", "rich")
 
 
 def transfer_point(
@@ -24,7 +21,7 @@ def transfer_point(
     mode: str = "rich",
     source_richness: float = 1.0,
     target_richness: float = 1.0,
-    head: str = "fresh",
+    head: Literal["fresh", "kept"] = "fresh",
     activation: str = "relu",
     particles: int | None = None,
     replicates: int = 4,
@@ -76,16 +73,10 @@ def transfer_point(
     >>> point["outcome"], 0 < point["loss"] < 2
     ('converged', True)
     """
-    if mode not in MODES:
-        raise InputError(f"mode={mode!r} is unknown; use one of {MODES}")
     first, second = load_pair(
         source, target, n_source=n_source, n_target=n_target, n_test=n_test, seed=split
     )
-    settings: dict[str, Any] = dict(head="fresh" if mode == "scratch" else head)
-    if mode == "readout":
-        settings["trains"] = "readout"
-    gamma = target_richness if mode in ("scratch", "rich") else 0.0
-    stages = [Stage(second, gamma, **settings)]
+    stages = [target_stage(second, mode, target_richness, head)]
     if mode != "scratch":
         stages.insert(0, Stage(first, source_richness))
     limit = TwoLayer(activation, particles=particles, replicates=replicates)
