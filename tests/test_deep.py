@@ -53,6 +53,17 @@ def test_fixed_kernels_after_a_rich_source(mode):
     assert np.sqrt(np.mean(gap**2)) < 0.06 * np.std(f)
 
 
+def test_the_richness_of_a_readout_stage_drops_out():
+    limit = ak.Ensemble(2, "tanh", width=64, replicates=2, dtype="float64")
+    found = [
+        ak.solve([ak.Stage(TARGET, g, trains="readout", duration=2.0)], limit, record=2)
+        for g in (0.0, 2.0)
+    ]
+    frozen, rich = (solution.predict(TARGET.X_test).value for solution in found)
+    assert np.std(frozen) > 0.05
+    np.testing.assert_allclose(rich, frozen, atol=1e-9)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("depth", "activation"), [(1, "tanh"), (2, "relu")])
 def test_ensembles_are_wide_networks_within_their_error(depth, activation):

@@ -68,9 +68,11 @@ def test_a_fit_is_a_solve_on_scaled_data():
     inputs = np.column_stack([centred / np.sqrt(np.mean(centred**2)), np.ones(len(X))])
     task = ak.Task(inputs, (y - y.mean()) / y.std())
     limit = ak.TwoLayer("relu", dtype="float64", **SMALL)
-    expected = ak.solve([ak.Stage(task, 0.0, duration=np.inf)], limit).predict(inputs[:5])
-    found = (model.predict(X[:5]) - y.mean()) / y.std()
-    np.testing.assert_allclose(found, expected.value, atol=1e-6)
+    new = X[:5] + np.random.default_rng(0).standard_normal((5, 64))
+    scaled = (new - X.mean(0)) / np.sqrt(np.mean(centred**2))
+    solution = ak.solve([ak.Stage(task, 0.0, duration=np.inf)], limit)
+    expected = solution.predict(np.column_stack([scaled, np.ones(5)])).value
+    np.testing.assert_allclose((model.predict(new) - y.mean()) / y.std(), expected, atol=1e-6)
     assert model.kernel_.shape == (40, 40)
     assert isinstance(model.solution_, ak.Solution)
 
@@ -149,7 +151,9 @@ def test_source_richness_is_chosen_by_leave_one_out_for_readouts(monkeypatch):
     model = TransferKernelClassifier(
         source, mode="readout", source_richness="auto", duration=None, **SMALL
     ).fit(X, y)
-    assert set(model.richness_losses_) == {(0.5, 0.0), (1.0, 0.0)}
+    losses = model.richness_losses_
+    assert set(losses) == {(0.5, 0.0), (1.0, 0.0)} and losses[0.5, 0.0] != losses[1.0, 0.0]
+    assert (model.source_richness_, model.richness_) == min(losses, key=losses.get)
 
 
 def test_standard_deviations_vanish_at_samples_and_grow_away_from_them():

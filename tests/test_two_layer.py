@@ -62,6 +62,10 @@ def test_readout_on_fixed_features_at_a_time():
     dual = vectors @ ((1 - np.exp(-values * 3.0 / 6)) / values * (vectors.T @ task.y[:, 0]))
     exact = relu_kernels(task.X_test, task.X)[0] @ dual
     np.testing.assert_allclose(solution.predict(task.X_test).value, exact, rtol=1e-8)
+    residual = task.y[:, 0] - gram @ dual
+    np.testing.assert_allclose(solution.records[0].train_loss, np.mean(residual**2))
+    rate = 2 * residual @ gram @ residual / 6**2
+    np.testing.assert_allclose(solution.records[0].rate, rate)
 
 
 def linear_reference(tasks, richness, durations, heads):
