@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -38,9 +39,20 @@ def test_results_are_labelled_and_describe_themselves(tmp_path):
 
 
 def test_processes_give_the_same_bits(tmp_path):
-    serial = run(tmp_path / "serial")
-    parallel = run(tmp_path / "parallel", executor="processes", workers=2)
+    def here(a, b, key):  # sent by value: workers cannot import test modules
+        return {"value": a, "name": b, "noise": np.random.default_rng(key).normal(size=2)}
+
+    serial = run(tmp_path / "serial", here)
+    parallel = run(tmp_path / "parallel", here, executor="processes", workers=2)
     xr.testing.assert_identical(serial.drop_vars("seconds"), parallel.drop_vars("seconds"))
+
+
+def test_functions_that_workers_cannot_import_are_said_to_be(tmp_path, monkeypatch):
+    nowhere = types.ModuleType("nowhere_at_all")
+    exec("def lost(a, b):\n    return {'value': a}", vars(nowhere))
+    monkeypatch.setitem(sys.modules, "nowhere_at_all", nowhere)
+    with pytest.raises(ak.InputError, match="cannot load lost of module 'nowhere_at_all'"):
+        run(tmp_path / "s", nowhere.lost, executor="processes", workers=2)
 
 
 def test_only_what_is_missing_is_computed(tmp_path):

@@ -80,7 +80,7 @@ def serial(function, cases, threads, workers) -> Iterator[Done]:
 def processes(function, cases, threads, workers) -> Iterator[Done]:
     """Worker processes on this machine, each with its share of the cores."""
     from joblib import Parallel, delayed, parallel_config
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+    from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
 
     todo, deaths = dict(cases), 0
     while todo:
@@ -96,6 +96,12 @@ def processes(function, cases, threads, workers) -> Iterator[Done]:
                 deaths += 1
                 if deaths >= DEATHS:
                     raise WorkersDied(_died(deaths)) from error
+            except BrokenProcessPool as error:  # a worker could not read what it was sent
+                raise InputError(
+                    f"function: worker processes cannot load {function.__qualname__} of module "
+                    f"{function.__module__!r}; put it into an importable module or into the script "
+                    "that is run, or use executor='serial'"
+                ) from error
 
 
 def dask(address: str) -> Callable[..., Iterator[Done]]:
