@@ -120,10 +120,10 @@ def test_smoothing_by_quadrature(name):
     phi, derivative = PHI[name]
     mean, spread = np.meshgrid(np.linspace(-3, 3, 7), [0.01, 0.5, 1.0, 1.4])
     exact = np.vectorize(lambda m, s: average(phi, m, s))(mean, spread)
-    np.testing.assert_allclose(call(gaussian.smoothed, name, mean, spread), exact, atol=2e-4)
+    np.testing.assert_allclose(call(gaussian.smoothed, name, mean, spread), exact, atol=3e-7)
     exact = np.vectorize(lambda m, s: average(derivative, m, s))(mean, spread)
     found = call(gaussian.smoothed_derivative, name, mean, spread)
-    np.testing.assert_allclose(found, exact, atol=2e-3)
+    np.testing.assert_allclose(found, exact, atol=3e-6)
 
 
 @pytest.mark.parametrize("name", PHI)

@@ -201,6 +201,21 @@ def test_a_time_starts_at_the_start_and_ends_at_the_interpolator():
     np.testing.assert_allclose(end, lt.transfer_loss(0.6, 0.4, 2.0, target_noise=0.1), rtol=1e-6)
 
 
+@pytest.mark.parametrize("amount", [dict(ridge=0.3), dict(time=2.0)])
+@pytest.mark.parametrize(("head", "nu_source"), [("fresh", np.inf), ("kept", 0.6)])
+def test_training_all_weights_is_a_readout_with_another_spike_ridge_and_time(
+    head, nu_source, amount
+):
+    a = np.sqrt(1 + 2.0**2 * min(nu_source, 1.0))
+    factor, chi = (2, (a - 1) / 2) if head == "fresh" else (1 + a, (a - 1) / (a + 1))
+    richness = np.sqrt((chi + 1) ** 2 - 1) / np.sqrt(min(nu_source, 1.0))  # gives a readout chi
+    common = dict(head=head, nu_source=nu_source, noise_alignment=0.3, target_noise=0.2)
+    same = {k: v / factor if k == "ridge" else v * factor for k, v in amount.items()}
+    of_all = lt.regularised_transfer_loss(0.6, 0.5, 2.0, finetune="all", **common, **amount)
+    of_readout = lt.regularised_transfer_loss(0.6, 0.5, richness, **common, **same)
+    assert of_all == pytest.approx(of_readout, rel=1e-9)
+
+
 def test_over_rich_features_hurt_at_a_ridge_or_time_in_units_of_the_spike():
     richness = np.r_[0.0, np.geomspace(0.01, 1e4, 60)]
     alone = lt.over_rich_loss(np.inf, 0.5)

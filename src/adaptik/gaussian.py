@@ -2,8 +2,8 @@
 
 Closed forms for linear, ReLU and leaky ReLU, erf, GELU, sin, cos, exp and polynomials of any
 degree. Pair products of every other activation (tanh, softplus, SiLU, your own) are Mehler series,
-see :mod:`adaptik.mehler` for their error; smoothing takes Gauss-Hermite quadrature, exact for
-polynomials, with an error below 2e-4 for analytic activations and spreads up to 1.4.
+see :mod:`adaptik.mehler` for their error; smoothing takes the trapezium rule, with errors (of tanh
+and of its derivative) of 5e-9 at spread 1 and 2e-6 at spread 1.4. Polynomials are exact.
 
 Pair products follow their input: NumPy arrays are evaluated at once by NumPy, JAX arrays can be
 traced, compiled and differentiated. Derivatives with respect to k12 at parallel inputs, infinite
@@ -23,26 +23,31 @@ from jaxtyping import Array, Float
 from . import mehler
 from .activations import Activation, Elementwise
 
-SMOOTHING_NODES = 24
+SMOOTHING_NODES = 32
+SMOOTHING_STEP = 0.4
 PARALLEL = 4  # machine epsilons between a cosine and 1 that are rounding errors
 
 
-def nodes_for(activation: Activation) -> int:
-    """Nodes to smooth with: exact for polynomials, else :data:`SMOOTHING_NODES`."""
-    return SMOOTHING_NODES if activation.degree is None else activation.degree // 2 + 1
+def _rule(activation: Activation) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights to smooth with: Gauss-Hermite for polynomials, which it integrates exactly.
 
-
-def _gauss_hermite(nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    x, weights = np.polynomial.hermite_e.hermegauss(nodes)
-    return x, weights / math.sqrt(2 * math.pi)
+    For other analytic functions the trapezium rule is far more accurate: its error falls
+    exponentially with the distance of singularities from the real axis over the step.
+    """
+    if activation.degree is not None:
+        x, weights = np.polynomial.hermite_e.hermegauss(activation.degree // 2 + 1)
+    else:
+        x = SMOOTHING_STEP * (np.arange(SMOOTHING_NODES) - (SMOOTHING_NODES - 1) / 2)
+        weights = np.exp(-(x**2) / 2)
+    return x, weights / weights.sum()
 
 
 def _density(x):
     return jnp.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 
 
-def _average_along(function: Elementwise, mean, spread, nodes: int):
-    x, weights = _gauss_hermite(nodes)
+def _average_along(function: Elementwise, mean, spread, rule: tuple[np.ndarray, np.ndarray]):
+    x, weights = rule
     total = jnp.zeros(jnp.broadcast_shapes(jnp.shape(mean), jnp.shape(spread)), mean.dtype)
     for node, weight in zip(x.tolist(), weights.tolist(), strict=True):
         total = total + weight * function(mean + node * spread)
@@ -80,7 +85,7 @@ def smoothed(
             return jnp.cos(a * mean) * jnp.exp(-0.5 * (a * spread) ** 2)
         case "exp", (a,):
             return jnp.exp(a * mean + 0.5 * (a * spread) ** 2)
-    return _average_along(activation.phi, mean, spread, nodes_for(activation))
+    return _average_along(activation.phi, mean, spread, _rule(activation))
 
 
 def smoothed_derivative(
@@ -107,7 +112,7 @@ def smoothed_derivative(
             return -a * jnp.sin(a * mean) * jnp.exp(-0.5 * (a * spread) ** 2)
         case "exp", (a,):
             return a * jnp.exp(a * mean + 0.5 * (a * spread) ** 2)
-    return _average_along(activation.derivative, mean, spread, nodes_for(activation))
+    return _average_along(activation.derivative, mean, spread, _rule(activation))
 
 
 def product(
