@@ -159,6 +159,16 @@ class Solution:
         return Estimate.over_members(values)
 
     @property
+    def sampling_error(self) -> float:
+        """Standard error of predictions at stage ends: rms over recorded inputs, the worst split.
+
+        0 where nothing was sampled, NaN for a single member.
+        """
+        ends = [f[-1] for record in self.records for f in record.predictions.values()]
+        errors = (np.asarray(self.estimate(end).standard_error) for end in ends)
+        return max(float(np.sqrt(np.mean(np.square(error)))) for error in errors)
+
+    @property
     def timed_stages(self) -> tuple[Stage, ...]:
         """The same stages with the durations that they took, to train networks equally long."""
         return tuple(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, require_between
 from .limits import Limit, Request
 from .memory import require
 from .solution import Solution, record_grid, recorded_tasks
@@ -14,6 +14,8 @@ from .stepping.progress import listening
 from .tasks import Task
 
 StageProgress = Callable[[int, float, float], None]
+
+REFINEMENTS = 3  # of a limit for a tolerance: the first estimate of the error is rough
 
 
 def versions() -> dict[str, str]:
@@ -32,6 +34,7 @@ def solve(
     observe: Sequence[Task] = (),
     snapshots: Sequence[tuple[int, float]] = (),
     after: Solution | None = None,
+    tol: float | None = None,
     progress: StageProgress | None = None,
 ) -> Solution:
     """Solve the infinite-width limit of training through ``stages``.
@@ -52,6 +55,10 @@ def solve(
         Pairs ``(stage, time since the stage's start)`` at which whole states are kept.
     after
         A solution of the same limit whose stages ran before; the result contains both.
+    tol
+        Standard error asked of predictions at the ends of stages, root mean square over the
+        recorded inputs; particles or replicates are added until it is met. See
+        :attr:`Solution.sampling_error` for what was reached.
     progress
         Called with ``(stage, time, training loss)`` as the solve goes on.
 
@@ -62,7 +69,8 @@ def solve(
     Raises
     ------
     InputError
-        For stages without a meaning, or a sampling too small for the data.
+        For stages without a meaning, a sampling too small for the data, or a ``tol`` that cannot
+        be met.
     MemoryLimitError
         If the machine's memory would not suffice.
 
@@ -75,6 +83,9 @@ def solve(
     >>> solution.outcome.value
     'converged'
     """
+    if tol is not None:
+        options = dict(key=key, record=record, observe=observe, snapshots=snapshots)
+        return _solve_to(tol, stages, limit, after, options | dict(progress=progress))
     earlier = () if after is None else after.stages
     stages = (*earlier, *stages)
     check_sequence(stages)
@@ -111,3 +122,23 @@ def solve(
         kept |= {(i, t): snap for t, snap in snaps.items()}
     provenance = {"model": limit.describe(), "key": key, "versions": versions()}
     return Solution("limit", stages, tuple(records), tuple(states), tasks, kept, provenance)
+
+
+def _solve_to(
+    tol: float, stages: Sequence[Stage], limit: Limit, after: Solution | None, options: dict
+) -> Solution:
+    """Solve again with a refined limit until predictions have standard errors of ``tol``."""
+    require_between(0, 1, tol=tol)
+    if after is not None:
+        raise InputError(
+            "tol cannot refine the stages of after; solve all in one call, or leave tol out"
+        )
+    limit = limit.refined(tol, None)
+    for _ in range(REFINEMENTS):
+        solution = solve(stages, limit, **options)
+        if solution.sampling_error <= tol or not solution.outcome.ok:
+            return solution
+        if solution.members == 1:
+            raise InputError("tol needs the spread of replicates; give the limit at least 2")
+        limit = limit.refined(tol, solution)
+    return solve(stages, limit, **options)

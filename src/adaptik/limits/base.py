@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import InputError
-from ..solution import AbstractState, StageRecord
+from ..solution import AbstractState, Solution, StageRecord
 from ..stages import Stage
 from ..tasks import Task
 
@@ -57,6 +57,19 @@ class Limit(Protocol):
     def advance(self, state: Any, stage: Stage, request: Request) -> Advance:
         """Run one stage from ``state``: what happened, the state at its end, the snapshots."""
         ...
+
+    def refined(self, tol: float, found: Solution | None) -> "Limit":
+        """The limit set for predictions with standard errors of ``tol``.
+
+        ``found`` is a solution by the limit as it is, whose errors are too large; ``None`` before
+        there is one. Limits without sampling control their steps alone.
+        """
+        ...
+
+
+def growth(found: Solution, tol: float) -> float:
+    """By how much to enlarge a sample so that its standard errors become ``tol``."""
+    return 1.1 * (found.sampling_error / tol) ** 2
 
 
 def recorded_inputs(tasks: dict[str, Task], outputs: int):

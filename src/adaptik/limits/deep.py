@@ -1,5 +1,6 @@
 """Deep networks at infinite width: the method that suits depth, activation and data."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,10 +8,10 @@ from typing import Any
 from .. import activations
 from ..activations import Activation, Elementwise
 from ..errors import require_integers
-from ..solution import AbstractState
+from ..solution import AbstractState, Solution
 from ..stages import Stage
 from ..tasks import Task
-from .base import Advance, Request
+from .base import Advance, Request, growth
 from .deep_linear import DeepLinear
 from .ensemble import Ensemble, EnsembleState
 from .reveal import Reveal, RevealState
@@ -87,6 +88,11 @@ class Deep:
         names = ("depth", "width", "replicates")
         fields = {name: getattr(self, name) for name in names}
         return {"limit": "Deep", "activation": self.activation.name, **fields}
+
+    def refined(self, tol: float, found: Solution | None) -> "Deep":
+        if found is None:
+            return self
+        return replace(self, replicates=math.ceil(self.replicates * growth(found, tol)))
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         return self.choose(stages).predicted_bytes(stages, tasks)

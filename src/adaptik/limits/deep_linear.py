@@ -15,7 +15,7 @@ from .. import losses
 from ..errors import require_between, require_integers
 from ..registry import register
 from ..revealed import ROOM, LinearNetworkFlow, LinearWeights
-from ..solution import AbstractState, Outcome, StageRecord
+from ..solution import AbstractState, Outcome, Solution, StageRecord
 from ..stages import Stage
 from ..tasks import Task
 from .base import Advance, Request, checked_layer, recorded_inputs
@@ -75,6 +75,9 @@ class DeepLinear:
     def describe(self) -> dict[str, Any]:
         fields = dict(depth=self.depth, tol=self.tol, reveal_tol=self.reveal_tol)
         return {"limit": "DeepLinear", **fields}
+
+    def refined(self, tol: float, found: Solution | None) -> "DeepLinear":
+        return replace(self, tol=min(self.tol, tol / 10))
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))

@@ -24,12 +24,12 @@ from .. import activations, losses
 from ..activations import Activation, Elementwise
 from ..errors import InputError, require_between, require_integers
 from ..registry import register
-from ..solution import AbstractState
+from ..solution import AbstractState, Solution
 from ..stages import Stage
 from ..stepping import Chebyshev
 from ..tasks import Task
 from . import particles as sampling
-from .base import Advance, Request, checked_layer, recorded_inputs
+from .base import Advance, Request, checked_layer, growth, recorded_inputs
 from .dense import (
     PART,
     DenseTerm,
@@ -119,6 +119,11 @@ class Ensemble:
         names = ("depth", "width", "replicates", "dtype", "tol")
         fields = {name: getattr(self, name) for name in names}
         return {"limit": "Ensemble", "activation": self.phi.name, **fields}
+
+    def refined(self, tol: float, found: Solution | None) -> "Ensemble":
+        if found is None:
+            return replace(self, tol=min(self.tol, tol / 10))
+        return replace(self, replicates=math.ceil(self.replicates * growth(found, tol)))
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))

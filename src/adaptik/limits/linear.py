@@ -14,7 +14,7 @@ from .. import losses
 from ..errors import require_between, require_integers
 from ..losses import Loss
 from ..registry import register
-from ..solution import AbstractState
+from ..solution import AbstractState, Solution
 from ..stages import Stage
 from ..stepping import AbstractLinearisation, LinearisedFlow
 from ..tasks import Task
@@ -57,6 +57,9 @@ class Linear:
 
     def describe(self) -> dict[str, Any]:
         return {"limit": "Linear", "tol": self.tol}
+
+    def refined(self, tol: float, found: Solution | None) -> "Linear":
+        return replace(self, tol=min(self.tol, tol / 10))
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))

@@ -5,6 +5,7 @@ particle, <a, b> = a.b/N, and fresh directions are Gaussian columns made orthogo
 the same layer has seen. Responses, also those at equal times, come with the algebra (theory 5).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,11 +18,11 @@ from .. import activations, losses
 from ..activations import Activation, Elementwise
 from ..errors import InputError, require_between, require_integers
 from ..registry import register
-from ..solution import AbstractState, StageRecord
+from ..solution import AbstractState, Solution, StageRecord
 from ..stages import Stage
 from ..tasks import Task
 from . import particles as sampling
-from .base import Advance, Request, checked_layer, recorded_inputs
+from .base import Advance, Request, checked_layer, growth, recorded_inputs
 from .march import march
 from .populations import Hidden, Population, PopulationFlow
 from .span import Span
@@ -90,6 +91,11 @@ class Reveal:
             "activation": self.phi.name,
             **{name: getattr(self, name) for name in names},
         }
+
+    def refined(self, tol: float, found: Solution | None) -> "Reveal":
+        if found is None:
+            return replace(self, tol=min(self.tol, tol / 10))
+        return replace(self, particles=math.ceil(self.particles * growth(found, tol)))
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))

@@ -12,13 +12,14 @@ import numpy as np
 from .. import activations, losses
 from ..activations import Activation, Elementwise
 from ..errors import InputError, require_between, require_integers
+from ..solution import Solution
 from ..stages import Stage
 from ..stepping import Chebyshev
 from ..tasks import Task
 from . import lazy_control
 from . import particles as sampling_module
 from .averages import mean_readout, row_blocks
-from .base import Advance, Request, recorded_inputs
+from .base import Advance, Request, growth, recorded_inputs
 from .lazy_control import LazyControl
 from .particle_flow import (
     Anchors,
@@ -39,6 +40,8 @@ from .two_layer_state import (
     TangentTerm,
     TwoLayerState,
 )
+
+STEP_SHARE = 0.25  # of a tolerance on predictions: allowed in one step
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,14 @@ class TwoLayer:
         if self.sampling == "quasi" and lazy_control.applies(state, stage):
             return LazyControl.of(state, stage).correct(advance, request)
         return advance
+
+    def refined(self, tol: float, found: Solution | None) -> "TwoLayer":
+        if found is None:
+            return replace(self, tol=min(self.tol, STEP_SHARE * tol))
+        state = found.states[-1]
+        assert isinstance(state, TwoLayerState)
+        particles = math.ceil(state.particles.w.shape[1] * growth(found, tol) / 256) * 256
+        return replace(self, particles=particles)
 
     def _flow(self, state: TwoLayerState, stage: Stage, request: Request) -> Advance:
         task, decay = stage.task, stage.weight_decay
