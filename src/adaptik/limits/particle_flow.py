@@ -16,19 +16,44 @@ PARTICLE_WEIGHT = 0.02  # of single-particle errors against errors of the predic
 
 
 class Law(NamedTuple):
-    """The moving part of every particle: weights in the span of the active samples, readouts."""
+    """The moving part of every particle: weights in the :class:`Coordinates` given, readouts."""
 
-    w: Float[Array, "R M active"]
+    w: Float[Array, "R M k"]
     z: Float[Array, "R M C"]
+
+
+class Coordinates(eqx.Module):
+    """What ``Law.w`` means.
+
+    Either coordinates in the span of the active samples, or, where those are independent and
+    nothing decays, dual coefficients: the weights are those at the stage's start plus ``w`` times
+    the samples. Pushes need no matrix product then.
+    """
+
+    lift: Float[Array, "P k"]  # a change of w moves the preactivations by w lift^T
+    start: Float[Array, "R M P"] | None = None  # of dual coefficients: preactivations at w = 0
+
+    def preactivations(self, w):
+        moved = self.changes(w)
+        return moved if self.start is None else self.start + moved
+
+    def changes(self, w):
+        """Of the preactivations."""
+        return jnp.einsum("rmk,pk->rmp", w, self.lift)
+
+    def pushed(self, strength: Float[Array, "R M P"]):
+        """The move of w that adds ``strength`` times the samples to the weights."""
+        return (
+            strength if self.start is not None else jnp.einsum("rmp,pk->rmk", strength, self.lift)
+        )
 
 
 class Anchors(eqx.Module):
     """The active stage's training samples."""
 
-    inside: Float[Array, "P active"]  # coordinates in their own span
+    coordinates: Coordinates
     gram: Float[Array, "P P"]  # K_x
     labels: Float[Array, "P C"]
-    feature_scale: Float[Array, " active"]  # rms over samples of each coordinate
 
 
 class ParticleFlow(LinearisedFlow):
@@ -43,10 +68,10 @@ class ParticleFlow(LinearisedFlow):
 
     def _cast(self, y: Law) -> Law:
         # diffrax promotes the state to the dtype of time; the arithmetic stays as asked.
-        return jax.tree.map(lambda leaf: leaf.astype(self.anchors.inside.dtype), y)
+        return jax.tree.map(lambda leaf: leaf.astype(self.anchors.coordinates.lift.dtype), y)
 
     def _forward(self, y: Law):
-        h = jnp.einsum("rmk,pk->rmp", y.w, self.anchors.inside)
+        h = self.anchors.coordinates.preactivations(y.w)
         phi = self.activation.phi(h)
         mean = jnp.einsum("rmc,rmp->rpc", y.z, phi).astype(jnp.float64) / y.z.shape[1]
         return h, phi, self.offset + mean / self.richness
@@ -61,7 +86,7 @@ class ParticleFlow(LinearisedFlow):
         return self.objective.signal(f, self.anchors.labels) / f.shape[1]
 
     def _move(self, y: Law, phi, slope, signal) -> Law:
-        push = _push(y.z, phi, slope, self.anchors.inside, signal, self.richness)
+        push = _push(y.z, phi, slope, self.anchors.coordinates, signal, self.richness)
         decay = self.decay.astype(y.w.dtype)
         return Law(push.w - decay * y.w, push.z - decay * y.z)
 
@@ -75,7 +100,7 @@ class ParticleFlow(LinearisedFlow):
         # bound (rms dz rms phi + rms z rms dh)/gamma enters with a small weight only.
         y, error = self._cast(y), self._cast(error)
         change = jax.jvp(lambda law: self._forward(law)[2], (y,), (error,))[1]
-        moved = jnp.sum(jnp.square(error.w * self.anchors.feature_scale), -1)
+        moved = jnp.mean(jnp.square(self.anchors.coordinates.changes(error.w)), -1)
         turned = jnp.sum(jnp.square(error.z), -1)
         size = 1 + jnp.mean(jnp.sum(jnp.square(y.z), -1))
         bound = jnp.sqrt(jnp.mean(moved + turned).astype(jnp.float64) * size) / self.richness
@@ -104,7 +129,7 @@ class ParticleFlow(LinearisedFlow):
         rates, modes = jnp.linalg.eigh(stiff)
         modes = jnp.einsum("rpac,rpcn->rpan", root, modes.reshape(*f.shape, -1))
         signal = self._signal(f)
-        lin = Linearisation(y, phi, slope, self.anchors.inside, modes, self.richness)
+        lin = Linearisation(y, phi, slope, self.anchors.coordinates, modes, self.richness)
         return lin, self._move(y, phi, slope, signal), jnp.maximum(rates, 0.0), self.decay
 
 
@@ -114,27 +139,26 @@ class Linearisation(AbstractLinearisation):
     at: Law
     phi: Float[Array, "R M P"]
     slope: Float[Array, "R M P"]
-    inside: Float[Array, "P active"]
+    coordinates: Coordinates
     modes: Float[Array, "R P C modes"]  # R V
     richness: Float[Array, ""]
 
     def spread(self, u):
         signal = jnp.einsum("rpcn,rn->rpc", self.modes, u) / self.phi.shape[-1]
-        return _push(self.at.z, self.phi, self.slope, self.inside, signal, self.richness)
+        return _push(self.at.z, self.phi, self.slope, self.coordinates, signal, self.richness)
 
     def read(self, v: Law):
         v = jax.tree.map(lambda leaf: leaf.astype(self.phi.dtype), v)
-        dh = jnp.einsum("rmk,pk->rmp", v.w, self.inside)
+        dh = self.coordinates.changes(v.w)
         change = jnp.einsum("rmc,rmp->rpc", v.z, self.phi)
         change = change + jnp.einsum("rmc,rmp->rpc", self.at.z, self.slope * dh)
         change = change.astype(jnp.float64) / (self.phi.shape[1] * self.richness)
         return jnp.einsum("rpcn,rpc->rn", self.modes, change)
 
 
-def _push(z, phi, slope, inside, signal, richness) -> Law:
+def _push(z, phi, slope, coordinates: Coordinates, signal, richness) -> Law:
     signal = (richness * signal).astype(z.dtype)
-    strength = slope * jnp.einsum("rmc,rpc->rmp", z, signal)
-    dw = jnp.einsum("rmp,pk->rmk", strength, inside)
+    dw = coordinates.pushed(slope * jnp.einsum("rmc,rpc->rmp", z, signal))
     return Law(dw, jnp.einsum("rmp,rpc->rmc", phi, signal))
 
 
@@ -151,15 +175,15 @@ class TangentFlow(AbstractFlow):
     inner: ParticleFlow  # at richness 1
 
     def _fields(self, y: Tangent):
-        h = jnp.einsum("rmk,pk->rmp", y.base.w, self.inner.anchors.inside)
+        h = self.inner.anchors.coordinates.preactivations(y.base.w)
         return self.inner.activation.phi(h), self.inner.activation.derivative(h)
 
     def _predict(self, y: Tangent, phi, slope):
         one = jnp.ones(())
         eye = jnp.eye(y.base.z.shape[-1])
         modes = jnp.broadcast_to(eye, (phi.shape[0], phi.shape[2], *eye.shape))
-        lin = Linearisation(y.base, phi, slope, self.inner.anchors.inside, modes, one)
-        dh = jnp.einsum("rmk,pk->rmp", y.move.w, lin.inside)
+        lin = Linearisation(y.base, phi, slope, self.inner.anchors.coordinates, modes, one)
+        dh = lin.coordinates.changes(y.move.w)
         change = jnp.einsum("rmc,rmp->rpc", y.move.z, phi)
         change = change + jnp.einsum("rmc,rmp->rpc", y.base.z, slope * dh)
         return change.astype(jnp.float64) / phi.shape[1]
@@ -171,7 +195,9 @@ class TangentFlow(AbstractFlow):
         given, y = y, self._cast(y)
         phi, slope = self._fields(y)
         signal = self.inner._signal(self._predict(y, phi, slope))
-        push = _push(y.base.z, phi, slope, self.inner.anchors.inside, signal, self.inner.richness)
+        push = _push(
+            y.base.z, phi, slope, self.inner.anchors.coordinates, signal, self.inner.richness
+        )
         decay = self.inner.decay.astype(y.base.w.dtype)
         shrink = jax.tree.map(lambda leaf: -decay * leaf, y)
         move = Tangent(shrink.base, jax.tree.map(jnp.add, push, shrink.move))
@@ -200,8 +226,8 @@ class Recorder(eqx.Module):
 
     activation: Activation = eqx.field(static=True)
     targets: list[Targets]  # a list: names would make every task its own compilation
-    resting: Float[Array, "R M rank"]  # weights orthogonal to the active span
-    basis: Float[Array, "rank active"]
+    resting: Float[Array, "R M rank"]  # weights at w = 0
+    basis: Float[Array, "rank k"]  # what w adds to them
     richness: Float[Array, ""]
     decay: Float[Array, ""]
 

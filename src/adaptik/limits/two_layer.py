@@ -23,6 +23,7 @@ from .base import Advance, Request, growth, recorded_inputs
 from .lazy_control import LazyControl
 from .particle_flow import (
     Anchors,
+    Coordinates,
     Law,
     ParticleFlow,
     Recorder,
@@ -41,6 +42,7 @@ from .two_layer_state import (
     TwoLayerState,
 )
 
+DUAL_FROM = 1e-3  # smallest singular value of the samples, of the largest, for dual coefficients
 STEP_SHARE = 0.25  # of a tolerance on predictions: allowed in one step
 
 
@@ -181,28 +183,23 @@ class TwoLayer:
         tangent = stage.is_lazy
         richness = 1.0 if tangent else stage.richness
         anchor = state.span.training_points(task.X)
-        _, values, rows = np.linalg.svd(anchor, full_matrices=False)
-        active = int((values > values[0] * 1e-7).sum())
-        basis = rows[:active].T
         particles = state.particles
-        resting = particles.w - (particles.w @ basis.astype(self.dtype)) @ basis.T.astype(
-            self.dtype
-        )
+        basis, lift, resting, w, h = _coordinates(anchor, particles.w, decay == 0)
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
             scalar = {
                 k: jnp.asarray(float(v)) for k, v in {"richness": richness, "decay": decay}.items()
             }
+            start = None if h is None else jnp.asarray(h)
             anchors = Anchors(
-                jnp.asarray(anchor @ basis, self.dtype),
+                Coordinates(jnp.asarray(lift, self.dtype), start),
                 jnp.asarray(anchor @ anchor.T),
                 jnp.asarray(task.y),
-                jnp.asarray(values[:active] / np.sqrt(task.n_train), self.dtype),
             )
             targets = {
                 key: self._target(state, X, 0.0 if tangent else 1 / richness)
                 for key, X in recorded_inputs(request.tasks, task.outputs)
             }
-            y0 = Law(jnp.asarray(particles.w @ basis.astype(self.dtype)), jnp.asarray(particles.z))
+            y0 = Law(jnp.asarray(w), jnp.asarray(particles.z))
             flow = ParticleFlow(
                 self.phi,
                 losses.get(stage.loss),
@@ -283,3 +280,21 @@ class TwoLayer:
 
 def _is_paired(stage: Stage) -> bool:
     return stage.head == "fresh" and stage.weight_decay > 0 and not stage.has_fixed_kernel
+
+
+def _coordinates(anchor: np.ndarray, w: np.ndarray, still: bool):
+    """How weights move in a stage: ``resting + law @ basis.T``, preactivations by ``law @ lift.T``.
+
+    Returns ``basis, lift, resting, law, h``; ``h`` is None unless the law holds dual coefficients.
+    These take half of the matrix products, but only as many as samples; they need independent
+    samples and weights that do not decay (``still``).
+    """
+    dtype = w.dtype
+    _, values, rows = np.linalg.svd(anchor, full_matrices=False)
+    active = int((values > values[0] * 1e-7).sum())
+    if still and values[-1] > values[0] * DUAL_FROM and len(values) == len(anchor):
+        law = np.zeros((*w.shape[:2], len(anchor)), dtype)
+        return anchor.T, anchor @ anchor.T, w, law, w @ anchor.T.astype(dtype)
+    basis = rows[:active].T
+    law = w @ basis.astype(dtype)
+    return basis, anchor @ basis, w - law @ basis.T.astype(dtype), law, None
