@@ -96,6 +96,7 @@ class DeepLinear:
         return DeepLinearState(span, weights, np.zeros((span.rank, outputs)))
 
     def advance(self, state: "DeepLinearState", stage: Stage, request: Request) -> Advance:
+        stage.frozen_layers(self.depth)
         with jax.enable_x64(True):
             return self._with_error(state, stage, request)
 
