@@ -55,6 +55,8 @@ from .stepped import step_through
 
 COARSER = 8.0  # tolerance of the second solve that estimates the error of the first: half the steps
 BLOCK = 2**24  # numbers in one temporary array of hidden units
+EVALUATIONS = 500  # of the vector field in a stage, those of the coarser solve included
+FLOPS = 3e10  # a second on two cores
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,15 @@ class Ensemble:
         each = 8 * (10 + 2 * len(stages)) * weights + 8 * 6 * max(kernels, default=0)
         each += np.dtype(self.dtype).itemsize * self.width * (6 * self.depth * samples + 3 * inputs)
         return int(self.replicates * each)
+
+    def predicted_seconds(self, stage: Stage) -> float:
+        """Order of magnitude of the time that a rich stage takes on two cores."""
+        task = stage.task
+        weights = self.width * (
+            min(task.dimension, task.n_train) + (self.depth - 1) * self.width + task.outputs
+        )
+        # Forward and backward each multiply by every weight once or twice.
+        return EVALUATIONS * 6.0 * self.replicates * task.n_train * weights / FLOPS
 
     def start(self, stages, tasks, rng) -> "EnsembleState":
         for i, stage in enumerate(stages):
