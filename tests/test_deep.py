@@ -79,10 +79,23 @@ def test_ensembles_are_wide_networks_within_their_error(depth, activation):
         assert np.linalg.norm(seen - known) < 0.05 * np.linalg.norm(known)
 
 
-def test_deep_says_what_it_chose_and_refuses_bad_input():
+def test_deep_says_what_it_chose_and_refuses_bad_input(monkeypatch):
     kinds = {(1, "tanh"): ak.TwoLayer, (2, "tanh"): ak.Reveal, (2, "relu"): ak.Ensemble}
     for (depth, activation), kind in kinds.items():
         assert isinstance(ak.Deep(depth, activation).choose(STAGES), kind)
+    more = ak.tasks.hermite_pair(1, 2, 0.8, n_source=60, n_target=8, dimension=6, n_test=4)[0]
+    for other in (
+        [ak.Stage(more, 1.0)],  # 60 samples reveal some 700 directions
+        [*STAGES, ak.Stage(SOURCE, 1.0), *[ak.Stage(TARGET, 1.0)] * 2],  # and so do five stages
+        [STAGES[0], ak.Stage(TARGET, 1.0, trains=1)],
+        [STAGES[0], ak.Stage(TARGET, 1.0, fresh_above=1)],
+    ):
+        assert isinstance(ak.Deep(2, "tanh").choose(other), ak.Ensemble)
+    assert isinstance(ak.Deep(2, "tanh", width=512).choose(STAGES), ak.Ensemble)  # too few
+    assert isinstance(ak.Deep(1, "tanh").choose(other), ak.Ensemble)
+    monkeypatch.setattr("adaptik.limits.deep.available_bytes", lambda: 2**20)
+    assert isinstance(ak.Deep(2, "tanh").choose(STAGES), ak.Ensemble)  # no room to reveal
+    monkeypatch.undo()
     lazy = [STAGES[0], ak.Stage(TARGET, 0.0)]
     assert isinstance(ak.Deep(2, "tanh").choose(lazy), ak.Ensemble)
     with pytest.raises(ak.InputError, match="rich stages only"):

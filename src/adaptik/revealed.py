@@ -108,6 +108,17 @@ class LinearWeights:
         )  # fmt: skip
         return cls((inputs, *[0] * depth), matrices, np.zeros((0, 0)))
 
+    def with_fresh_layers(self, kept: int) -> "LinearWeights":
+        """Layers above ``kept`` as if nothing of them had been revealed, and no readout.
+
+        Nothing that was kept leads to their old coordinates.
+        """
+        if kept == len(self.matrices):
+            return self
+        new = LinearWeights.initial(self.sizes[kept], len(self.matrices) - kept)
+        sizes, matrices = (*self.sizes[:kept], *new.sizes), (*self.matrices[:kept], *new.matrices)
+        return LinearWeights(sizes, matrices, new.head)
+
     def with_fresh_head(self, outputs: int) -> "LinearWeights":
         """A new readout in fresh directions."""
         top = self.sizes[-1]

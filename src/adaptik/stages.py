@@ -7,7 +7,7 @@ from numbers import Real
 from typing import Literal
 
 from . import losses
-from .errors import InputError
+from .errors import InputError, require_integers
 from .tasks import Task
 
 LOSS_TOL = 1e-4
@@ -37,18 +37,24 @@ class Stage:
         ``"fresh"`` starts from a new random readout and a zero predictor; ``"kept"``
         continues with the readout and the predictor of the stage before.
     trains
-        ``"all"`` weights, or the ``"readout"`` only, on frozen features.
+        ``"all"`` weights, the ``"readout"`` only, on frozen features, or an integer k: only what
+        is above hidden layer k, whose features stay frozen (0 is all weights, the depth is the
+        readout).
     weight_decay
         Rate lambda >= 0 at which all trained weights decay.
     elastic
         Elastic coupling delta to the source weights; only 0 is available.
     loss
         ``"squared"``, or ``"logistic"`` (labels -1/+1, or one-hot), which needs a duration.
+    fresh_above
+        Hidden layers above this one are drawn anew at the stage's start, as the readout is, and
+        those up to it keep their weights; 0 draws a new network, ``None`` only what ``head`` says.
 
     Raises
     ------
     InputError
-        For values out of range and for combinations that have no meaning.
+        For values out of range and for combinations that have no meaning. Whether a layer exists
+        is checked where the depth is known.
 
     Examples
     --------
@@ -63,10 +69,11 @@ class Stage:
     loss_tol: float | None = None
     rate_tol: float | None = None
     head: Literal["fresh", "kept"] = "fresh"
-    trains: Literal["all", "readout"] = "all"
+    trains: Literal["all", "readout"] | int = "all"
     weight_decay: float = 0.0
     elastic: float = 0.0
     loss: Literal["squared", "logistic"] = "squared"
+    fresh_above: int | None = None
 
     def __post_init__(self):
         if not isinstance(self.task, Task):
@@ -83,11 +90,30 @@ class Stage:
             if not (isinstance(value, Real) and float(value) > 0):
                 raise InputError(f"{name} must be a number > 0 or None, got {value!r}")
             object.__setattr__(self, name, float(value))
-        for name, allowed in (("head", ("fresh", "kept")), ("trains", ("all", "readout"))):
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        if self.head not in ("fresh", "kept"):
+            raise InputError(f"head must be one of ('fresh', 'kept'), got {self.head!r}")
+        self._check_layers()
         losses.get(self.loss)
         self._check_combinations()
+
+    def _check_layers(self):
+        if isinstance(self.trains, str):
+            if self.trains not in ("all", "readout"):
+                raise InputError(
+                    "trains must be 'all', 'readout', or the hidden layer above which weights "
+                    f"train, got {self.trains!r}"
+                )
+        else:
+            require_integers(0, trains=self.trains)
+            object.__setattr__(self, "trains", int(self.trains) or "all")
+        if self.fresh_above is not None:
+            require_integers(0, fresh_above=self.fresh_above)
+            object.__setattr__(self, "fresh_above", int(self.fresh_above))
+            if self.head == "kept":
+                raise InputError(
+                    f"fresh_above={self.fresh_above} draws hidden layers below a kept readout, "
+                    "which has learned to read others; use head='fresh'"
+                )
 
     def _check_combinations(self):
         if self.elastic > 0:
@@ -114,8 +140,8 @@ class Stage:
 
     @property
     def is_lazy(self) -> bool:
-        """Whether all weights move with a frozen kernel (gamma = 0)."""
-        return self.richness == 0 and self.trains == "all"
+        """Whether hidden weights move with a frozen kernel (gamma = 0)."""
+        return self.richness == 0 and self.trains != "readout"
 
     @property
     def has_fixed_kernel(self) -> bool:
@@ -126,6 +152,24 @@ class Stage:
     def is_linear_flow(self) -> bool:
         """Whether the stage has a closed form: fixed kernel and squared loss."""
         return self.has_fixed_kernel and self.loss == "squared"
+
+    def frozen_layers(self, depth: int) -> int:
+        """How many of ``depth`` hidden layers stay as they were at the stage's start.
+
+        Raises
+        ------
+        InputError
+            If ``trains`` or ``fresh_above`` name a layer that does not exist.
+        """
+        for name in ("trains", "fresh_above"):
+            layer = getattr(self, name)
+            if isinstance(layer, int) and layer > depth:
+                raise InputError(
+                    f"{name}={layer} is no hidden layer: give one between 0 and the depth {depth}"
+                )
+        if isinstance(self.trains, int):
+            return self.trains
+        return depth if self.trains == "readout" else 0
 
     @property
     def tolerances(self) -> tuple[float, float]:
@@ -177,8 +221,8 @@ def check_sequence(stages: Sequence[Stage]) -> None:
     ------
     InputError
         For no stages, differing dimensions or outputs, tasks that share a name but not their
-        data, a kept head with nothing to keep, or weight decay on a kept head whose richness
-        changed.
+        data, a kept head or kept layers with nothing to keep, or weight decay on a kept head whose
+        richness changed.
     """
     if not stages:
         raise InputError("stages is empty; give at least one Stage")
@@ -193,6 +237,8 @@ def check_sequence(stages: Sequence[Stage]) -> None:
             )
         if named.setdefault(task.name, task) is not task:
             raise InputError(f"two different tasks are called {task.name!r}; rename one")
+        if i == 0 and stage.fresh_above is not None:
+            raise InputError("stage 0: fresh_above has no earlier layers to keep; leave it out")
         if stage.head == "kept":
             _check_kept(i, stages)
 

@@ -16,8 +16,9 @@ from scipy import stats
 from . import activations, lazy_kernels, observables
 from .errors import InputError
 from .limits import Ensemble, TwoLayer
+from .memory import require
 from .networks import Network, train
-from .solution import Solution
+from .solution import Solution, recorded_tasks
 from .solving import solve, versions
 from .stages import Stage, check_sequence, target_stage
 from .study import Curve, Row, TransferConfig, TransferStudy, Verdict
@@ -96,6 +97,18 @@ def _limit(config: TransferConfig) -> TwoLayer | Ensemble:
     return Ensemble(config.depth, config.activation, width, config.replicates)
 
 
+def _refuse_too_large(limit: Ensemble, stages: list[Stage]) -> None:
+    """Before any computation: what one pair of stages of a deep study needs."""
+    seconds = sum(limit.predicted_seconds(stage) for stage in stages)
+    require(
+        limit.predicted_bytes(stages, recorded_tasks(stages, ())),
+        f"every row at depth {limit.depth} ({limit.replicates} dense networks of width "
+        f"{limit.width}, of the order of {seconds:.2g} s)",
+        "take --particles 512 or less with more --replicates (the alternative, adaptik.Ensemble, "
+        "averages them and gives error bars), or fewer samples",
+    )
+
+
 class _Run:
     """The study in progress; everything finished so far can be turned into a TransferStudy."""
 
@@ -127,6 +140,8 @@ class _Run:
         for case in self.cases:  # refuse meaningless combinations before computing anything
             first = [] if case.mode == "scratch" else [Stage(source, case.source_richness or 0.0)]
             check_sequence([*first, case.stage(target, config.head)])
+        if isinstance(self.limit, Ensemble):
+            _refuse_too_large(self.limit, [Stage(source, max(config.richness)), Stage(target, 1.0)])
         if target.n_train < 2 * config.folds:
             raise InputError(
                 f"folds={config.folds} needs at least {2 * config.folds} target samples"

@@ -80,6 +80,17 @@ def recorded_inputs(tasks: dict[str, Task], outputs: int):
                 yield (name, split), task.split(split)[0]
 
 
+def refuse_layers(stages: Sequence[Stage], limit: str) -> None:
+    """Refuse stages that part hidden layers, for a limit that moves all of them or none."""
+    for stage in stages:
+        for name in ("trains", "fresh_above"):
+            if isinstance(layer := getattr(stage, name), int):
+                raise InputError(
+                    f"{name}={layer}: {limit} does not part hidden layers; use "
+                    "adaptik.Ensemble, adaptik.DeepLinear or adaptik.Deep"
+                )
+
+
 def checked_layer(layer: int, depth: int) -> None:
     """Refuse a hidden layer that does not exist."""
     if not 1 <= layer <= depth:

@@ -8,7 +8,8 @@ from typing import Any
 from .. import activations
 from ..activations import Activation, Elementwise
 from ..errors import require_integers
-from ..solution import AbstractState, Solution
+from ..memory import available_bytes
+from ..solution import AbstractState, Solution, recorded_tasks
 from ..stages import Stage
 from ..tasks import Task
 from .base import Advance, Request, growth
@@ -17,8 +18,10 @@ from .ensemble import Ensemble, EnsembleState
 from .reveal import Reveal, RevealState
 from .two_layer import TwoLayer
 
-FEW = 32  # samples x outputs up to which revealing is the cheaper way to a given error
 KINKED = "leaky_relu"  # the family of ReLU: gradients have no low rank
+EACH = 12  # directions of a hidden matrix that one sample reveals in a stage, smooth activations
+MOST = 500  # directions up to which revealing is the cheaper way to a given error (theory 5)
+PARTICLES = 4096  # of Reveal, where no width is given
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,10 @@ class Deep:
     """Any number of hidden layers of any activation, infinitely wide.
 
     Linear neurons are solved exactly (:class:`adaptik.DeepLinear`), one hidden layer by particles
-    (:class:`adaptik.TwoLayer`), rich stages of smooth activations on few samples by
-    :class:`adaptik.Reveal`, and everything else by :class:`adaptik.Ensemble`. ``cost.method`` of
-    every stage says what was chosen and why; docs/depth.md has the reasons.
+    (:class:`adaptik.TwoLayer`), rich stages of smooth activations by :class:`adaptik.Reveal` where
+    it is predicted to reveal few directions and to fit in memory, and everything else, stages that
+    part hidden layers among it, by :class:`adaptik.Ensemble`. ``cost.method`` of every stage says
+    what was chosen and why; docs/depth.md has the reasons.
 
     Attributes
     ----------
@@ -75,12 +79,18 @@ class Deep:
         assert isinstance(phi, Activation)
         if phi.name == "linear":
             return DeepLinear(self.depth)
-        if self.depth == 1:
+        parted = any(isinstance(s.trains, int) or s.fresh_above is not None for s in stages)
+        if self.depth == 1 and not parted:
             return TwoLayer(phi, particles=width, replicates=replicates)
         rich = all(not (stage.has_fixed_kernel or stage.is_lazy) for stage in stages)
-        fields = max(stage.task.n_train * stage.task.outputs for stage in stages)
-        if rich and phi.family != KINKED and fields <= FEW:
-            return Reveal(self.depth, phi, width or 4096, replicates)
+        if rich and not parted and phi.family != KINKED:
+            reveal = Reveal(self.depth, phi, width or PARTICLES, replicates)
+            # A population needs well more particles than directions, of which a layer sees
+            # those of two matrices from both sides.
+            few = sum(map(_directions, stages)) <= min(MOST, reveal.particles // 8)
+            needed = reveal.predicted_bytes(stages, recorded_tasks(stages, ()))
+            if few and needed <= available_bytes():
+                return reveal
         return Ensemble(self.depth, phi, width or 512, replicates)
 
     def describe(self) -> dict[str, Any]:
@@ -105,13 +115,18 @@ class Deep:
         limit: Any
         match state:
             case RevealState():
-                limit = Reveal(self.depth, phi, width or 4096, replicates)
-                reason = "smooth activation, few samples: few directions to reveal"
+                limit = Reveal(self.depth, phi, width or PARTICLES, replicates)
+                reason = f"smooth activation, some {_directions(stage)} directions to reveal"
             case EnsembleState():
                 limit = Ensemble(self.depth, phi, width or 512, replicates)
-                reason = "too many directions to reveal, or a lazy or readout stage"
+                reason = "too many directions to reveal, or layers that stay or start anew"
             case _:
                 limit, reason = self.choose([stage]), "exact, or independent neurons"
         record, end, snapshots = limit.advance(state, stage, request)
         cost = replace(record.cost, method=f"{record.cost.method} ({reason})")
         return replace(record, cost=cost), end, snapshots
+
+
+def _directions(stage: Stage) -> int:
+    """Predicted number of directions of one hidden matrix that a stage reveals."""
+    return EACH * stage.task.n_train * stage.task.outputs

@@ -89,11 +89,14 @@ class DeepLinear:
         return 8 * (40 * vector + 6 * kernels + (self.depth + 4) * rank**2 + 2 * inputs * rank)
 
     def start(self, stages, tasks, rng) -> "DeepLinearState":
+        for stage in stages:
+            stage.frozen_layers(self.depth)
         span, outputs = Span.of(tasks.values()), stages[0].task.outputs
         weights = LinearWeights.initial(span.rank, self.depth)
         return DeepLinearState(span, weights, np.zeros((span.rank, outputs)))
 
     def advance(self, state: "DeepLinearState", stage: Stage, request: Request) -> Advance:
+        stage.frozen_layers(self.depth)
         with jax.enable_x64(True):
             return self._with_error(state, stage, request)
 
@@ -115,7 +118,8 @@ class DeepLinear:
     ) -> tuple[StageRecord, Any, dict[float, Any]]:
         if stage.head == "fresh":
             outputs = stage.task.outputs
-            weights = state.weights.with_fresh_head(outputs)
+            kept = self.depth if stage.fresh_above is None else stage.fresh_above
+            weights = state.weights.with_fresh_layers(kept).with_fresh_head(outputs)
             zero = np.zeros((state.span.rank, outputs))
             state = replace(state, weights=weights, beta=zero)
         recorded = dict(recorded_inputs(request.tasks, stage.task.outputs))
@@ -137,7 +141,7 @@ class DeepLinear:
         )  # fmt: skip
 
     def _flow(self, state: "DeepLinearState", stage: Stage, points, tol: float):
-        richness, everything = stage.richness or 1.0, stage.trains == "all"
+        richness, frozen = stage.richness or 1.0, stage.frozen_layers(self.depth)
         return LinearNetworkFlow(
             state.weights,
             state.span.training_points(stage.task.X),
@@ -147,7 +151,7 @@ class DeepLinear:
             losses.get(stage.loss),
             richness,
             stage.weight_decay,
-            (everything,) * self.depth + (True,),
+            tuple(k >= frozen for k in range(self.depth + 1)),
             tol,
         )
 
@@ -259,12 +263,13 @@ def _moved_head(flow: LinearNetworkFlow, richness: float, fade: float, R) -> Lin
 
 
 def _decaying_tangent(state, stage: Stage, request: Request, flow: LinearNetworkFlow, keys):
-    """Richness 0 under weight decay: weights fade by s = exp(-lambda t), their kernel by s^(2L).
+    """Richness 0 under weight decay: trained weights fade by s = exp(-lambda t).
 
-    f is homogeneous of degree L + 1, so f' = s^(2L) K Delta - (L + 1) lambda f.
+    f is homogeneous of degree n in the n layers that train, so their kernel fades by s^(2n - 2)
+    and f' = s^(2n - 2) K Delta - n lambda f.
     """
     began = time.perf_counter()
-    depth, decay, objective = len(state.weights.matrices), stage.weight_decay, flow.objective
+    trained, decay, objective = sum(flow.trained), stage.weight_decay, flow.objective
     kernel, labels = _FrozenKernel(state.weights, flow.trained[:-1]), flow.labels
     assert stage.duration is not None  # Stage refuses a lazy decay without one
     times, kept = asked_times(request, stage.duration)
@@ -273,8 +278,8 @@ def _decaying_tangent(state, stage: Stage, request: Request, flow: LinearNetwork
     def slope(t, flat):
         beta = flat.reshape(state.beta.shape)
         signal = np.asarray(objective.signal(flow.X @ beta, labels)) / len(labels)
-        push = math.exp(-2 * depth * decay * t) * kernel(flow.X.T @ signal)
-        return (push - (depth + 1) * decay * beta).ravel()
+        push = math.exp(-2 * (trained - 1) * decay * t) * kernel(flow.X.T @ signal)
+        return (push - trained * decay * beta).ravel()
 
     done = solve_ivp(
         slope, (0.0, stage.duration), state.beta.ravel(), method="BDF", t_eval=every,
@@ -284,7 +289,10 @@ def _decaying_tangent(state, stage: Stage, request: Request, flow: LinearNetwork
 
     def at(t: float) -> DeepLinearState:
         fade, w = math.exp(-decay * t), state.weights
-        faded = tuple(replace(W, M=fade * W.M, shrink=fade * W.shrink) for W in w.matrices)
+        faded = tuple(
+            replace(W, M=fade * W.M, shrink=fade * W.shrink) if on else W
+            for W, on in zip(w.matrices, flow.trained, strict=False)
+        )
         weights = replace(w, matrices=faded, head=fade * w.head)
         return DeepLinearState(state.span, weights, betas[t])
 

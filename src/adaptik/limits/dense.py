@@ -48,11 +48,19 @@ def tangent(layers: Layers, move: Layers, inside, outside, phi: Elementwise):
     return jax.jvp(lambda w: raw(w, inside, outside, phi), (layers,), (move,))[1]
 
 
-def pull_back(layers: Layers, signal, inside, phi: Elementwise) -> Layers:
-    """How all weights answer an error signal ``(R, P, C)`` at richness 1."""
+def trained(layers: Layers, frozen: int) -> Layers:
+    """1 for layers above the first ``frozen`` hidden ones and 0 for the others, to multiply by."""
+    hidden = (np.arange(len(layers.hidden)) + 1 >= frozen).astype(layers.head.dtype)
+    one = layers.head.dtype.type(1)
+    return Layers(one * (frozen == 0), hidden[:, None, None, None], one)  # pyright: ignore[reportArgumentType]
+
+
+def pull_back(layers: Layers, signal, inside, phi: Elementwise, frozen: int) -> Layers:
+    """How weights above the frozen layers answer an error signal ``(R, P, C)`` at richness 1."""
     gradient = jax.vjp(lambda w: raw(w, inside, 0.0, phi), layers)[1](signal)[0]
     width = layers.head.shape[1]
-    return Layers(width * gradient.first, gradient.hidden, width * gradient.head)
+    scaled = Layers(width * gradient.first, gradient.hidden, width * gradient.head)
+    return jax.tree.map(jnp.multiply, scaled, trained(layers, frozen))
 
 
 def packed(layers: Layers) -> tuple[Array, ...]:
@@ -79,6 +87,7 @@ class EnsembleFlow(AbstractFlow):
     decay: Float[Array, ""]
     phi: Elementwise = eqx.field(static=True)
     objective: Loss = eqx.field(static=True)
+    frozen: int = eqx.field(static=True, default=0)
 
     def predict(self, y):
         own = unpacked(y, self.inside.dtype)
@@ -87,9 +96,11 @@ class EnsembleFlow(AbstractFlow):
     def __call__(self, y):
         signal = self.objective.signal(self.predict(y), self.labels) / len(self.labels)
         own = unpacked(y, self.inside.dtype)
-        push = pull_back(own, signal.astype(self.inside.dtype), self.inside, self.phi)
-        pushes = zip(packed(push), y, strict=True)
-        return tuple(self.richness * p - self.decay * w for p, w in pushes)
+        signal = signal.astype(self.inside.dtype)
+        push = pull_back(own, signal, self.inside, self.phi, self.frozen)
+        on = packed(trained(own, self.frozen))
+        moves = zip(packed(push), y, on, strict=True)
+        return tuple(self.richness * p - self.decay * m * w for p, w, m in moves)
 
     def loss(self, y):
         return jnp.mean(self.objective.value(self.predict(y), self.labels))
@@ -114,7 +125,8 @@ class Recorder(eqx.Module):
     def __call__(self, t, y):
         flow = self.flow
         own = unpacked(y, flow.inside.dtype)
-        fade = jnp.exp(-flow.decay * t).astype(flow.inside.dtype)
+        decay = 0.0 if flow.frozen else flow.decay
+        fade = jnp.exp(-decay * t).astype(flow.inside.dtype)
         return [
             base + raw(own, inside, fade * outside, flow.phi) / flow.richness
             for inside, outside, base in self.points
@@ -168,7 +180,7 @@ class DenseTerm:
 
 compiled_raw = partial(jax.jit, static_argnums=3)(raw)
 compiled_tangent = partial(jax.jit, static_argnums=4)(tangent)
-compiled_pull_back = partial(jax.jit, static_argnums=3)(pull_back)
+compiled_pull_back = partial(jax.jit, static_argnums=(3, 4))(pull_back)
 
 
 @partial(jax.jit, static_argnums=3)
@@ -198,11 +210,14 @@ def off(basis: Float[np.ndarray, "N q"], sample: Float[np.ndarray, "N k"]):
 
 
 def conditioned(
-    rng: np.random.Generator, W: Float[np.ndarray, "N rank"], z: Float[np.ndarray, "N C"],
-    inside: Float[np.ndarray, "P rank"], depth: int, activation: Activation,
-) -> tuple[Float[np.ndarray, "L-1 N N"], Float[np.ndarray, "N C"]]:  # fmt: skip
-    """Hidden matrices U_l and readout of one network, whose initial fields have exact moments."""
-    width, most = len(W), max(1, len(W) // PART)
+    rng: np.random.Generator, lowest: Float[np.ndarray, "N P"], met: Float[np.ndarray, "N r"],
+    z: Float[np.ndarray, "N C"], count: int, activation: Activation,
+) -> tuple[Float[np.ndarray, "count N N"], Float[np.ndarray, "N C"]]:  # fmt: skip
+    """``count`` hidden matrices and a readout of one network, with exact moments of what they send.
+
+    They stand above a layer with preactivations ``lowest``, whose neurons vary with ``met``.
+    """
+    width, most = len(z), max(1, len(z) // PART)
 
     def phi(h):
         return np.asarray(activation.phi(jnp.asarray(h)))
@@ -211,8 +226,8 @@ def conditioned(
         return np.asarray(activation.derivative(jnp.asarray(h)))
 
     with jax.enable_x64(True):
-        h, seen, known = [W @ inside.T], [W], []
-        for _ in range(depth - 1):
+        h, seen, known = [lowest], [met], []
+        for _ in range(count):
             features = phi(h[-1])
             Q = basis_of(features, most)
             F = sampling._whiten(sampling._sobol_normal(rng, width, Q.shape[1]))
@@ -223,7 +238,7 @@ def conditioned(
         top = basis_of(phi(h[-1]), most)
         head = off(top, z)
         back, U = [head[:, c : c + 1] for c in range(head.shape[1])], []
-        for k in reversed(range(depth - 1)):
+        for k in reversed(range(count)):
             g = np.concatenate([slope(h[k + 1]) * b for b in back], axis=1)
             S, (Q, F) = basis_of(g, most), known[k]
             used = np.concatenate([seen[k][:, : 2 * most], Q], axis=1)
@@ -234,4 +249,4 @@ def conditioned(
             U.insert(0, (F @ Q.T + S @ E.T) / width + rest)
             sent = U[0].T @ g
             back = np.split(sent, len(back), axis=1)
-    return np.reshape(U, (depth - 1, width, width)), head
+    return np.reshape(U, (count, width, width)), head

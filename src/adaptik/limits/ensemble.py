@@ -55,6 +55,8 @@ from .stepped import step_through
 
 COARSER = 8.0  # tolerance of the second solve that estimates the error of the first: half the steps
 BLOCK = 2**24  # numbers in one temporary array of hidden units
+EVALUATIONS = 500  # of the vector field in a stage, those of the coarser solve included
+FLOPS = 3e10  # a second on two cores
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,18 @@ class Ensemble:
         each += np.dtype(self.dtype).itemsize * self.width * (6 * self.depth * samples + 3 * inputs)
         return int(self.replicates * each)
 
+    def predicted_seconds(self, stage: Stage) -> float:
+        """Order of magnitude of the time that a rich stage takes on two cores."""
+        task = stage.task
+        weights = self.width * (
+            min(task.dimension, task.n_train) + (self.depth - 1) * self.width + task.outputs
+        )
+        # Forward and backward each multiply by every weight once or twice.
+        return EVALUATIONS * 6.0 * self.replicates * task.n_train * weights / FLOPS
+
     def start(self, stages, tasks, rng) -> "EnsembleState":
         for i, stage in enumerate(stages):
+            stage.frozen_layers(self.depth)
             if stage.is_lazy and stage.weight_decay > 0:
                 raise InputError(
                     f"stage {i}: richness=0 with weight_decay > 0 is not available at depth > 1 "
@@ -149,12 +161,16 @@ class Ensemble:
                 f"width={self.width} cannot hold the second moments of {span.rank} span "
                 f"coordinates; give at least rank + outputs = {span.rank + outputs}"
             )
-        inside = np.concatenate([span.points(t.X).inside for t in tasks.values()])
+        return self._drawn(rng, span, np.concatenate([t.X for t in tasks.values()]), outputs)
+
+    def _drawn(self, rng: np.random.Generator, span: Span, X: np.ndarray, outputs: int):
+        """Networks at initialisation, with exact moments of the fields on X."""
+        inside = span.points(X).inside
         one = sampling.initial(
             rng, self.replicates, self.width, span.rank, outputs, "quasi", "float64"
         )
         drawn = [
-            conditioned(rng, W, z, inside, self.depth, self.phi)
+            conditioned(rng, W @ inside.T, W, z, self.depth - 1, self.phi)
             for W, z in zip(one.w, one.z, strict=True)
         ]
         hidden = np.stack([U for U, _ in drawn], axis=1).astype(self.dtype)
@@ -164,8 +180,14 @@ class Ensemble:
         return EnsembleState(self.phi, span, weights, initial=True)
 
     def advance(self, state: "EnsembleState", stage: Stage, request: Request) -> Advance:
+        stage.frozen_layers(self.depth)
+        kept = self.depth if stage.fresh_above is None else stage.fresh_above
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-            if stage.head == "fresh":
+            if kept == 0:
+                state = self._drawn(request.rng, state.span, stage.task.X, stage.task.outputs)
+            elif kept < self.depth:
+                state = state.with_fresh_layers(request.rng, stage, kept)
+            elif stage.head == "fresh":
                 state = state.with_fresh_head(request.rng, stage)
             if stage.has_fixed_kernel:
                 return _fixed_kernel(state, stage, request)
@@ -176,7 +198,7 @@ class Ensemble:
 
     def _flow(self, state: "EnsembleState", stage: Stage, request: Request, tol: float) -> Advance:
         gamma, weights, dtype = stage.richness, state.weights, self.dtype
-        task = stage.task
+        task, frozen = stage.task, stage.frozen_layers(self.depth)
         layers = weights.layers
 
         def target(X):
@@ -195,13 +217,13 @@ class Ensemble:
         inside, _, base = points[keys.index((task.name, "train"))]
         flow = EnsembleFlow(
             inside, jnp.asarray(task.y), base, jnp.asarray(gamma),
-            jnp.asarray(stage.weight_decay), self.phi.phi, losses.get(stage.loss),
+            jnp.asarray(stage.weight_decay), self.phi.phi, losses.get(stage.loss), frozen,
         )  # fmt: skip
 
         def state_at(t: float, y) -> EnsembleState:
-            shrink = weights.shrink * math.exp(-stage.weight_decay * t)
+            fade = 1.0 if frozen else math.exp(-stage.weight_decay * t)
             first, hidden, head = map(np.asarray, unpacked(y, dtype))
-            now = DenseWeights(first, hidden, head, weights.seed, shrink)
+            now = DenseWeights(first, hidden, head, weights.seed, fade * weights.shrink)
             return state.moved(now, 1.0, ((-1 / gamma, weights), (1 / gamma, now)))
 
         return step_through(
@@ -257,6 +279,20 @@ class EnsembleState(AbstractState):
         head = np.stack(heads).astype(w.head.dtype)
         return replace(self, weights=replace(w, head=head), terms=(), initial=False)
 
+    def with_fresh_layers(self, rng: np.random.Generator, stage: Stage, kept: int):
+        """New hidden layers above layer ``kept``, a new readout, and f = 0."""
+        w, count = self.weights, len(self.weights.hidden) + 1 - kept
+        inside = self.span.training_points(stage.task.X)
+        lowest = fields(w.layers, jnp.asarray(inside), 0.0, self.activation.phi)[kept - 1]
+        drawn = []
+        for h in np.asarray(lowest, float):
+            z = rng.permutation(sampling._sobol_normal(rng, h.shape[1], stage.task.outputs))
+            drawn.append(conditioned(rng, h.T, h.T, z, count, self.activation))
+        hidden = np.concatenate([w.hidden[: kept - 1], np.stack([U for U, _ in drawn], axis=1)])
+        head = np.stack([z for _, z in drawn]).astype(w.head.dtype)
+        weights = replace(w, hidden=hidden.astype(w.hidden.dtype), head=head)
+        return replace(self, weights=weights, terms=(), initial=False)
+
     def predict(self, X):
         points = self.span.points(X)
         replicates, _, outputs = self.weights.head.shape
@@ -275,7 +311,8 @@ class EnsembleState(AbstractState):
                     total[:, rows] += term.coefficient * np.asarray(value, float)
         return total
 
-    def layer_kernel(self, X, X2, kind, layer):
+    def layer_kernel(self, X, X2, kind, layer, frozen=0):
+        """The NTK (``kind="ntk"``) is that of the weights above the first ``frozen`` layers."""
         checked_layer(layer, len(self.weights.hidden) + 1)
         both = X if X2 is None else np.concatenate([X, X2])
         rows, columns = (slice(None),) * 2 if X2 is None else (slice(len(X)), slice(len(X), None))
@@ -303,7 +340,7 @@ class EnsembleState(AbstractState):
             full = gradient(layer)
         else:
             full = feature(depth)[..., None, None] * np.eye(outputs)
-            for k in range(1, depth + 1):
+            for k in range(frozen + 1, depth + 1):
                 full = full + gradient(k) * feature(k - 1)[..., None, None]
         return full[..., 0, 0] if outputs == 1 else full
 
@@ -331,7 +368,9 @@ def _fixed_kernel(state: EnsembleState, stage: Stage, request: Request) -> Advan
     began = time.perf_counter()
     task, decay, w = stage.task, stage.weight_decay, state.weights
     kind = "feature" if stage.trains == "readout" else "ntk"
-    grams, outputs = state.kernel(task.X, None, kind), task.outputs
+    depth, outputs = len(w.hidden) + 1, task.outputs
+    frozen = stage.frozen_layers(depth)
+    grams = state.layer_kernel(task.X, None, kind, depth, frozen)
     if grams.ndim == 5:
         grams = grams.transpose(0, 1, 3, 2, 4).reshape(len(grams), task.y.size, task.y.size)
     path = FrozenPath.of(stage, request, grams, state.predict(task.X))
@@ -342,7 +381,8 @@ def _fixed_kernel(state: EnsembleState, stage: Stage, request: Request) -> Advan
         dual = path.duals[t]
         fade = math.exp(-decay * t) if decay else 1.0
         if kind == "ntk":
-            move = compiled_pull_back(w.layers, jnp.asarray(dual), inside, state.activation.phi)
+            phi_of = state.activation.phi
+            move = compiled_pull_back(w.layers, jnp.asarray(dual), inside, phi_of, frozen)
             term = DenseTerm(1.0, w, tuple(np.asarray(a, w.first.dtype) for a in move))
             moved = state.moved(w, fade, ())
             return replace(moved, terms=(*moved.terms, term))

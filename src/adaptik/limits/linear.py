@@ -18,7 +18,7 @@ from ..solution import AbstractState, Solution
 from ..stages import Stage
 from ..stepping import AbstractLinearisation, LinearisedFlow
 from ..tasks import Task
-from .base import Advance, Request, recorded_inputs
+from .base import Advance, Request, recorded_inputs, refuse_layers
 from .span import Span
 from .stepped import EXPONENTIAL_UP_TO, solver_for, step_through
 
@@ -68,11 +68,13 @@ class Linear:
         return 8 * (24 * rank**2 + exponential)
 
     def start(self, stages, tasks, rng) -> "LinearState":
+        refuse_layers(stages, "Linear")
         span, outputs = Span.of(tasks.values()), stages[0].task.outputs
         zero = np.zeros((span.rank, outputs))
         return LinearState(span, np.eye(span.rank), zero, np.eye(outputs), zero)
 
     def advance(self, state: "LinearState", stage: Stage, request: Request) -> Advance:
+        refuse_layers([stage], "Linear")
         task = stage.task
         if stage.head == "fresh":
             zero = np.zeros((state.span.rank, task.outputs))

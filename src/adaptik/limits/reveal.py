@@ -22,7 +22,7 @@ from ..solution import AbstractState, Solution, StageRecord
 from ..stages import Stage
 from ..tasks import Task
 from . import particles as sampling
-from .base import Advance, Request, checked_layer, growth, recorded_inputs
+from .base import Advance, Request, checked_layer, growth, recorded_inputs, refuse_layers
 from .march import march
 from .populations import Hidden, Population, PopulationFlow
 from .span import Span
@@ -106,6 +106,7 @@ class Reveal:
         return 8 * (self.replicates + 1) * numbers * len(stages)
 
     def start(self, stages, tasks, rng) -> "RevealState":
+        refuse_layers(stages, "Reveal")
         for i, stage in enumerate(stages):
             if stage.has_fixed_kernel or stage.is_lazy:
                 raise InputError(
@@ -130,6 +131,7 @@ class Reveal:
         return RevealState(self.phi, span, tuple(members))
 
     def advance(self, state: "RevealState", stage: Stage, request: Request) -> Advance:
+        refuse_layers([stage], "Reveal")
         with jax.enable_x64(True):
             if stage.head == "fresh":
                 state = self._fresh(state, stage, request.rng)

@@ -19,7 +19,7 @@ from ..tasks import Task
 from . import lazy_control
 from . import particles as sampling_module
 from .averages import mean_readout, row_blocks
-from .base import Advance, Request, growth, recorded_inputs
+from .base import Advance, Request, growth, recorded_inputs, refuse_layers
 from .lazy_control import LazyControl
 from .particle_flow import (
     Anchors,
@@ -144,6 +144,7 @@ class TwoLayer:
         )
 
     def start(self, stages, tasks, rng) -> TwoLayerState:
+        refuse_layers(stages, "TwoLayer")
         span = Span.of(tasks.values())
         outputs = stages[0].task.outputs
         count = self._count(span.rank, max(s.task.outputs for s in stages))
@@ -153,6 +154,7 @@ class TwoLayer:
         return TwoLayerState(self.phi, span, first)
 
     def advance(self, state: TwoLayerState, stage: Stage, request: Request) -> Advance:
+        refuse_layers([stage], "TwoLayer")
         untouched = not state.terms and state.particles.initial_head
         if stage.head == "fresh":
             if not untouched or state.particles.z.shape[-1] != stage.task.outputs:

@@ -14,7 +14,19 @@ from ..losses import Loss
 from ..solution import Cost
 from ..stages import Stage
 from ..stepping import HORIZON, AbstractFlow, Chebyshev, integrate, outcome
-from .mup import Layers, Member, Network, Run, Term, Weights, combine, in_batches, raw, tangent
+from .mup import (
+    Layers,
+    Member,
+    Network,
+    Run,
+    Term,
+    Weights,
+    combine,
+    in_batches,
+    only_above,
+    raw,
+    tangent,
+)
 
 MAX_STEPS = 100_000
 FLOOR = 0.01
@@ -48,6 +60,7 @@ class RichFlow(AbstractFlow):
     decay: Float[Array, ""]
     phi: Elementwise = eqx.field(static=True)
     objective: Loss = eqx.field(static=True)
+    frozen: int = eqx.field(static=True)
 
     def __call__(self, y: Layers) -> Layers:
         layers = _cast(y, self.X.dtype)
@@ -55,7 +68,8 @@ class RichFlow(AbstractFlow):
         signal = self.objective.signal(self.offset + out / self.richness, self.y) / len(self.y)
         push = self.richness * layers[-1].shape[0] * signal
         (gradient,) = pull_back(push.astype(out.dtype))
-        return jax.tree.map(lambda g, w: g.astype(w.dtype) - self.decay * w, gradient, y)
+        moves = jax.tree.map(lambda g, w: g.astype(w.dtype) - self.decay * w, gradient, y)
+        return only_above(self.frozen, moves)
 
     def loss(self, y: Layers):
         f = self.offset + raw(_cast(y, self.X.dtype), self.X, self.phi) / self.richness
@@ -77,9 +91,11 @@ class DecayingTangentFlow(AbstractFlow):
     decay: Float[Array, ""]
     phi: Elementwise = eqx.field(static=True)
     objective: Loss = eqx.field(static=True)
+    frozen: int = eqx.field(static=True)
 
     def weights(self, scale: Float[Array, ""]) -> Layers:
-        return jax.tree.map(lambda w: scale.astype(w.dtype) * w, self.start)
+        faded = jax.tree.map(lambda w: scale.astype(w.dtype) * w, self.start)
+        return (*self.start[: self.frozen], *faded[self.frozen :])
 
     def __call__(self, y):
         scale, u = y
@@ -88,7 +104,7 @@ class DecayingTangentFlow(AbstractFlow):
         signal = self.objective.signal(self.predictor(y), self.y) / len(self.y)
         (gradient,) = pull_back((layers[-1].shape[0] * signal).astype(self.X.dtype))
         fall = jax.tree.map(lambda g, v: g.astype(v.dtype) - self.decay * v, gradient, u)
-        return -self.decay * scale, fall
+        return -self.decay * scale, only_above(self.frozen, fall)
 
     def predictor(self, y):
         scale, u = y
@@ -146,9 +162,9 @@ def flow_through(network: Network, stage: Stage, start: Member, inputs, grid, sn
     act, dtype, lam = network.phi, network.dtype, stage.weight_decay
     layers = tuple(jnp.asarray(w, dtype) for w in start.weights.layers)
     X, y = jnp.asarray(stage.task.X, dtype), jnp.asarray(stage.task.y)
-    phi, loss = act.phi, losses.get(stage.loss)
+    phi, loss, frozen = act.phi, losses.get(stage.loss), stage.frozen_layers(network.depth)
     if stage.is_lazy:
-        flow = DecayingTangentFlow(layers, X, y, jnp.asarray(lam), phi, loss)
+        flow = DecayingTangentFlow(layers, X, y, jnp.asarray(lam), phi, loss, frozen)
         y0 = (jnp.asarray(1.0), jax.tree.map(jnp.zeros_like, layers))
         offset = np.zeros((len(inputs), stage.task.outputs))
     else:
@@ -169,6 +185,7 @@ def flow_through(network: Network, stage: Stage, start: Member, inputs, grid, sn
             jnp.asarray(lam),
             phi,
             loss,
+            frozen,
         )
         y0 = layers
     loss_tol, rate_tol = (-1.0, -1.0) if stage.duration else stage.tolerances
@@ -188,7 +205,8 @@ def flow_through(network: Network, stage: Stage, start: Member, inputs, grid, sn
 
     def member(y) -> Member:
         if stage.is_lazy:
-            weights = Weights(tuple(np.asarray(w * y[0], dtype) for w in start.weights.layers))
+            faded = tuple(np.asarray(w * y[0], dtype) for w in start.weights.layers)
+            weights = Weights((*start.weights.layers[:frozen], *faded[frozen:]))
             return Member(weights, (Term(1.0, weights, _stored(y[1], dtype)),))
         weights = Weights(_stored(y, dtype))
         moved = (Term(1 / gamma, weights), Term(-1 / gamma, start.weights))

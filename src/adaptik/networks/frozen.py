@@ -30,6 +30,7 @@ from .mup import (
     combine,
     empirical_kernel,
     in_batches,
+    only_above,
     preactivations,
     raw,
 )
@@ -39,7 +40,8 @@ def solve_frozen(network: Network, stage: Stage, start: Member, inputs, grid, sn
     """Run a stage with a frozen kernel; parameters as in :func:`.flows.flow_through`."""
     act, task, lam = network.phi, stage.task, stage.weight_decay
     kind = "feature" if stage.trains == "readout" else "ntk"
-    gram = empirical_kernel(start.weights, task.X, task.X, kind, act)
+    frozen = stage.frozen_layers(network.depth)
+    gram = empirical_kernel(start.weights, task.X, task.X, kind, act, frozen)
     f0 = start.predict(task.X, act)
     solve = _closed_form if stage.loss == "squared" else _implicit
     flow = solve(gram, task.y, f0, stage)
@@ -51,7 +53,7 @@ def solve_frozen(network: Network, stage: Stage, start: Member, inputs, grid, sn
     spec = "nm,tmc->ntc" if kind == "feature" else "ncmd,tmd->ntc"
 
     def moved(x):  # one block of inputs, so that no large kernel is ever whole
-        K = empirical_kernel(start.weights, x, task.X, kind, act)
+        K = empirical_kernel(start.weights, x, task.X, kind, act, frozen)
         return np.einsum(spec, K, at_times, optimize=True)
 
     motion = in_batches(moved, inputs, start.weights).transpose(1, 0, 2)
@@ -156,10 +158,10 @@ def _moved(network: Network, stage: Stage, start: Member, dual, fade: float) -> 
     """The network and its predictor once the dual coefficients are ``dual``."""
     layers, act = start.weights.layers, network.phi
     before = (fade, start.terms)
-    if stage.trains == "all":
-        step = tuple(
-            np.asarray(u, network.dtype) for u in _pull_back(layers, stage.task.X, dual, act)
-        )
+    if stage.trains != "readout":
+        push = _pull_back(layers, stage.task.X, dual, act)
+        moving = only_above(stage.frozen_layers(network.depth), push)
+        step = tuple(np.asarray(u, network.dtype) for u in moving)
         return Member(start.weights, combine(before, (1.0, [Term(1.0, start.weights, step)])))
     *hidden, head = layers
     learned = np.asarray(_feature_sum(layers, stage.task.X, dual, act))  # phi^T c

@@ -116,6 +116,11 @@ def tangent(
     return jax.jvp(lambda w: raw(w, X, phi), (layers,), (direction,))[1]
 
 
+def only_above(frozen: int, layers: Layers) -> Layers:
+    """Zeros in the place of the first ``frozen`` layers."""
+    return (*(jnp.zeros_like(W) for W in layers[:frozen]), *layers[frozen:])
+
+
 @register
 @dataclass(frozen=True, eq=False)
 class Weights:
@@ -290,17 +295,20 @@ def empirical_kernel(
     X2: Float[np.ndarray, "m D"],
     kind: str,
     activation: Activation,
+    frozen: int = 0,
 ) -> np.ndarray:
     """Kernel of one network: ``(n, m)`` if ``kind="feature"``, else ``(n, C, m, C)``.
 
-    The NTK is delta_cc' Phi_L + sum_l (g_l . g_l'/N) Phi_{l-1} with Phi_0 = x.x'/D, the feature
-    kernel Phi_L, the gradient kernel g_L . g_L'/N.
+    The NTK is delta_cc' Phi_L + sum_l (g_l . g_l'/N) Phi_{l-1} with Phi_0 = x.x'/D, the sum over
+    layers above the first ``frozen``; the feature kernel Phi_L, the gradient kernel g_L . g_L'/N.
     """
     layers = weights.layers
     columns = []
     for block in _blocks(X2, layers):
         columns.append(
-            in_batches(lambda x, b=block: _kernel(layers, x, b, kind, activation), X, weights)
+            in_batches(
+                lambda x, b=block: _kernel(layers, x, b, kind, activation, frozen), X, weights
+            )
         )
     return np.concatenate(columns, axis=1 if kind == "feature" else 2)
 
@@ -337,8 +345,8 @@ def _last(hidden, X, activation: Activation):
     return preactivations(_double(hidden), X, activation.phi)[-1]
 
 
-@partial(jax.jit, static_argnums=(3, 4))
-def _kernel(layers, X, X2, kind: str, activation: Activation):
+@partial(jax.jit, static_argnums=(3, 4, 5))
+def _kernel(layers, X, X2, kind: str, activation: Activation, frozen: int):
     layers = _double(layers)
     width, outputs = layers[-1].shape
     (phi_a, g_a), (phi_b, g_b) = (_fields(layers, x, activation) for x in (X, X2))
@@ -349,7 +357,7 @@ def _kernel(layers, X, X2, kind: str, activation: Activation):
         return gradients[-1]
     below = [X @ X2.T / X.shape[1], *[a @ b.T / width for a, b in zip(phi_a, phi_b, strict=True)]]
     ntk = below[-1][:, None, :, None] * jnp.eye(outputs)[:, None, :]
-    for gradient, feature in zip(gradients, below[:-1], strict=True):
+    for gradient, feature in list(zip(gradients, below[:-1], strict=True))[frozen:]:
         ntk = ntk + gradient * feature[:, None, :, None]
     return ntk
 

@@ -83,6 +83,8 @@ def train(
     seeds = _checked_seeds(seeds)
     _check_arguments(network, seeds, record, after)
     _check_snapshots(stages, len(earlier), snapshots)
+    for stage in stages:
+        stage.frozen_layers(network.depth)
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
     _require_memory(network, stages[0].task.dimension, stages[len(earlier) :], len(seeds))
     records = list(after.records) if after else []
@@ -189,10 +191,10 @@ def _start(network: Network, stage: Stage, before: Member | None, seed: int, ind
     if before is not None and stage.head == "kept":
         return before
     rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
-    if before is None:
-        hidden = network.initial_hidden(stage.task.dimension, rng)
-    else:
-        hidden = before.weights.layers[:-1]
+    kept = network.depth if stage.fresh_above is None else stage.fresh_above
+    hidden = () if before is None else before.weights.layers[:-1][:kept]
+    if len(hidden) < network.depth:
+        hidden += network.initial_hidden(stage.task.dimension, rng)[len(hidden) :]
     return Member(Weights((*hidden, network.initial_head(stage.task.outputs, rng))))
 
 

@@ -1,0 +1,137 @@
+"""Stages that keep some hidden layers: three independent routes, identities, refusals."""
+
+import numpy as np
+import pytest
+
+import adaptik as ak
+
+SOURCE, TARGET = ak.tasks.hermite_pair(1, 2, 0.8, n_source=10, n_target=8, dimension=6, n_test=40)
+FIRST = ak.Stage(SOURCE, 1.0, duration=3.0)
+SECOND = {
+    "frozen, fresh above": dict(trains=1, fresh_above=1),
+    "fresh above": dict(fresh_above=1),
+    "frozen, kept head, decay": dict(trains=2, head="kept", weight_decay=0.2),
+    "frozen, lazy": dict(richness=0.0, trains=1, fresh_above=2),
+    "frozen, lazy under decay": dict(richness=0.0, trains=1, weight_decay=0.2),
+}
+
+
+def stages(**second) -> list[ak.Stage]:
+    return [FIRST, ak.Stage(TARGET, **(dict(richness=1.0, duration=3.0) | second))]
+
+
+def reduced_chi_square(a: ak.Solution, b: ak.Solution) -> float:
+    gap = a.predict(TARGET.X_test) - b.predict(TARGET.X_test)
+    return float(np.mean(gap.value**2) / np.mean(gap.standard_error**2))
+
+
+@pytest.mark.parametrize("name", SECOND)
+def test_linear_networks_with_kept_layers_are_their_limit(name):
+    plan = stages(**SECOND[name])
+    exact = ak.solve(plan, ak.DeepLinear(3), record=2)
+    size = np.std(exact.predict(TARGET.X_test).value)
+    others = [ak.train(plan, ak.Network(256, "linear", 3), seeds=4, record=2)]
+    if name != "frozen, lazy under decay":
+        limit = ak.Ensemble(3, "linear", width=128, replicates=6)
+        others.append(ak.solve(plan, limit, record=2))
+    for other in others:
+        gap = other.predict(TARGET.X_test).value - exact.predict(TARGET.X_test).value
+        assert np.sqrt(np.mean(gap**2)) < 0.12 * size
+        assert reduced_chi_square(other, exact) < 4  # freezing or drawing other layers: over 20
+
+
+@pytest.mark.parametrize("model", ["exact", "ensemble", "network"])
+def test_frozen_features_stay_and_fresh_layers_start_anew(model):
+    plan = stages(trains=1, fresh_above=1, weight_decay=0.1)
+    more = dict(snapshots=[(1, 0.0)], record=2)
+    if model == "network":
+        solution = ak.train(plan, ak.Network(256, "linear", 2), seeds=4, **more)
+    else:
+        limit = ak.DeepLinear(2) if model == "exact" else ak.Ensemble(2, "linear", 128)
+        solution = ak.solve(plan, limit, **more)
+
+    def feature(layer, **when):
+        return solution.kernel(TARGET.X, layer=layer, **when).value
+
+    before, at_start = (feature(1, stage=0), feature(1, stage=1, time=0.0))
+    np.testing.assert_allclose(feature(1), before, atol=1e-6 * np.abs(before).max())
+    np.testing.assert_allclose(at_start, before, atol=1e-6 * np.abs(before).max())
+    # A new linear layer has the kernel of the layer below; training has changed it.
+    new, old = feature(2, stage=1, time=0.0), feature(2, stage=0)
+    size = np.linalg.norm(before)
+    assert np.linalg.norm(new - before) < 0.12 * size
+    assert np.linalg.norm(old - before) > 0.3 * size
+    assert np.linalg.norm(feature(2) - new) > 0.1 * size
+
+
+MODELS = [ak.DeepLinear(2), ak.Ensemble(2, "tanh", 64, 2), ak.Network(64, "tanh", 2)]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    ("one", "same"),
+    [
+        (dict(trains=2), dict(trains="readout")),
+        (dict(fresh_above=2, richness=0.0), dict(head="fresh", richness=0.0)),
+    ],
+)
+def test_the_ends_of_the_range_are_the_named_choices(model, one, same):
+    run = ak.train if isinstance(model, ak.Network) else ak.solve
+    seen, expected = (
+        run(stages(**plan), model, record=2).predict(TARGET.X_test).value for plan in (one, same)
+    )
+    assert np.std(expected) > 0.05
+    np.testing.assert_allclose(seen, expected, atol=0.01 * np.std(expected))  # of time steps
+
+
+def test_a_wholly_fresh_network_forgets_the_source():
+    alone = ak.solve(stages()[1:], ak.DeepLinear(2, tol=1e-6), record=2)
+    after = ak.solve(stages(fresh_above=0), ak.DeepLinear(2, tol=1e-6), record=2)
+    f = alone.predict(TARGET.X_test).value
+    np.testing.assert_allclose(after.predict(TARGET.X_test).value, f, atol=1e-4 * np.std(f))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("second", [dict(trains=1, fresh_above=1), dict(fresh_above=1)])
+def test_nonlinear_networks_with_kept_layers_are_their_limit(activation, second):
+    plan = stages(**second)
+    theory = ak.solve(plan, ak.Deep(2, activation, width=256, replicates=6), record=2)
+    network = ak.train(plan, ak.Network(768, activation, 2), seeds=6, record=2)
+    assert np.std(theory.predict(TARGET.X_test).value) > 0.1
+    assert reduced_chi_square(network, theory) < 3
+    for layer in (1, 2):
+        seen, known = (s.kernel(TARGET.X, layer=layer).value for s in (network, theory))
+        assert np.linalg.norm(seen - known) < 0.05 * np.linalg.norm(known)
+
+
+def test_layers_without_a_meaning_are_refused():
+    for bad, names in (
+        (dict(trains=-1), "trains"),
+        (dict(trains=True), "trains"),
+        (dict(trains=1.5), "trains"),
+        (dict(fresh_above=-1), "fresh_above"),
+        (dict(fresh_above="all"), "fresh_above"),
+        (dict(fresh_above=1, head="kept"), "fresh_above=1 draws hidden layers below a kept"),
+    ):
+        with pytest.raises(ak.InputError, match=names):
+            stages(**bad)
+    with pytest.raises(ak.InputError, match="stage 0: fresh_above"):
+        ak.solve([ak.Stage(SOURCE, 1.0, fresh_above=1)], ak.DeepLinear(2))
+    solved = {
+        limit: ak.solve([ak.Stage(SOURCE, 1.0, duration=0.1)], limit, observe=[TARGET], record=2)
+        for limit in (ak.DeepLinear(2), ak.Ensemble(2, "tanh", 32, 2), ak.TwoLayer("tanh", 64, 2))
+    }
+    for layer in ("trains", "fresh_above"):
+        second = stages(**{layer: 3})
+        for limit in MODELS[:2]:
+            with pytest.raises(ak.InputError, match=f"{layer}=3 is no hidden layer: .* depth 2"):
+                ak.solve(second, limit)
+        with pytest.raises(ak.InputError, match=f"{layer}=3 is no hidden layer"):
+            ak.train(second, MODELS[2])
+        for limit in (ak.TwoLayer("tanh"), ak.Linear(), ak.Reveal(2, "tanh")):
+            with pytest.raises(ak.InputError, match=f"{layer}=1: .* use adaptik.Ensemble"):
+                ak.solve(stages(**{layer: 1}), limit)
+        for limit, before in solved.items():  # the stage may come in a later call
+            with pytest.raises(ak.InputError, match=f"{layer}=3"):
+                ak.solve(second[1:], limit, after=before)
