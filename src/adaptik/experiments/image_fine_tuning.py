@@ -25,20 +25,25 @@ class Config(Accuracy):
         P1, the values of P2 (smaller ones are subsets), test samples.
     richness
         Values of gamma_1; 0 is no feature learning.
+    duration
+        Of the source stage.
     """
 
     data: str = "cifar10"
     source_classes: str = "0,1"
     target_classes: str = "0,9"
-    n_source: int = 100
-    n_target: tuple[int, ...] = (4, 10, 30, 100)
-    n_test: int = 400
+    n_source: int = 50
+    n_target: tuple[int, ...] = (4, 12, 40)
+    n_test: int = 300
     richness: tuple[float, ...] = (0.0, 1.0, 4.0)
+    duration: float = 50.0
+    replicates: int = 3
+    width: int = 1024
 
 
 FULL: dict[str, Any] = dict(
     n_source=1000, n_target=(4, 10, 20, 50, 100, 200, 500), n_test=2000, particles=8192,
-    replicates=8, width=20_000, networks=5, draws=10,
+    replicates=8, width=20_000, networks=5, draws=10, duration=500.0,
 )  # fmt: skip
 
 
@@ -55,7 +60,8 @@ def case(config: str, draw: int, richness: float) -> xr.Dataset:
         f"{c.data}:{c.source_classes}", f"{c.data}:{c.target_classes}", n_source=c.n_source,
         n_target=max(c.n_target), n_test=c.n_test, seed=c.seed + draw,
     )  # fmt: skip
-    before = Both.run([Stage(source, richness)], c, draw, observe=[target], record=2)
+    stage = Stage(source, richness, duration=c.duration)
+    before = Both.run([stage], c, draw, observe=[target], record=2)
     losses = []
     for count in c.n_target:
         task = of_size(target, count)
@@ -69,7 +75,7 @@ def caption(config: Config) -> str:
     return (
         f"{c.data}, classes {c.source_classes} → {c.target_classes} as ±1 regression; source "
         f"stage of richness γ₁ = {', '.join(f'{g:g}' for g in c.richness)} on P₁ = {c.n_source} "
-        f"images to convergence, then a fresh readout on frozen features, P₂ = "
+        f"images for t₁ = {c.duration:g}, then a fresh readout on frozen features, P₂ = "
         f"{', '.join(map(str, c.n_target))}; {c.n_test} test images; {c.accuracy}."
     )
 

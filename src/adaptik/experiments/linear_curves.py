@@ -60,7 +60,7 @@ def compute(config: Config, **sweep: Any) -> xr.Dataset:
     panels = list(range(len(config.panels)))
     parts = [cases(case, {"panel": [i]}, config, **_apart(sweep, i)) for i in panels]
     merged = xr.merge([p.isel(panel=0, drop=True).drop_vars("seconds") for p in parts])
-    seconds = sum(float(p.seconds) for p in parts)
+    seconds = sum(float(p.seconds.sum()) for p in parts)
     return merged.assign(seconds=seconds).assign_attrs(parts[0].attrs)
 
 

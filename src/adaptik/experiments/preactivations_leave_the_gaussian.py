@@ -29,13 +29,15 @@ class Config(Accuracy):
     data: str = "cifar10"
     source_classes: str = "1,2"
     target_classes: str = "8,9"
-    n_source: int = 80
-    n_target: int = 80
-    n_test: int = 300
+    n_source: int = 40
+    n_target: int = 40
+    n_test: int = 200
     source_richness: float = 2.0
     target_richness: tuple[float, ...] = (0.1, 2.0, 8.0)
-    source_duration: float = 100.0
-    target_duration: float = 100.0
+    source_duration: float = 50.0
+    target_duration: float = 50.0
+    replicates: int = 3
+    width: int = 1024
 
 
 PRESETS = {

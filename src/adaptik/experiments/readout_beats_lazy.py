@@ -34,7 +34,7 @@ class Config(image_fine_tuning.Config):
 
 
 PRESETS = {
-    "quick": Config(n_target=(4, 10, 30, 100)),
+    "quick": Config(),
     "full": Config(**image_fine_tuning.FULL),
 }
 
@@ -52,7 +52,8 @@ def case(config: str, draw: int, richness: float) -> xr.Dataset:
         f"{c.data}:{c.source_classes}", f"{c.data}:{c.target_classes}", n_source=c.n_source,
         n_target=max(c.n_target), n_test=c.n_test, seed=c.seed + draw,
     )  # fmt: skip
-    before = Both.run([Stage(source, richness)], c, draw, observe=[target], record=2)
+    first = Stage(source, richness, duration=c.duration)
+    before = Both.run([first], c, draw, observe=[target], record=2)
     ways = []
     for mode, head in WAYS:
         losses = []

@@ -32,13 +32,15 @@ class Config(Accuracy):
     data: str = "cifar10"
     source_classes: str = "1,2"
     target_classes: str = "8,9"
-    n_source: int = 100
-    n_target: int = 100
-    n_test: int = 600
+    n_source: int = 50
+    n_target: int = 50
+    n_test: int = 300
     source_richness: float = 2.0
     target_richness: tuple[float, ...] = (0.5, 2.0, 8.0)
-    source_duration: float = 100.0
-    target_duration: float = 300.0
+    source_duration: float = 50.0
+    target_duration: float = 100.0
+    replicates: int = 3
+    width: int = 1024
 
 
 PRESETS = {
