@@ -39,4 +39,5 @@ def _simulated(found: xr.Dataset, contrast: float) -> dict[str, Any]:
     return {
         "network": float(at.simulated),
         "network_standard_error": float(at.standard_error),
+        "evidence": "simulations",
     }

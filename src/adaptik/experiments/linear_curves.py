@@ -164,7 +164,7 @@ def fall(
     error = np.hypot(errors[1], ratio * errors[0]) / simulated[0]
     return verdict.Claim(
         statement, 1 - theory[1] / theory[0], 0.0, network=1 - ratio,
-        network_standard_error=float(error), **settings,
+        network_standard_error=float(error), evidence="simulations", **settings,
     )  # fmt: skip
 
 

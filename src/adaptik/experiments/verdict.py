@@ -34,7 +34,7 @@ class Claim:
     unit
         Of the number; ``"%"`` prints it times 100.
     network, network_standard_error
-        The same number from finite networks or simulations, where there are any.
+        The same number from finite networks, or from what ``evidence`` names, where there is any.
     """
 
     statement: str
@@ -46,6 +46,7 @@ class Claim:
     unit: str = "%"
     network: float | None = None
     network_standard_error: float | None = None
+    evidence: str = "networks"
 
     @property
     def word(self) -> Word:
@@ -74,12 +75,12 @@ class Claim:
         'pretraining lowers the loss: yes, by 31 ± 2 %'
         """
         answer = {"reproduced": "yes", "differs": "no", "not reproduced": "undecided"}[self.word]
-        text = (
-            f"{self.statement}: {answer}, by {_number(self.value, self.standard_error, self.unit)}"
-        )
+        by = ", by" if self.bound == 0 and self.sense == 1 else ","
+        number = _number(self.value, self.standard_error, self.unit)
+        text = f"{self.statement}: {answer}{by} {number}"
         if self.network is not None and np.isfinite(self.network):
             error = np.nan if self.network_standard_error is None else self.network_standard_error
-            text += f" (networks: {_number(self.network, error, self.unit)})"
+            text += f" ({self.evidence}: {_number(self.network, error, self.unit)})"
         return text
 
 
