@@ -140,7 +140,7 @@ def agreement(dataset: xr.Dataset) -> verdict.Agreement:
             f"{found.check_y.values[k]:.3g}: {apart[k]:+.1f} s.e."
             for k in np.flatnonzero(np.abs(apart) > verdict.APART)
         ]
-    return verdict.of_deviates(np.concatenate(deviates), outliers)
+    return verdict.of_deviates(np.concatenate(deviates), outliers, "simulations")
 
 
 def fall(

@@ -96,12 +96,15 @@ class Agreement:
         The others, in words.
     root_mean_square
         Of the differences in standard errors; about 1 where only noise is left.
+    evidence
+        What was compared with theory.
     """
 
     points: int
     within: int
     outliers: tuple[str, ...]
     root_mean_square: float
+    evidence: str = "networks"
 
     @property
     def holds(self) -> bool:
@@ -111,10 +114,10 @@ class Agreement:
     @property
     def sentence(self) -> str:
         if not self.points:
-            return "no point was compared with networks"
+            return f"no point was compared with {self.evidence}"
         return (
-            f"theory and networks agree within {APART:g} standard errors at {self.within} of "
-            f"{self.points} points"
+            f"theory and {self.evidence} agree within {APART:g} standard errors at "
+            f"{self.within} of {self.points} points"
         )
 
 
@@ -153,13 +156,15 @@ def agreement(dataset: xr.Dataset) -> Agreement:
     return of_deviates(np.concatenate(parts) if parts else np.empty(0), outliers)
 
 
-def of_deviates(apart: Float[np.ndarray, " points"], outliers: Sequence[str]) -> Agreement:
+def of_deviates(
+    apart: Float[np.ndarray, " points"], outliers: Sequence[str], evidence: str = "networks"
+) -> Agreement:
     """Count differences in standard errors; NaN where nothing could differ."""
     known = apart[~np.isnan(apart)]
     within = int((np.abs(known) <= APART).sum())
     finite = known[np.isfinite(known)]
     rms = float(np.sqrt(np.mean(finite**2))) if finite.size else np.nan
-    return Agreement(len(known), within, tuple(outliers), rms)
+    return Agreement(len(known), within, tuple(outliers), rms, evidence)
 
 
 def over_draws(
