@@ -5,8 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo-report
+GALLERY := adaptik-reproduce
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint gallery clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -25,8 +26,13 @@ lint: $(VENV)/.installed-dev
 	@$(BIN)/lint-imports
 	@$(BIN)/pyright
 
+gallery: $(VENV)/.installed
+	@echo "==> Every figure with the preset quick; needs CIFAR-10 (ADAPTIK_DATA)"
+	@$(BIN)/adaptik reproduce --all --out $(GALLERY)
+	@$(BIN)/python -m adaptik.experiments.gallery $(GALLERY) docs
+
 clean:
-	rm -rf $(VENV) $(DEMO) build dist .pytest_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
+	rm -rf $(VENV) $(DEMO) $(GALLERY) build dist .pytest_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.python:

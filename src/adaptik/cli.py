@@ -62,7 +62,7 @@ def transfer(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
 ) -> None:
     """Does pretraining on SOURCE help on TARGET? Theory at infinite width, checked by networks."""
-    from . import report
+    from . import report as page
     from .study import TransferConfig
     from .transfer import run
 
@@ -90,14 +90,14 @@ def transfer(
         check_seeds=check_seeds,
         seed=seed,
     )
-    report.checked_folder(out)
+    page.checked_folder(out)
     study = _with_progress(run, config)
-    page = report.write(study, out)
+    written = page.write(study, out)
     if as_json:
-        typer.echo(json.dumps(report.document(study), indent=1))
+        typer.echo(json.dumps(page.document(study), indent=1))
     else:
         _print_table(study)
-        typer.echo(f"Report: {page}")
+        typer.echo(f"Report: {written}")
     if not study.complete:
         raise typer.Exit(130)
 
@@ -185,6 +185,83 @@ def sweep(
         first = next(text for text in data.error.values.ravel() if text)
         typer.echo(f"first error: {first}", err=True)
         raise typer.Exit(1)
+
+
+@app.command()
+def reproduce(
+    figure: Annotated[
+        str | None, typer.Argument(help="a paper figure such as fig3a, or an experiment's name")
+    ] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="list the experiments")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="every experiment")] = False,
+    preset: Annotated[str, typer.Option(help="quick (minutes) or full (paper scale)")] = "quick",
+    data: Annotated[
+        str | None, typer.Option(help="other images: cifar10, fashion-mnist or digits")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder [default: adaptik-reproduce/FIGURE-PRESET]")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="processes [default: cores]")] = None,
+    dask: Annotated[
+        str | None, typer.Option(help="address of a Dask scheduler, tcp://host:port")
+    ] = None,
+) -> None:
+    """Compute a figure of the paper, or one of ours: picture, numbers, verdict."""
+    from .experiments import EXPERIMENTS, find
+
+    if list_all:
+        for entry in EXPERIMENTS:
+            typer.echo(f"{entry.figure or '-':6s} {entry.name:34s} {entry.claim}")
+        return
+    if everything == (figure is not None):
+        raise InputError("name one figure, or give --all or --list")
+    entries = EXPERIMENTS if everything else (find(figure or ""),)
+    if everything and data is not None:
+        raise InputError("--data chooses the images of one figure; leave it out with --all")
+
+    from . import pages
+    from .experiments.finding import CaseFailed
+    from .experiments.reproduce import configure
+    from .experiments.reproduce import reproduce as run
+
+    failed = False
+    for entry in entries:
+        suffix = f"-{data}" if data else ""
+        folder = Path("adaptik-reproduce") if out is None else out
+        if out is None or everything:
+            folder /= f"{entry.figure or entry.name}-{preset}{suffix}"
+        config = configure(entry.load(), preset, data)
+        typer.echo(f"{entry.figure or 'ours'}, {entry.name}: {entry.claim}")
+        typer.echo(f"  {config}")
+        try:
+            with _bar(entry.figure or entry.name) as show:
+                outcome = run(
+                    entry, config, folder, executor=dask or "processes", workers=workers,
+                    progress=show,
+                )  # fmt: skip
+        except CaseFailed as error:
+            typer.echo(f"error: {error}", err=True)
+            failed = True
+            continue
+        typer.echo(f"  {outcome.word}")
+        for claim in outcome.claims:
+            typer.echo(f"  - {claim.sentence}")
+        typer.echo(f"  - {outcome.agreement.sentence}")
+        for line in outcome.agreement.outliers:
+            typer.echo(f"      {line}")
+        typer.echo(f"  Report: {pages.write(folder)}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="of adaptik reproduce, or the store of a sweep")],
+) -> None:
+    """Render a folder as one self-contained HTML page."""
+    from . import pages
+
+    typer.echo(f"Report: {pages.write(folder)}")
 
 
 @contextmanager

@@ -61,6 +61,40 @@ class Estimate:
         return f"Estimate(value={self.value!r}, standard_error={self.standard_error!r})"
 
 
+def deviate(
+    first: Float[np.ndarray, "blocks members1 ..."],
+    second: Float[np.ndarray, "blocks members2 ..."],
+) -> Float[np.ndarray, "..."]:
+    """Difference of two means, first minus second, in standard errors.
+
+    Means are over blocks (such as draws of the data, which both share) and members; errors come
+    from the spread of members within blocks. Few members make their own spread uncertain, so that
+    the plain ratio has long tails: it is turned into the normal deviate that is as improbable, by
+    Welch's test. NaN where nothing is known about the spread, or where both are exactly equal.
+
+    Examples
+    --------
+    >>> one, other = np.array([[1.0, 1.2, 1.4]]), np.array([[0.1, 0.2, 0.3]])
+    >>> round(float(deviate(one, other)), 2)
+    2.82
+    """
+    from scipy import stats
+
+    squares, shares, difference = 0.0, 0.0, 0.0
+    for sign, values in ((1, np.asarray(first, float)), (-1, np.asarray(second, float))):
+        blocks, members = values.shape[:2]
+        spread = values.var(1, ddof=1) if members > 1 else np.full_like(values[:, 0], np.nan)
+        parts = spread / (members * blocks**2)
+        squares = squares + parts.sum(0)
+        shares = shares + (parts**2).sum(0) / max(members - 1, 1)
+        difference = difference + sign * values.mean((0, 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio, freedom = np.abs(difference) / np.sqrt(squares), squares**2 / shares
+        size = -stats.norm.ppf(stats.t.sf(ratio, freedom))
+    size = np.where((squares == 0) & (difference != 0), np.inf, size)
+    return np.copysign(size, difference)
+
+
 def leave_one_out(members: Float[np.ndarray, "R ..."]) -> Float[np.ndarray, "1+R ..."]:
     """The mean over members, then the means without each one of them (R > 1)."""
     mean, count = members.mean(0, keepdims=True), len(members)

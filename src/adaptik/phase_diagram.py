@@ -105,14 +105,14 @@ def draw_preset(name: str, folder: str | Path, *, draws: int = 20, seed: int = 0
 
     folder, preset = _prepared(folder), PRESETS[name]
     datasets = [
-        phase_diagram(panel, checks=_on_curves(panel), draws=draws, seed=seed)
+        phase_diagram(panel, checks=on_curves(panel), draws=draws, seed=seed)
         for panel in preset.panels
     ]
     figure = diagram_plots.curves(preset.title, preset.panels, datasets)
     return _write(folder, name, datasets, figure)
 
 
-def _on_curves(panel: Diagram) -> list[tuple[float, float]]:
+def on_curves(panel: Diagram) -> list[tuple[float, float]]:
     """Points on every curve whose sample numbers are integers."""
     places = np.linspace(0.04, 0.96, SIMULATED) * (len(panel.x.values) - 1)
     x = panel.x.values[places.round().astype(int)]

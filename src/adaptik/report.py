@@ -172,29 +172,46 @@ def _plain(value: Any) -> Any:
 
 
 def _page(study: "TransferStudy", pictures: dict[str, bytes]) -> str:
-    names = " → ".join(_text(study.tasks[t].get("name", t)) for t in ("source", "target"))
-    banner = "" if study.complete else _BANNER
     helps = {True: "helps", False: "hurts", None: "open"}[study.verdict.helps]
+    body = [
+        "" if study.complete else _BANNER,
+        banner(study.verdict.sentence, helps),
+        f"<dl>{_facts(study)}</dl>",
+        section("Results", _rows(study.rows)),
+        *(figure(*CAPTIONS[name], pictures[name]) for name in CAPTIONS if name in pictures),
+        section("Tasks", _tasks(study.tasks)),
+        section("Notes", bullets(study.notes)) if study.notes else "",
+    ]
+    names = " → ".join(study.tasks[t].get("name", t) for t in ("source", "target"))
+    return page("does pretraining help?", names, body, study.config)
+
+
+def page(question: str, title: str, body: Iterable[str], config: Any) -> str:
+    """One self-contained HTML document, the exact configuration at its end."""
     return _PAGE.substitute(
-        title=names,
-        banner=banner,
-        verdict_class=helps,
-        verdict=_text(study.verdict.sentence),
-        facts=_facts(study),
-        tasks=_tasks(study.tasks),
-        rows=_rows(study.rows),
-        figures="\n".join(_figure(name, pictures[name]) for name in CAPTIONS if name in pictures),
-        notes=_notes(study.notes),
-        config=_text(as_json(study.config).decode()),
+        question=_text(question),
+        title=_text(title),
+        body="\n".join(body),
+        config=_text(as_json(config).decode()),
     )
 
 
-def _figure(name: str, png: bytes) -> str:
-    title, caption = CAPTIONS[name]
+def banner(sentence: str, mood: str) -> str:
+    """The answer; ``mood`` is ``"helps"`` (green), ``"hurts"`` (red) or anything else (grey)."""
+    return f'<p class="verdict {mood}">{_text(sentence)}</p>'
+
+
+def section(title: str, content: str) -> str:
+    return f"<section><h2>{_text(title)}</h2>\n{content}</section>"
+
+
+def figure(title: str, caption: str, png: bytes) -> str:
+    """A section with one picture inside the document."""
     data = base64.b64encode(png).decode()
-    return (
-        f'<section><h2>{_text(title)}</h2><figure><img alt="{_text(title)}" '
-        f'src="data:image/png;base64,{data}"><figcaption>{_text(caption)}</figcaption></figure></section>'
+    return section(
+        title,
+        f'<figure><img alt="{_text(title)}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{_text(caption)}</figcaption></figure>",
     )
 
 
@@ -226,14 +243,14 @@ def _tasks(tasks: dict[str, dict[str, Any]]) -> str:
         classes = ", ".join(str(c) for c in task.get("classes") or ()) or _MISSING
         values = [task.get(k) for k in ("n_train", "n_test", "D")]
         body.append([role, task.get("name"), classes, *values])
-    return _table(head, body)
+    return table(head, body)
 
 
 def _rows(rows: Sequence["Row"]) -> str:
     if not rows:
         return "<p>No case was finished.</p>"
     used = [(title, key) for title, key in COLUMNS if any(_has(row, key) for row in rows)]
-    return _table([title for title, _ in used], [[_entry(r, key) for _, key in used] for r in rows])
+    return table([title for title, _ in used], [[_entry(r, key) for _, key in used] for r in rows])
 
 
 def _has(row: "Row", key: str | tuple[str, str]) -> bool:
@@ -253,7 +270,8 @@ def _entry(row: "Row", key: str | tuple[str, str]) -> Any:
     return f"{value:.4g} ± {error:.1g}"
 
 
-def _table(head: Iterable[str], body: Iterable[Iterable[Any]]) -> str:
+def table(head: Iterable[str], body: Iterable[Iterable[Any]]) -> str:
+    """Rows under headings; numbers with four digits."""
     titles = "".join(f'<th scope="col">{_text(t)}</th>' for t in head)
     lines = "".join(f"<tr>{''.join(f'<td>{_cell(c)}</td>' for c in line)}</tr>" for line in body)
     return (
@@ -270,9 +288,8 @@ def _cell(value: Any) -> str:
     return _text(value)
 
 
-def _notes(notes: Iterable[str]) -> str:
-    items = "".join(f"<li>{_text(note)}</li>" for note in notes)
-    return f"<section><h2>Notes</h2><ul>{items}</ul></section>" if items else ""
+def bullets(notes: Iterable[str]) -> str:
+    return f"<ul>{''.join(f'<li>{_text(note)}</li>' for note in notes)}</ul>"
 
 
 def _text(value: Any) -> str:
@@ -290,7 +307,7 @@ _PAGE = Template(
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>adaptik transfer: $title</title>
+<title>adaptik: $title</title>
 <style>
 :root { color-scheme: light; --ink: #1c2430; --soft: #5a6676; --line: #dfe4ea; --accent: #0072b2; }
 * { box-sizing: border-box; }
@@ -318,16 +335,8 @@ summary { cursor: pointer; font-weight: 600; margin-top: 2.5rem; }
 </style>
 </head>
 <body>
-<h1><small>adaptik: does pretraining help?</small>$title</h1>
-$banner
-<p class="verdict $verdict_class">$verdict</p>
-<dl>$facts</dl>
-<section><h2>Results</h2>
-$rows</section>
-$figures
-<section><h2>Tasks</h2>
-$tasks</section>
-$notes
+<h1><small>adaptik: $question</small>$title</h1>
+$body
 <details><summary>Exact configuration</summary><pre>$config</pre></details>
 </body>
 </html>

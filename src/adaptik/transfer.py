@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from . import activations, lazy_kernels, observables
 from .errors import InputError
+from .estimate import deviate
 from .limits import Ensemble, TwoLayer
 from .memory import require
 from .networks import Network, train
@@ -84,7 +84,7 @@ class _Case:
             changes |= dict(
                 network_test_loss=float(n.mean()),
                 network_test_loss_se=float(se),
-                difference_in_se=_in_standard_errors(n, first),
+                difference_in_se=float(deviate(n[None], first[None])),
             )
         return replace(row, **changes)
 
@@ -366,23 +366,6 @@ class _Run:
             best.target_richness,
             best.mode,
         )
-
-
-def _in_standard_errors(network: np.ndarray, theory: np.ndarray) -> float:
-    """Difference of two means in standard errors.
-
-    Few members make their own spread uncertain (three agree by chance now and then), so that the
-    plain ratio has long tails: it is turned into the normal deviate that is as improbable, by
-    Welch's test.
-    """
-    squares = np.array(
-        [np.var(m, ddof=1) / len(m) if len(m) > 1 else np.nan for m in (network, theory)]
-    )
-    if not squares.sum() > 0:
-        return np.nan
-    freedom = squares.sum() ** 2 / np.sum(squares**2 / [len(network) - 1, len(theory) - 1])
-    ratio = (np.mean(network) - np.mean(theory)) / np.sqrt(squares.sum())
-    return float(np.copysign(stats.norm.isf(stats.t.sf(abs(ratio), freedom)), ratio))
 
 
 def _pair(estimate) -> tuple[float, float]:

@@ -2,6 +2,6 @@
 
 from .grid import Grid
 from .run import sweep
-from .store import Store
+from .store import Store, load
 
-__all__ = ["Grid", "Store", "sweep"]
+__all__ = ["Grid", "Store", "load", "sweep"]

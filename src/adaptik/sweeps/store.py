@@ -211,19 +211,39 @@ class Store:
             The axes as dimensions with their values as coordinates; ``status`` (0 missing, 1 done,
             2 failed), ``error``, ``seconds`` and the results, NaN (or 0, or empty) where missing.
         """
-        names = self.grid.names
-        variables = {}
-        for name, array in self.group.arrays():
-            attributes: Any = dict(array.attrs)
-            inner, values = list(attributes["inner"]), np.asarray(array)
-            if attributes.get("text"):
-                inner, values = inner[:-1], _text(values)
-            variables[name] = ((*names, *inner), values)
-        there = self._attributes()
-        coordinates = {name: list(values) for name, values in self.grid.axes}
-        coordinates |= there.get("coordinates", {})
-        about = {key: json.dumps(there[key]) for key in ("config", "versions", "config_hash")}
-        return xr.Dataset(variables, coords=coordinates, attrs=about)
+        return _dataset(self.group)
+
+
+def load(path: str | os.PathLike) -> xr.Dataset:
+    """What a sweep has computed so far, by whatever versions; see :meth:`Store.to_xarray`.
+
+    Raises
+    ------
+    InputError
+        If ``path`` holds no sweep.
+    """
+    try:
+        group = zarr.open_group(Path(path), mode="r", zarr_format=3)
+    except Exception as error:  # any file can lie there
+        raise InputError(f"{str(path)!r} holds no sweep; name the folder of its store") from error
+    if group.attrs.get("adaptik_sweep") != FORMAT:
+        raise InputError(f"{str(path)!r} holds no sweep of this format; name the folder of a store")
+    return _dataset(group)
+
+
+def _dataset(group: zarr.Group) -> xr.Dataset:
+    there: Any = dict(group.attrs)
+    coordinates = {name: values for name, values in there["axes"]}
+    names, variables = tuple(coordinates), {}
+    for name, array in group.arrays():
+        attributes: Any = dict(array.attrs)
+        inner, values = list(attributes["inner"]), np.asarray(array)
+        if attributes.get("text"):
+            inner, values = inner[:-1], _text(values)
+        variables[name] = ((*names, *inner), values)
+    coordinates |= there.get("coordinates", {})
+    about = {key: json.dumps(there[key]) for key in ("config", "versions", "config_hash")}
+    return xr.Dataset(variables, coords=coordinates, attrs=about)
 
 
 def _encoded(values: np.ndarray) -> np.ndarray:

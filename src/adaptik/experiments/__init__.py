@@ -1,0 +1,138 @@
+"""Findings of the paper, and ours beyond it: one a file, each computed, drawn and judged.
+
+Nothing heavy is imported before an experiment is loaded.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from .finding import Finding
+
+__all__ = ["EXPERIMENTS", "Entry", "find"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One experiment of the registry.
+
+    Attributes
+    ----------
+    name
+        Of its module in this package, named for the finding.
+    figure
+        Of the paper; empty for what goes beyond it.
+    claim
+        What the experiment tests, in one line.
+    """
+
+    name: str
+    figure: str
+    claim: str
+
+    def load(self) -> "Finding":
+        """Import the experiment's module."""
+        finding: Finding = import_module(f".{self.name}", __name__)  # pyright: ignore[reportAssignmentType]
+        return finding
+
+
+EXPERIMENTS = (
+    Entry(
+        "aligned_source_helps",
+        "fig1a",
+        "after abundant source data the target loss falls with the alignment of the teachers",
+    ),
+    Entry(
+        "more_source_data_help",
+        "fig1b",
+        "the target loss falls with the number of source samples",
+    ),
+    Entry(
+        "over_rich_source",
+        "fig1c",
+        "in the over-rich limit only the overlap with the learned direction counts",
+    ),
+    Entry(
+        "richer_source_helps",
+        "fig2a",
+        "the target loss of linear networks falls with the richness of the source stage",
+    ),
+    Entry(
+        "rich_features_need_fewer_images",
+        "fig2b",
+        "fine-tuning on few images works better on richer source features",
+    ),
+    Entry(
+        "gain_fades_with_target_data",
+        "fig2c",
+        "the gain from rich source features fades as target images become many",
+    ),
+    Entry(
+        "easy_before_hard",
+        "fig3a",
+        "an easy polynomial learned first lowers the final loss on a hard one",
+    ),
+    Entry(
+        "hard_before_easy",
+        "fig3b",
+        "a hard polynomial learned first does not lower the final loss on an easy one",
+    ),
+    Entry(
+        "rich_targets_want_early_stopping",
+        "fig4",
+        "rich target stages on images have an optimal stopping time",
+    ),
+    Entry(
+        "preactivations_leave_the_gaussian",
+        "fig5",
+        "preactivations on the target depart from a Gaussian as its richness grows",
+    ),
+    Entry(
+        "polynomial_source_data",
+        "",
+        "frozen features help on a polynomial after abundant, less after limited source data",
+    ),
+    Entry(
+        "anisotropic_noise_hurts",
+        "",
+        "with anisotropic inputs and a noisy source, transfer of identical tasks can hurt",
+    ),
+    Entry(
+        "when_to_switch",
+        "",
+        "a noisy source has an optimal duration: neither none nor the longest",
+    ),
+    Entry(
+        "curriculum_of_three",
+        "",
+        "degrees 1, 2, 3 in this order lower the final loss on degree 3 below training it alone",
+    ),
+    Entry(
+        "readout_beats_lazy",
+        "",
+        "of rich features, the readout alone fine-tunes better than all weights lazily",
+    ),
+)
+
+
+def find(text: str) -> Entry:
+    """The experiment of a name, or of a figure of the paper.
+
+    Raises
+    ------
+    InputError
+        For an unknown one.
+
+    Examples
+    --------
+    >>> find("fig3a").name
+    'easy_before_hard'
+    """
+    for entry in EXPERIMENTS:
+        if text and text in (entry.name, entry.figure):
+            return entry
+    known = [f"{e.figure} ({e.name})" if e.figure else e.name for e in EXPERIMENTS]
+    raise InputError(f"figure {text!r} is unknown; use one of {', '.join(known)}")

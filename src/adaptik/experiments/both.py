@@ -1,0 +1,142 @@
+"""The infinite-width limit and finite networks side by side, through the same stages."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import jax
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from .. import losses
+from ..estimate import leave_one_out, pseudo_values
+from ..limits import TwoLayer
+from ..networks import Network, train
+from ..solution import Solution
+from ..solving import solve
+from ..stages import Stage
+from ..tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """How precisely an experiment is computed; configurations extend it.
+
+    Attributes
+    ----------
+    activation
+        Of the hidden layer.
+    particles, replicates
+        Of the limit (see :class:`adaptik.TwoLayer`).
+    width, networks
+        Width and number of the networks beside it, for every draw; at least 2.
+    draws
+        Independent draws of the data.
+    seed
+        Fixes everything; draw d uses ``seed + d``.
+    """
+
+    activation: str = "relu"
+    particles: int = 1024
+    replicates: int = 4
+    width: int = 2048
+    networks: int = 3
+    draws: int = 3
+    seed: int = 0
+
+    @property
+    def accuracy(self) -> str:
+        """In words, for captions."""
+        return (
+            f"{self.activation} networks with one hidden layer; theory: {self.replicates} "
+            f"replicates of {self.particles} particles; networks: width {self.width}, "
+            f"{self.networks} for each of {self.draws} draws of the data; seed {self.seed}"
+        )
+
+
+@dataclass(frozen=True)
+class Both:
+    """Solutions of the limit and of networks."""
+
+    theory: Solution
+    network: Solution
+
+    @classmethod
+    def run(
+        cls,
+        stages: Sequence[Stage],
+        config: Accuracy,
+        draw: int,
+        *,
+        after: "Both | None" = None,
+        observe: Sequence[Task] = (),
+        record: int = 13,
+    ) -> "Both":
+        """Go through ``stages``, networks for the times that the theory took."""
+        key = config.seed + draw
+        limit = TwoLayer(
+            config.activation, particles=config.particles, replicates=config.replicates
+        )
+        theory = solve(
+            stages, limit, key=key, observe=observe, record=record,
+            after=None if after is None else after.theory,
+        )  # fmt: skip
+        first = 1000 * key  # networks of different draws differ
+        network = train(
+            theory.timed_stages[-len(stages) :],
+            Network(config.width, config.activation, tol=3e-3),
+            seeds=range(first, first + config.networks),
+            observe=observe,
+            record=record,
+            after=None if after is None else after.network,
+        )
+        return cls(theory, network)
+
+    @property
+    def times(self) -> Float[np.ndarray, " T"]:
+        """Recorded times of the last stage."""
+        return self.theory.records[-1].times
+
+    def losses(self, task: Task, stage: int = -1) -> xr.Dataset:
+        """Test losses of ``task`` over the recorded times of a stage.
+
+        Variables ``theory`` (time, replicate) and ``network`` (time, seed). Networks are judged by
+        the loss of their mean predictor, as pseudo-values of the jackknife: the loss of single
+        networks is larger by their variance, of order 1/width, which has no counterpart in the
+        limit.
+        """
+        theory = self.theory.losses(task, stage=stage)
+        f, y = self.network.predictions(task, stage=stage), task.split("test")[1]
+        loss = losses.get(self.network.stages[stage].loss)
+        with jax.enable_x64(True):
+            values = np.asarray(loss.value(leave_one_out(np.swapaxes(f, 0, 1)), y)).mean(-1)
+        network = np.swapaxes(pseudo_values(values), 0, 1)
+        return xr.Dataset(
+            {"theory": (("time", "replicate"), theory), "network": (("time", "seed"), network)}
+        )
+
+    def final(self, task: Task) -> xr.Dataset:
+        """:meth:`losses` at the end."""
+        return self.losses(task).isel(time=-1)
+
+
+def of_size(task: Task, n_train: int) -> Task:
+    """The task with ``n_train`` of its training samples, classes as balanced as can be.
+
+    Examples
+    --------
+    >>> task = Task([[1.0], [2.0], [3.0], [4.0]], [-1, -1, 1, 1], name="t", classes=("a", "b"))
+    >>> of_size(task, 2).y.ravel().tolist()
+    [-1.0, 1.0]
+    """
+    label = task.y[:, 0]
+    rank = np.arange(len(label))
+    for value in np.unique(label) if task.classes else ():
+        rank[label == value] = np.arange((label == value).sum())
+    rows = np.argsort(rank, kind="stable")[:n_train]
+    return replace(task, X=task.X[rows], y=task.y[rows], name=f"{task.name}, P₂ = {n_train}")
+
+
+def named(dataset: xr.Dataset, what: str) -> xr.Dataset:
+    """Variables ``theory_{what}`` and ``network_{what}``."""
+    return dataset.rename(theory=f"theory_{what}", network=f"network_{what}")

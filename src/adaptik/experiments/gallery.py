@@ -1,0 +1,105 @@
+"""The gallery page: every finished experiment with its command, caption, verdict and picture.
+
+    python -m adaptik.experiments.gallery RESULTS DOCS
+
+RESULTS is what ``adaptik reproduce --all --out RESULTS`` wrote.
+"""
+
+import io
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from .. import report
+from ..errors import InputError
+from . import EXPERIMENTS, Entry
+
+HEAD = """# Gallery
+
+Every figure of the paper and ours beyond it, computed here with the preset `quick`; `make gallery`
+makes this page. Lines are infinite width, points finite networks (in figures of linear networks:
+simulations of finite samples). *Reproduced* means that every claim holds with a confidence of
+97.5 %, *differs* that one is contradicted as clearly, *not reproduced* that the numbers leave it
+open. [Differences](differences.md) says what we found that is not in the paper.
+`adaptik reproduce --list` lists the names; `--preset full` is the paper's scale (width 20 000),
+`--data fashion-mnist` or `--data digits` shows figures of images on other data.
+
+| figure | finding | verdict | theory and networks within 3 s.e. | CPU seconds of the cases |
+|---|---|---|---|---|
+"""
+LARGEST = 80_000  # bytes of a picture
+
+
+def write(results: Path, docs: Path) -> Path:
+    """Write ``gallery.md`` and ``figures/gallery/*.png`` from the folders in ``results``.
+
+    Raises
+    ------
+    InputError
+        If an experiment of the registry has no verdict there.
+    """
+    rows, parts = [], []
+    for entry in EXPERIMENTS:
+        folder = results / f"{entry.figure or entry.name}-quick"
+        try:
+            said = json.loads((folder / "verdict.json").read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{str(folder)!r} has no verdict; run adaptik reproduce --all --out {results}"
+            ) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # zarr on strings
+            dataset = xr.open_zarr(_unpacked(folder), consolidated=False).load()
+        pictures = docs / "figures" / "gallery"
+        report.write_file(
+            report.checked_folder(pictures) / f"{entry.name}.png",
+            small(entry.load().draw(dataset)),
+        )
+        agreement = said["agreement"]
+        rows.append(
+            f"| {entry.figure or 'ours'} | [{entry.claim}](#{entry.name}) | {said['verdict']} | "
+            f"{agreement['within']} of {agreement['points']} | {said['seconds']:.0f} |"
+        )
+        parts.append(_part(entry, said))
+    page = docs / "gallery.md"
+    report.write_file(page, (HEAD + "\n".join(rows) + "\n\n" + "\n".join(parts)).encode())
+    return page
+
+
+def _unpacked(folder: Path):
+    from zarr.storage import ZipStore
+
+    return ZipStore(folder / "results.zarr.zip", mode="r")
+
+
+def _part(entry: Entry, said: dict) -> str:
+    lines = [f"- {claim['sentence']}" for claim in said["claims"]]
+    lines.append(f"- {said['agreement']['sentence']}")
+    lines += [f"  - {line}" for line in said["agreement"]["outliers"]]
+    name = entry.name.replace("_", " ")
+    return (
+        f'<a id="{entry.name}"></a>\n## {entry.figure + ": " if entry.figure else ""}{name}\n\n'
+        f"`adaptik reproduce {entry.figure or entry.name}`: **{said['verdict']}**\n\n"
+        + "\n".join(lines)
+        + f"\n\n![{name}](figures/gallery/{entry.name}.png)\n\n{said['caption']}\n"
+    )
+
+
+def small(figure: Figure) -> bytes:
+    """The picture in at most 80 kB, as sharp as that allows."""
+    for dpi in (110, 90, 75, 60, 50):
+        buffer = io.BytesIO()
+        figure.savefig(
+            buffer, format="png", dpi=dpi, facecolor="white", pil_kwargs={"optimize": True}
+        )
+        if buffer.tell() < LARGEST:
+            break
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{write(Path(sys.argv[1]), Path(sys.argv[2]))}\n")

@@ -1,0 +1,129 @@
+"""Beyond the figures: readouts on a polynomial after much, little and over-rich source data."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from ..stages import Stage, target_stage
+from ..tasks import hermite_pair
+from . import curves
+from .both import Accuracy, Both, named, of_size
+from .finding import cases, configuration, decode
+from .verdict import Claim, ratio_over_draws
+
+SOURCES = ("none (lazy features)", "abundant", "limited", "limited, over-rich")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Accuracy):
+    """Degrees, samples and richness.
+
+    Attributes
+    ----------
+    degree, alignment, dimension
+        Of both teachers, their overlap, and D.
+    abundant, limited
+        Numbers of source samples P1.
+    n_target, n_test
+        Values of P2 (smaller ones are subsets), test samples.
+    richness, over_rich
+        gamma_1, and that of the over-rich source stage.
+    duration
+        Of the source stage.
+    """
+
+    degree: int = 2
+    alignment: float = 0.9
+    dimension: int = 12
+    abundant: int = 160
+    limited: int = 30
+    n_target: tuple[int, ...] = (4, 10, 30, 80)
+    n_test: int = 500
+    richness: float = 2.0
+    over_rich: float = 8.0
+    duration: float = 100.0
+
+
+PRESETS = {
+    "quick": Config(),
+    "full": Config(
+        dimension=20, abundant=1000, limited=60, n_target=(5, 10, 20, 50, 100, 200, 400),
+        n_test=2000, particles=8192, replicates=8, width=20_000, networks=5, draws=10,
+    ),
+}  # fmt: skip
+
+
+def compute(config: Config, **sweep: Any) -> xr.Dataset:
+    """``theory_loss`` (draw, source, n_target, replicate) and ``network_loss``."""
+    axes = {"draw": range(config.draws), "source": SOURCES}
+    return cases(case, axes, config, **sweep)
+
+
+def case(config: str, draw: int, source: str) -> xr.Dataset:
+    """One draw of the data and one kind of source."""
+    c = decode(Config, config)
+    n_source = c.abundant if source == "abundant" else c.limited
+    pretraining, target = hermite_pair(
+        c.degree, c.degree, c.alignment, n_source=n_source, n_target=max(c.n_target),
+        dimension=c.dimension, n_test=c.n_test, seed=c.seed + draw,
+    )  # fmt: skip
+    gamma = {SOURCES[0]: 0.0, SOURCES[3]: c.over_rich}.get(source, c.richness)
+    first = Stage(pretraining, gamma, duration=c.duration)
+    before = Both.run([first], c, draw, observe=[target], record=2)
+    losses = []
+    for task in (of_size(target, count) for count in c.n_target):
+        after = Both.run([target_stage(task, "readout")], c, draw, after=before, record=2)
+        losses.append(named(after.final(task), "loss"))
+    return xr.concat(losses, "n_target").assign_coords(n_target=list(c.n_target))
+
+
+def draw(dataset: xr.Dataset) -> Figure:
+    """Loss against target samples, one curve for each kind of source."""
+    config = configuration(dataset, Config)
+    figure, (ax,) = curves.panels(1, width=6.4)
+    for i, source in enumerate(SOURCES):
+        one = dataset.sel(source=source)
+        curves.series(
+            ax, config.n_target, one.theory_loss, one.network_loss, **curves.look(i), label=source,
+            linestyle="--" if i == 0 else "-",
+        )  # fmt: skip
+    ax.set(
+        xscale="log", yscale="log", xlabel="target training samples P₂", ylabel="target test loss",
+        title=f"He{config.degree} → He{config.degree}, alignment {config.alignment:g}, readout",
+    )  # fmt: skip
+    curves.beside(ax, "source data")
+    curves.note(figure)
+    return figure
+
+
+def caption(config: Config) -> str:
+    c = config
+    return (
+        f"Single-index teachers He{c.degree} → He{c.degree}, alignment {c.alignment:g}, D = "
+        f"{c.dimension}; source stage with P₁ = {c.abundant} (abundant) or {c.limited} (limited) "
+        f"samples at γ₁ = {c.richness:g}, over-rich at γ₁ = {c.over_rich:g}, for "
+        f"t₁ = {c.duration:g}; then a fresh readout on frozen features, P₂ = "
+        f"{', '.join(map(str, c.n_target))}; {c.n_test} test samples; {c.accuracy}."
+    )
+
+
+def check(dataset: xr.Dataset) -> tuple[Claim, ...]:
+    """Abundant against lazy and limited source data, and over-rich against rich."""
+    few = configuration(dataset, Config).n_target[1]
+
+    def loss(source: str) -> tuple[xr.DataArray, xr.DataArray]:
+        at = dataset.sel(source=source, n_target=few)
+        return at.theory_loss, at.network_loss
+
+    lazy, abundant, limited, over = (loss(s) for s in SOURCES)
+    return (
+        ratio_over_draws(f"at P₂ = {few} abundant source data lower the loss", lazy, abundant),
+        ratio_over_draws("they do so more than limited source data", limited, abundant),
+        ratio_over_draws(
+            "an over-rich source stage on limited data raises the loss above that of a rich one "
+            "(the fall is negative)",
+            limited, over, sense=-1,
+        ),
+    )  # fmt: skip

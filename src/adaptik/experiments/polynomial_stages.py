@@ -1,0 +1,149 @@
+"""Two single-index polynomials learned one after the other, both richly: losses over time."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from ..stages import Stage
+from ..tasks.teachers import hermite_pair
+from . import curves
+from .both import Accuracy, Both, named
+from .finding import cases, configuration, decode
+from .verdict import Claim, over_draws, ratio_over_draws
+
+RUNS = ("scratch", "fresh head", "kept head")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Accuracy):
+    """Degrees of the polynomials, samples and times.
+
+    Attributes
+    ----------
+    source_degree, target_degree, alignment
+        Of the teachers ``He_k(beta.x/|beta|)/sqrt(k!)`` and the overlap of their directions.
+    dimension, n_source, n_target, n_test
+        D and numbers of samples.
+    richness
+        gamma of both stages.
+    source_duration, target_duration
+        Times of gradient flow.
+    """
+
+    source_degree: int
+    target_degree: int
+    alignment: float = 1.0
+    dimension: int = 12
+    n_source: int = 120
+    n_target: int = 60
+    n_test: int = 500
+    richness: float = 2.0
+    source_duration: float = 100.0
+    target_duration: float = 200.0
+
+
+def presets(source_degree: int, target_degree: int) -> dict[str, Config]:
+    degrees: dict[str, Any] = dict(source_degree=source_degree, target_degree=target_degree)
+    return {
+        "quick": Config(**degrees),
+        "full": Config(
+            **degrees, dimension=20, n_source=800, n_target=200, n_test=2000, particles=8192,
+            replicates=8, width=20_000, networks=5, draws=10, target_duration=500.0,
+        ),
+    }  # fmt: skip
+
+
+def compute(config: Config, **sweep: Any) -> xr.Dataset:
+    """Losses on both tasks during the target stage.
+
+    ``theory_target``, ``theory_source`` (draw, run, time, replicate) and their ``network_``
+    counterparts; runs are scratch and the source followed by a fresh or kept head.
+    """
+    return cases(case, {"draw": range(config.draws)}, config, **sweep)
+
+
+def case(config: str, draw: int) -> xr.Dataset:
+    """One draw of the data."""
+    c = decode(Config, config)
+    source, target = hermite_pair(
+        c.source_degree, c.target_degree, c.alignment, n_source=c.n_source, n_target=c.n_target,
+        dimension=c.dimension, n_test=c.n_test, seed=c.seed + draw,
+    )  # fmt: skip
+    stage = Stage(source, c.richness, duration=c.source_duration)
+    before = Both.run([stage], c, draw, observe=[target])
+    found = []
+    for run in RUNS:
+        head: Literal["fresh", "kept"] = "kept" if run == "kept head" else "fresh"
+        after, seen = (None, [source]) if run == "scratch" else (before, [])
+        last = Stage(target, c.richness, duration=c.target_duration, head=head)
+        both = Both.run([last], c, draw, after=after, observe=seen)
+        losses = [named(both.losses(t), w) for t, w in ((source, "source"), (target, "target"))]
+        kept = both.times >= 1e-3 * c.target_duration
+        found.append(
+            xr.merge(losses).assign_coords(time=both.times).isel(time=np.flatnonzero(kept))
+        )
+    return xr.concat(found, "run").assign_coords(run=list(RUNS))
+
+
+def draw(dataset: xr.Dataset) -> Figure:
+    """Target loss and source loss over the time of the target stage."""
+    config = configuration(dataset, Config)
+    figure, axes = curves.panels(2, width=4.4)
+    words = (("target", config.target_degree), ("source", config.source_degree))
+    for ax, (what, degree) in zip(axes, words, strict=True):
+        for i, run in enumerate(RUNS):
+            if what == "source" and run == "scratch":
+                continue
+            one = dataset.sel(run=run)
+            curves.series(
+                ax, dataset.time.values, one[f"theory_{what}"], one[f"network_{what}"],
+                label=run, **curves.look(i), linestyle="--" if run == "scratch" else "-",
+            )  # fmt: skip
+        curves.time_axis(ax, config.target_duration)
+        ax.set_ylabel(f"{what} test loss (He{degree})")
+        ax.set_ylim(bottom=0)
+    axes[0].set_title(f"He{config.source_degree} → He{config.target_degree}: learning the target")
+    axes[1].set_title("forgetting the source")
+    curves.beside(axes[1], "target stage", of=axes[0])
+    curves.note(figure)
+    return figure
+
+
+def caption(config: Config) -> str:
+    c = config
+    return (
+        f"Single-index teachers He{c.source_degree} → He{c.target_degree}, alignment "
+        f"{c.alignment:g}, D = {c.dimension}, P₁ = {c.n_source}, P₂ = {c.n_target}, "
+        f"{c.n_test} test samples; both stages rich, γ₁ = γ₂ = {c.richness:g}, times "
+        f"t₁ = {c.source_duration:g} and t₂ = {c.target_duration:g}; {c.accuracy}."
+    )
+
+
+def gain(dataset: xr.Dataset, statement: str, **settings: Any) -> Claim:
+    """By how much the final target loss after a source (fresh head) is below that from scratch."""
+    last = dataset.isel(time=-1)
+    scratch, after = (last.sel(run=r) for r in ("scratch", "fresh head"))
+    return ratio_over_draws(
+        statement,
+        (scratch.theory_target, scratch.network_target),
+        (after.theory_target, after.network_target),
+        **settings,
+    )
+
+
+def forgetting(dataset: xr.Dataset) -> Claim:
+    """By how much the source loss rises while the head is kept."""
+    kept = dataset.sel(run="kept head")
+    rise = [
+        (kept[f"{side}_source"].isel(time=-1) - kept[f"{side}_source"].isel(time=0))
+        .mean(member)
+        .values
+        for side, member in (("theory", "replicate"), ("network", "seed"))
+    ]
+    return over_draws(
+        "with a kept head the source loss rises during the target stage (forgetting)", *rise,
+        unit="",
+    )  # fmt: skip

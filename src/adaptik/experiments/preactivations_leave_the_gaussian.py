@@ -1,0 +1,177 @@
+"""Paper figure 5: preactivations on the target, and what the final kernel aligns with."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from scipy import stats
+
+from ..observables import centred_alignment
+from ..solution import Solution
+from ..stages import Stage
+from ..tasks import Task, load_pair
+from . import curves
+from .both import Accuracy, Both
+from .finding import cases, configuration, decode
+from .verdict import Claim, over_draws
+
+EDGES = np.linspace(-5, 5, 41)
+CENTRES = (EDGES[1:] + EDGES[:-1]) / 2
+LABELS = ("source", "target")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Accuracy):
+    """Classes, samples, richness and times; as in the figure of early stopping."""
+
+    data: str = "cifar10"
+    source_classes: str = "1,2"
+    target_classes: str = "8,9"
+    n_source: int = 40
+    n_target: int = 40
+    n_test: int = 200
+    source_richness: float = 2.0
+    target_richness: tuple[float, ...] = (0.1, 2.0, 8.0)
+    source_duration: float = 50.0
+    target_duration: float = 50.0
+    replicates: int = 3
+    width: int = 1024
+
+
+PRESETS = {
+    "quick": Config(),
+    "full": Config(
+        n_source=1000, n_target=200, n_test=2000, target_richness=(0.1, 0.5, 1.0, 2.0, 4.0, 8.0),
+        particles=8192, replicates=8, width=20_000, networks=5, draws=10, target_duration=1000.0,
+    ),
+}  # fmt: skip
+
+
+def compute(config: Config, **sweep: Any) -> xr.Dataset:
+    """Densities, excess kurtosis and alignments for ``theory_`` and ``network_``.
+
+    ``density`` (draw, richness, h, member), ``kurtosis`` (draw, richness, member), ``alignment``
+    (draw, richness, labels, member): of the final feature kernel on the test images of each task
+    with the labels of that task. Members are the dimension ``replicate`` or ``seed``.
+    """
+    return cases(case, {"draw": range(config.draws)}, config, **sweep)
+
+
+def case(config: str, draw: int) -> xr.Dataset:
+    """One draw of the images."""
+    c = decode(Config, config)
+    source, target = load_pair(
+        f"{c.data}:{c.source_classes}", f"{c.data}:{c.target_classes}", n_source=c.n_source,
+        n_target=c.n_target, n_test=c.n_test, seed=c.seed + draw,
+    )  # fmt: skip
+    first = Stage(source, c.source_richness, duration=c.source_duration)
+    before = Both.run([first], c, draw, observe=[target], record=2)
+    found = []
+    for gamma in c.target_richness:
+        last = Stage(target, gamma, duration=c.target_duration)
+        both = Both.run([last], c, draw, after=before, record=2)
+        sides = {"theory": (both.theory, "replicate"), "network": (both.network, "seed")}
+        found.append(
+            xr.Dataset({
+                f"{side}_{name}": value
+                for side, (solution, member) in sides.items()
+                for name, value in _observed(solution, (source, target), member).items()
+            })
+        )  # fmt: skip
+    return xr.concat(found, "richness").assign_coords(
+        richness=list(c.target_richness), h=CENTRES, labels=list(LABELS)
+    )
+
+
+def _observed(solution: Solution, tasks: tuple[Task, Task], member: str) -> dict[str, Any]:
+    X = tasks[1].X
+    h = solution.preactivations(X) / np.sqrt(np.sum(X**2, axis=1) / X.shape[1])
+    pooled = h.reshape(len(h), -1)
+    density = [np.histogram(row, EDGES, density=True)[0] for row in pooled]
+    state = solution.state()
+    aligned = [
+        centred_alignment(state.kernel(inputs, None, "feature"), y)
+        for inputs, y in ((t.split("test")[0][:200], t.split("test")[1][:200]) for t in tasks)
+    ]
+    return {
+        "density": ((member, "h"), np.array(density)),
+        "kurtosis": (member, stats.kurtosis(pooled, axis=1)),
+        "alignment": (("labels", member), np.array(aligned)),
+    }
+
+
+def draw(dataset: xr.Dataset) -> Figure:
+    """Densities, excess kurtosis, and alignment with source and target labels."""
+    config = configuration(dataset, Config)
+    figure, axes = curves.panels(3, width=3.9, height=3.7)
+    levels = config.target_richness
+    for i, (gamma, colour) in enumerate(zip(levels, curves.shades(len(levels)), strict=True)):
+        one = dataset.sel(richness=gamma)
+        curves.series(
+            axes[0], CENTRES, one.theory_density, one.network_density, color=colour,
+            marker=curves.look(i)["marker"], label=f"γ₂ = {gamma:g}",
+        )  # fmt: skip
+    axes[0].plot(CENTRES, stats.norm.pdf(CENTRES), color="black", linestyle=":", label="Gaussian")
+    axes[0].set(
+        yscale="log", ylim=(1e-4, 3), xlabel="preactivation h(x)/√K(x, x)", ylabel="density p(h)",
+        title="on target training images",
+    )  # fmt: skip
+    axes[0].legend(loc="lower center", fontsize=7.5, frameon=False)
+    curves.series(
+        axes[1], levels, dataset.theory_kurtosis, dataset.network_kurtosis, **curves.look(0),
+        label="excess kurtosis",
+    )  # fmt: skip
+    axes[1].axhline(0, color="black", linestyle=":")
+    axes[1].set_ylabel("excess kurtosis of h")
+    for i, labels in enumerate(LABELS):
+        one = dataset.sel(labels=labels)
+        curves.series(
+            axes[2], levels, one.theory_alignment, one.network_alignment, **curves.look(i + 1),
+            label=f"{labels} labels",
+        )  # fmt: skip
+    axes[2].set(ylabel="centred kernel alignment (CKA)", ylim=(0, None), title="final kernel")
+    axes[2].legend(frameon=False)
+    for ax in axes[1:]:
+        ax.set(xscale="log", xlabel="target richness γ₂")
+    curves.note(figure)
+    return figure
+
+
+def caption(config: Config) -> str:
+    c = config
+    return (
+        f"{c.data}, classes {c.source_classes} → {c.target_classes}, P₁ = {c.n_source}, P₂ = "
+        f"{c.n_target}; both stages rich, γ₁ = {c.source_richness:g}, γ₂ = "
+        f"{', '.join(f'{g:g}' for g in c.target_richness)}, fresh head, times t₁ = "
+        f"{c.source_duration:g} and t₂ = {c.target_duration:g}. Preactivations of the last stage's "
+        f"end on the target's training images; alignment of the feature kernel with labels on "
+        f"{min(200, c.n_test)} test images of each task; {c.accuracy}."
+    )
+
+
+def check(dataset: xr.Dataset) -> tuple[Claim, ...]:
+    """Kurtosis and alignments at the largest against the smallest richness."""
+    config = configuration(dataset, Config)
+    low, high = config.target_richness[0], config.target_richness[-1]
+
+    def change(name: str, **at: Any) -> list[np.ndarray]:
+        rises = []
+        for side, member in (("theory", "replicate"), ("network", "seed")):
+            found = dataset[f"{side}_{name}"].sel(**at).mean(member)
+            rises.append((found.sel(richness=high) - found.sel(richness=low)).values)
+        return rises
+
+    ends = f"from γ₂ = {low:g} to {high:g}"
+    return (
+        over_draws(f"the excess kurtosis of h rises {ends}", *change("kurtosis"), unit=""),
+        over_draws(
+            f"the alignment of the final kernel with the target's labels rises {ends}",
+            *change("alignment", labels="target"), unit="",
+        ),
+        over_draws(
+            f"its alignment with the source's labels falls {ends}",
+            *change("alignment", labels="source"), sense=-1, unit="",
+        ),
+    )  # fmt: skip

@@ -1,0 +1,137 @@
+"""Compute an experiment, draw it, judge it, and leave everything in a folder."""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from .. import report
+from ..errors import DatasetNotFoundError, InputError
+from ..labelled import save_dataset
+from ..tasks import DATASETS, images
+from . import Entry, verdict
+from .finding import Finding
+
+PRESETS = ("quick", "full")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an experiment said.
+
+    Attributes
+    ----------
+    experiment, figure, claim
+        From the registry.
+    word
+        ``"reproduced"``, ``"not reproduced"`` (undecided) or ``"differs"`` (contradicted).
+    claims
+        Each with its numbers.
+    agreement
+        Of theory and networks.
+    caption
+        What the figure shows, with every parameter.
+    seconds
+        Of all cases together.
+    """
+
+    experiment: str
+    figure: str
+    claim: str
+    word: verdict.Word
+    claims: tuple[verdict.Claim, ...]
+    agreement: verdict.Agreement
+    caption: str
+    seconds: float
+
+    def document(self) -> dict[str, Any]:
+        """Everything as plain values for JSON."""
+        return {
+            "experiment": self.experiment,
+            "figure": self.figure,
+            "claim": self.claim,
+            "verdict": self.word,
+            "claims": [
+                {f.name: getattr(c, f.name) for f in fields(c)}
+                | {"verdict": c.word, "sentence": c.sentence}
+                for c in self.claims
+            ],
+            "agreement": {f.name: getattr(self.agreement, f.name) for f in fields(self.agreement)}
+            | {"holds": self.agreement.holds, "sentence": self.agreement.sentence},
+            "caption": self.caption,
+            "seconds": self.seconds,
+        }
+
+
+def configure(finding: Finding, preset: str = "quick", data: str | None = None) -> Any:
+    """The configuration of a preset, with other images where ``data`` names them.
+
+    Raises
+    ------
+    InputError
+        For an unknown preset or data set, or data for an experiment without images.
+    DatasetNotFoundError
+        If the images are not on this machine.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"preset {preset!r} is unknown; use one of {', '.join(PRESETS)}")
+    config = finding.PRESETS[preset]
+    with_images = "data" in {f.name for f in fields(config)}
+    if data is not None:
+        if not with_images:
+            raise InputError("--data: this experiment draws its own data; leave it out")
+        if data not in DATASETS:
+            raise InputError(f"--data {data!r} is unknown; use one of {', '.join(DATASETS)}")
+        config = replace(config, data=data)
+    if with_images:
+        try:
+            images.read(config.data)
+        except DatasetNotFoundError as missing:
+            raise DatasetNotFoundError(
+                f"{missing}. The figure can be seen on other images: --data digits"
+            ) from None
+    return config
+
+
+def reproduce(entry: Entry, config: Any, folder: str | Path, **sweep: Any) -> Outcome:
+    """Run an experiment and write its folder.
+
+    Parameters
+    ----------
+    entry
+        From the registry.
+    config
+        From :func:`configure`.
+    folder
+        Made if missing. Gets ``config.json``, ``cases`` (the sweep's store, from which a run that
+        was interrupted goes on), ``results.zarr.zip``, ``{name}.png`` and, last, ``verdict.json``.
+    sweep
+        ``executor``, ``workers`` and ``progress`` of :func:`adaptik.sweeps.sweep`.
+
+    Raises
+    ------
+    InputError
+        Before any computation, if the folder cannot be written to or holds cases of another
+        configuration.
+    """
+    folder = report.checked_folder(folder)
+    finding = entry.load()
+    report.write_file(folder / "config.json", report.as_json(config))
+    dataset = finding.compute(config, store=folder / "cases", **sweep)
+    save_dataset(dataset, folder / "results.zarr.zip")
+    report.write_file(folder / f"{entry.name}.png", report.png(finding.draw(dataset)))
+    outcome = judge(entry, dataset, config)
+    report.write_file(folder / "verdict.json", report.as_json(outcome.document()))
+    return outcome
+
+
+def judge(entry: Entry, dataset: xr.Dataset, config: Any) -> Outcome:
+    """The verdict on a data set."""
+    finding = entry.load()
+    claims = finding.check(dataset)
+    compared = getattr(finding, "agreement", verdict.agreement)(dataset)
+    return Outcome(
+        entry.name, entry.figure, entry.claim, verdict.overall(claims), claims, compared,
+        finding.caption(config), float(dataset.seconds.sum()),
+    )  # fmt: skip

@@ -1,0 +1,338 @@
+"""The paper's figures: registry, tiny runs of every experiment, verdicts that can fail."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from adaptik import cli, pages, sweeps
+from adaptik.errors import InputError
+from adaptik.experiments import EXPERIMENTS, find, gallery, verdict
+from adaptik.experiments.both import Both
+from adaptik.experiments.finding import CaseFailed, cases, configuration
+from adaptik.experiments.reproduce import configure, judge
+from adaptik.networks import Network, train
+from adaptik.stages import Stage
+from adaptik.tasks import load
+
+TINY = dict(particles=128, replicates=2, width=64, networks=2, draws=2)
+SMALL = {  # what each experiment needs besides to be over in a second
+    "aligned_source_helps": dict(dimension=40, draws=3),
+    "more_source_data_help": dict(dimension=40, draws=3),
+    "over_rich_source": dict(dimension=40, draws=3),
+    "richer_source_helps": dict(dimension=40, draws=3),
+    "anisotropic_noise_hurts": dict(dimension=40, draws=3),
+    "rich_features_need_fewer_images": dict(n_source=12, n_target=(4, 8), n_test=20),
+    "gain_fades_with_target_data": dict(n_source=12, n_target=(4, 8), n_test=20),
+    "readout_beats_lazy": dict(n_source=12, n_target=(4, 8), n_test=20),
+    "easy_before_hard": dict(dimension=4, n_source=10, n_target=8, n_test=20),
+    "hard_before_easy": dict(dimension=4, n_source=10, n_target=8, n_test=20),
+    "rich_targets_want_early_stopping": dict(n_source=12, n_target=8, n_test=20),
+    "preactivations_leave_the_gaussian": dict(n_source=12, n_target=8, n_test=20),
+    "polynomial_source_data": dict(dimension=4, abundant=12, limited=6, n_target=(4, 8), n_test=20),
+    "when_to_switch": dict(dimension=4, n_source=10, n_target=8, n_test=20),
+    "curriculum_of_three": dict(dimension=4, n_train=8, n_test=20),
+}
+SHORT = {
+    "easy_before_hard": dict(source_duration=2.0, target_duration=3.0),
+    "hard_before_easy": dict(source_duration=2.0, target_duration=3.0),
+    "rich_targets_want_early_stopping": dict(
+        source_duration=2.0, target_duration=3.0, target_richness=(0.5, 2.0)
+    ),
+    "preactivations_leave_the_gaussian": dict(
+        source_duration=2.0, target_duration=3.0, target_richness=(0.1, 2.0)
+    ),
+    "rich_features_need_fewer_images": dict(richness=(0.0, 1.0), duration=2.0),
+    "gain_fades_with_target_data": dict(richness=(0.0, 1.0), duration=2.0),
+    "readout_beats_lazy": dict(richness=(1.0,), duration=2.0),
+    "polynomial_source_data": dict(duration=2.0),
+    "when_to_switch": dict(switch=(0.1, 1.0, 2.0)),
+    "curriculum_of_three": dict(duration=2.0, final_duration=3.0),
+}
+
+
+def tiny(name):
+    config = find(name).load().PRESETS["quick"]
+    if hasattr(config, "data"):
+        config = replace(config, data="digits")
+    if hasattr(config, "particles"):
+        config = replace(config, **TINY)
+    return replace(config, **SMALL[name], **SHORT.get(name, {}))
+
+
+def run(monkeypatch, command: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["adaptik", *command.split()])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_the_registry_covers_the_paper_and_is_light():
+    figures = [e.figure for e in EXPERIMENTS if e.figure]
+    wanted = ["1a", "1b", "1c", "2a", "2b", "2c", "3a", "3b", "4", "5"]
+    assert figures == [f"fig{number}" for number in wanted]
+    assert len({e.name for e in EXPERIMENTS}) == len(EXPERIMENTS)
+    assert set(SMALL) == {e.name for e in EXPERIMENTS}
+    for entry in EXPERIMENTS:
+        assert find(entry.name) is entry
+        finding = entry.load()
+        assert set(finding.PRESETS) == {"quick", "full"}
+        for part in ("compute", "draw", "caption", "check"):
+            assert callable(getattr(finding, part))
+    probe = (
+        "import sys, adaptik.experiments\n"
+        "heavy = {'matplotlib', 'zarr', 'sklearn', 'xarray'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("entry", EXPERIMENTS, ids=lambda e: e.name)
+def test_every_experiment_runs_draws_and_judges(entry):
+    finding, config = entry.load(), tiny(entry.name)
+    dataset = finding.compute(config)
+    assert configuration(dataset, type(config)) == config
+    outcome = judge(entry, dataset, config)
+    assert outcome.agreement.points >= 4 and outcome.claims
+    for claim in outcome.claims:
+        assert np.isfinite(claim.value) and claim.standard_error >= 0
+    words = {c.word for c in outcome.claims}
+    assert (outcome.word == "reproduced") == (words == {"reproduced"})
+    assert json.loads(json.dumps(outcome.document()))["verdict"] == outcome.word
+    text = finding.caption(config)
+    for name, value in asdict(config).items():  # every parameter is in the caption
+        if name in ("figure", "activation") or isinstance(value, str | tuple | list):
+            continue
+        assert f"{value:g}" in text, (name, value, text)
+    figure = finding.draw(dataset)
+    assert figure.axes and all(ax.get_xlabel() and ax.get_ylabel() for ax in figure.axes[:1])
+    assert len(gallery.small(figure)) < gallery.LARGEST
+
+
+def reversed_runs(dataset, variables, dim, one, other):
+    """The data set with two levels of a dimension exchanged."""
+    swapped = dataset.copy(deep=True)
+    for name in variables:
+        for here, there in ((one, other), (other, one)):
+            swapped[name].loc[{dim: here}] = dataset[name].sel({dim: there}).values
+    return swapped
+
+
+def synthetic(name, dims, values, seed=0):
+    """A data set with given means over all but draws and members, and a little noise."""
+    config = replace(find(name).load().PRESETS["quick"], draws=4)
+    rng = np.random.default_rng(seed)
+    data = {}
+    for variable, mean in values.items():
+        for side, member in (("theory", "replicate"), ("network", "seed")):
+            shape = (config.draws, *np.shape(mean), 3)
+            noise = 1 + 0.02 * rng.standard_normal(shape)
+            data[f"{side}_{variable}"] = (
+                ("draw", *dims, member),
+                np.asarray(mean)[..., None] * noise,
+            )
+    return xr.Dataset(data, attrs={"configuration": json.dumps(asdict(config))})
+
+
+def test_the_claim_on_easy_to_hard_fails_where_it_is_reversed():
+    finding = find("fig3a").load()
+    loss = {"target": [[0.9, 0.6], [0.9, 0.4], [0.9, 0.6]], "source": [[1, 1], [1, 1], [0.1, 1]]}
+    good = synthetic("easy_before_hard", ("run", "time"), loss)
+    good = good.assign_coords(run=["scratch", "fresh head", "kept head"])
+    gain, forgetting = finding.check(good)
+    assert gain.word == forgetting.word == "reproduced"
+    assert gain.value == pytest.approx(1 / 3, abs=0.02) and 0 < gain.standard_error < 0.03
+    assert "yes, by 3" in gain.sentence and "networks: 3" in gain.sentence
+    bad = reversed_runs(good, ["theory_target", "network_target"], "run", "scratch", "fresh head")
+    assert finding.check(bad)[0].word == "differs"
+    assert verdict.overall(finding.check(bad)) == "differs"
+    # The same numbers are against the claim of figure 3b, which they support when reversed.
+    hard = find("fig3b").load()
+    assert hard.check(good)[0].word == "differs" and hard.check(bad)[0].word == "reproduced"
+    same = good.copy(deep=True)
+    for side in ("theory", "network"):
+        at = same[f"{side}_target"]
+        at.loc[{"run": "fresh head"}] = np.roll(at.sel(run="scratch").values, 1, axis=0)
+    assert finding.check(same)[0].word == "not reproduced"
+
+
+def test_the_claim_on_images_fails_where_it_is_reversed():
+    loss = {"loss": [[0.9, 0.5, 0.4, 0.3], [0.8, 0.5, 0.4, 0.3], [0.5, 0.4, 0.35, 0.3]]}
+    dims = ("richness", "n_target")
+    good = synthetic("rich_features_need_fewer_images", dims, loss)
+    good = good.assign_coords(richness=[0.0, 1.0, 4.0], n_target=[4, 10, 30, 100])
+    names = ["theory_loss", "network_loss"]
+    bad = reversed_runs(good, names, "richness", 0.0, 4.0)
+    check = find("fig2b").load().check
+    assert check(good)[0].word == "reproduced" and check(bad)[0].word == "differs"
+
+
+def test_early_stopping_is_not_found_in_a_loss_that_only_falls():
+    name = "rich_targets_want_early_stopping"
+    config = find(name).load().PRESETS["quick"]
+    rising = [[0.9, 0.5, 0.5], [0.9, 0.5, 0.52], [0.9, 0.4, 0.6]]
+    good = synthetic(name, ("richness", "time"), {"target": rising})
+    good = good.assign_coords(richness=list(config.target_richness))
+    claims = find(name).load().check(good)
+    assert claims[0].word == "reproduced" and claims[0].value == pytest.approx(0.5, abs=0.06)
+    falling = good.copy(deep=True)
+    for side in ("theory", "network"):
+        at = falling[f"{side}_target"]
+        at.loc[{"time": 2}] = 0.9 * at.sel(time=1).values
+    assert find(name).load().check(falling)[0].word != "reproduced"
+
+
+def test_linear_claims_fail_on_reversed_curves():
+    finding, config = find("fig1a").load(), tiny("aligned_source_helps")
+    dataset = finding.compute(config)
+    good = finding.check(dataset)
+    assert [c.word for c in good] == ["reproduced"] * 3
+    bad = dataset.assign(value0=(dataset.value0.dims, dataset.value0.values[::-1]))
+    bad = bad.assign(
+        {n: (dataset[n].dims, dataset[n].values[::-1]) for n in ("theory0", "simulated0")}
+    )
+    assert [c.word for c in finding.check(bad)] == ["differs"] * 3
+    assert finding.agreement(dataset).points == 30
+    off = dataset.assign(simulated0=dataset.simulated0 + 0.5)
+    assert not finding.agreement(off).holds and len(finding.agreement(off).outliers) > 5
+
+
+def test_agreement_counts_and_names_what_is_apart():
+    rng = np.random.default_rng(0)
+    theory = rng.standard_normal((2, 40, 6))
+    networks = rng.standard_normal((2, 40, 6))
+    networks[:, 3] += 9
+    theory[:, 5] = networks[:, 5] = 1.0  # nothing could differ: no evidence
+    dataset = xr.Dataset(
+        {
+            "theory_loss": (("draw", "n_target", "replicate"), theory),
+            "network_loss": (("draw", "n_target", "seed"), networks),
+        },
+        coords={"n_target": np.arange(40)},
+    )
+    found = verdict.agreement(dataset)
+    assert (found.points, found.within) == (39, 38) and found.holds
+    (line,) = found.outliers
+    assert line.startswith("loss, n_target = 3: +")
+    # Calibrated: without the outlier only noise is left.
+    calm = verdict.agreement(dataset.isel(n_target=[i for i in range(40) if i != 3]))
+    assert 0.7 < calm.root_mean_square < 1.3
+    theory[:, 5] = 2.0
+    assert verdict.agreement(dataset).within == 38 and verdict.agreement(dataset).points == 40
+
+
+def test_loss_of_the_mean_network_is_what_the_limit_predicts():
+    task = load("digits", classes=(3, 5), n_train=12, n_test=30)
+    stages = [Stage(task, 0.0)]
+    network = train(stages, Network(32), seeds=6, record=2)
+    losses = Both(network, network).losses(task).network.isel(time=-1)
+    f = network.predictions(task)[-1]
+    mean, spread = f.mean(0), f.var(0, ddof=1) / len(f)
+    y = task.split("test")[1]
+    expected = np.mean((mean - y) ** 2 - spread)  # without the variance of a mean of six
+    assert float(losses.mean()) == pytest.approx(expected, rel=1e-6)
+    assert float(losses.mean()) < float(network.loss(task))
+
+
+def test_a_failing_case_is_told_with_its_error():
+    def broken(config, draw):
+        raise ValueError(f"draw {draw} is broken")
+
+    with pytest.raises(CaseFailed, match="2 cases failed; first: ValueError: draw 0 is broken"):
+        cases(broken, {"draw": [0, 1]}, find("fig1a").load().PRESETS["quick"])
+
+
+def test_the_command_line_reproduces_resumes_and_reports(monkeypatch, capsys, tmp_path):
+    assert run(monkeypatch, "reproduce --list") == 0
+    listed = capsys.readouterr().out
+    assert all(e.name in listed and e.claim in listed for e in EXPERIMENTS)
+    entry = find("fig1b")
+    monkeypatch.setitem(entry.load().PRESETS, "quick", tiny(entry.name))
+    command = f"reproduce fig1b --workers 1 --out {tmp_path}/out"
+    assert run(monkeypatch, command) == 0
+    out = capsys.readouterr().out
+    said = json.loads((tmp_path / "out" / "verdict.json").read_text())
+    assert said["verdict"] in out and said["figure"] == "fig1b"
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dimension"] == 40
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "data:image/png;base64" in page and said["claims"][0]["statement"] in page
+    assert "<script" not in page
+
+    def never(*args, **kwargs):
+        raise AssertionError("computed again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("adaptik.experiments.linear_curves.phase_diagram", never)
+        assert run(patch, command) == 0  # everything is there already
+    capsys.readouterr()
+    monkeypatch.setitem(entry.load().PRESETS, "quick", replace(tiny(entry.name), seed=1))
+    assert run(monkeypatch, command) == 2
+    assert "written with other configuration" in capsys.readouterr().err
+
+
+def test_bad_commands_are_refused_before_computing(monkeypatch, capsys, tmp_path):
+    def refused(command: str) -> str:
+        assert run(monkeypatch, command) == 2
+        return capsys.readouterr().err
+
+    assert "fig3a (easy_before_hard)" in refused("reproduce fig9")
+    assert "name one figure" in refused("reproduce")
+    assert "name one figure" in refused("reproduce fig1a --all")
+    assert "quick, full" in refused("reproduce fig1a --preset fast")
+    assert "draws its own data" in refused("reproduce fig3a --data digits")
+    assert "cifar10" in refused("reproduce fig2b --data mnist")
+    (tmp_path / "file").write_text("")
+    assert "cannot make the output folder" in refused(
+        f"reproduce fig2b --out {tmp_path}/file/x --data digits"
+    )
+    assert "no finished experiment" in refused(f"report {tmp_path}")
+    assert "is no folder" in refused(f"report {tmp_path}/nothing")
+
+
+def test_missing_images_say_how_to_get_them_and_what_else_to_draw(monkeypatch):
+    def missing(name):
+        from adaptik.errors import DatasetNotFoundError
+
+        raise DatasetNotFoundError("not here")
+
+    monkeypatch.setattr("adaptik.experiments.reproduce.images.read", missing)
+    with pytest.raises(InputError, match=r"not here.*--data digits"):
+        configure(find("fig2b").load())
+
+
+def test_the_page_of_a_sweep(monkeypatch, capsys, tmp_path):
+    def loss(alignment: float, way: str):
+        if alignment == 0.5:
+            raise ValueError("half & <half>")
+        return {"loss": 1 - alignment, "curve": [1.0, 2.0]}
+
+    grid = {"alignment": [0.0, 0.5, 1.0], "way": ["readout", "lazy"]}
+    sweeps.sweep(loss, grid, store=tmp_path / "mine", executor="serial")
+    assert run(monkeypatch, f"report {tmp_path}/mine") == 0
+    assert str(tmp_path / "mine.html") in capsys.readouterr().out
+    page = (tmp_path / "mine.html").read_text()
+    assert "4 of 6 cases done, 2 failed" in page and "half &amp; &lt;half&gt;" in page
+    assert page.count("data:image/png;base64") == 1  # curves are no scalar results
+    with pytest.raises(InputError, match="holds no sweep"):
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / "zarr.json").write_text("{}")
+        pages.write(tmp_path / "other")
+
+
+def test_the_gallery_needs_every_verdict(tmp_path):
+    with pytest.raises(InputError, match=r"fig1a-quick.*has no verdict"):
+        gallery.write(tmp_path, tmp_path)
+
+
+def test_an_outcome_with_a_contradicted_claim_differs():
+    claims = [verdict.Claim("a", 1.0, 0.1), verdict.Claim("b", -1.0, 0.1)]
+    assert verdict.overall(claims) == "differs" and verdict.overall([]) == "not reproduced"
+    few = verdict.Claim("c", 0.3, 0.1, freedom=2)  # 3 standard errors of 3 draws are not enough
+    assert few.word == "not reproduced"
