@@ -80,6 +80,7 @@ def solve(
     check_sequence(stages)
     if record < 2:
         raise InputError(f"record must be at least 2, got {record}")
+    _check_elastic(stages[len(earlier) :], limit)
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
     for stage, when in snapshots:
         if not (len(earlier) <= stage < len(stages) and when >= 0):
@@ -111,3 +112,12 @@ def solve(
         kept |= {(i, t): snap for t, snap in snaps.items()}
     provenance = {"model": limit.describe(), "key": key, "versions": versions()}
     return Solution("limit", stages, tuple(records), tuple(states), tasks, kept, provenance)
+
+
+def _check_elastic(stages: Sequence[Stage], limit: Limit) -> None:
+    for i, stage in enumerate(stages):
+        if stage.elastic > 0 and not getattr(limit, "couples", False):
+            raise InputError(
+                f"stage {i}: {type(limit).__name__} does not compute the elastic coupling "
+                f"(elastic={stage.elastic:g}); use TwoLayer or Bayesian, or elastic=0"
+            )

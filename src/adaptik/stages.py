@@ -41,7 +41,8 @@ class Stage:
     weight_decay
         Rate lambda >= 0 at which all trained weights decay.
     elastic
-        Elastic coupling delta to the source weights; only 0 is available.
+        Elastic coupling delta >= 0 of the first-layer weights to their values at the end of the
+        stage before; networks with one hidden layer only.
     loss
         ``"squared"``, or ``"logistic"`` (labels -1/+1, or one-hot), which needs a duration.
 
@@ -90,10 +91,6 @@ class Stage:
         self._check_combinations()
 
     def _check_combinations(self):
-        if self.elastic > 0:
-            raise InputError(
-                f"elastic={self.elastic:g}: no limit computes the elastic coupling yet; use 0"
-            )
         if self.loss == "logistic":
             if self.duration is None or math.isinf(self.duration):
                 raise InputError(
@@ -193,8 +190,41 @@ def check_sequence(stages: Sequence[Stage]) -> None:
             )
         if named.setdefault(task.name, task) is not task:
             raise InputError(f"two different tasks are called {task.name!r}; rename one")
+        if i == 0 and stage.elastic > 0:
+            raise InputError(
+                f"stage 0: elastic={stage.elastic:g} has no earlier stage to pull towards; use 0"
+            )
         if stage.head == "kept":
             _check_kept(i, stages)
+
+
+def check_posterior(i: int, stage: Stage) -> None:
+    """Refuse a stage that has no meaning for a posterior, in which there is no time.
+
+    Raises
+    ------
+    InputError
+        For a duration or tolerances, weight decay, a kept head, or another loss than squared.
+
+    Examples
+    --------
+    >>> check_posterior(0, Stage(Task([[1.0], [2.0]], [-1, 1]), richness=1.0))
+    """
+    for name, value, allowed, why in (
+        ("duration", stage.duration, None, "a posterior has no time"),
+        ("loss_tol", stage.loss_tol, None, "a posterior has no time"),
+        ("rate_tol", stage.rate_tol, None, "a posterior has no time"),
+        ("weight_decay", stage.weight_decay, 0, "the prior decays weights; set the temperature"),
+        ("head", stage.head, "fresh", "a posterior has no earlier head to continue from"),
+        ("loss", stage.loss, "squared", "the posterior is that of the squared loss"),
+    ):
+        if value != allowed:
+            raise InputError(f"stage {i}: {name}={value!r}: {why}; use {allowed!r}")
+    if stage.elastic > 0 and stage.trains == "readout":
+        raise InputError(
+            f"stage {i}: elastic={stage.elastic:g} acts on the features, which trains='readout' "
+            "keeps as they are; use 0"
+        )
 
 
 def _check_kept(i: int, stages: Sequence[Stage]) -> None:
