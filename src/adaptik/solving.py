@@ -9,7 +9,7 @@ from .errors import InputError
 from .limits import Limit, Request
 from .memory import require
 from .solution import Solution, record_grid, recorded_tasks
-from .stages import Stage, check_sequence
+from .stages import Stage, check_elastic_flow, check_sequence
 from .stepping.progress import listening
 from .tasks import Task
 
@@ -116,7 +116,10 @@ def solve(
 
 def _check_elastic(stages: Sequence[Stage], limit: Limit) -> None:
     for i, stage in enumerate(stages):
-        if stage.elastic > 0 and not getattr(limit, "couples", False):
+        couples = getattr(limit, "couples", "")
+        if couples == "flow":
+            check_elastic_flow(i, stage)
+        if stage.elastic > 0 and not couples:
             raise InputError(
                 f"stage {i}: {type(limit).__name__} does not compute the elastic coupling "
                 f"(elastic={stage.elastic:g}); use TwoLayer or Bayesian, or elastic=0"

@@ -131,6 +131,25 @@ class Stage:
         return self.loss_tol or loss_tol, self.rate_tol or RATE_TOL
 
 
+def check_elastic_flow(i: int, stage: Stage) -> None:
+    """Refuse an elastic coupling of features that do not move.
+
+    Raises
+    ------
+    InputError
+        For ``elastic > 0`` with richness 0 or with the readout alone training.
+
+    Examples
+    --------
+    >>> check_elastic_flow(1, Stage(Task([[1.0], [2.0]], [-1, 1]), richness=1.0, elastic=2.0))
+    """
+    if stage.elastic > 0 and (stage.richness == 0 or stage.trains == "readout"):
+        raise InputError(
+            f"stage {i}: elastic={stage.elastic:g} pulls features back, which stay where they are "
+            "at richness 0 and with trains='readout'; use 0"
+        )
+
+
 TARGET_MODES = ("scratch", "readout", "lazy", "rich")
 
 

@@ -82,7 +82,7 @@ class Bayesian:
     (4,)
     """
 
-    couples: ClassVar[bool] = True
+    couples: ClassVar[str] = "posterior"
 
     activation: str | Activation | Elementwise = "relu"
     depth: int = 1

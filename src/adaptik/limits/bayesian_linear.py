@@ -51,7 +51,7 @@ class BayesianLinear:
     'converged'
     """
 
-    couples: ClassVar[bool] = True
+    couples: ClassVar[str] = "posterior"
 
     temperature: float = 0.01
     tol: float = 1e-9

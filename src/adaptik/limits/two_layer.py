@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +74,8 @@ class TwoLayer:
     >>> solution.outcome.value
     'reached its duration'
     """
+
+    couples: ClassVar[str] = "flow"
 
     activation: str | Activation | Elementwise = "relu"
     particles: int | None = None
@@ -179,7 +181,12 @@ class TwoLayer:
         )
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
             scalar = {
-                k: jnp.asarray(float(v)) for k, v in {"richness": richness, "decay": decay}.items()
+                k: jnp.asarray(float(v))
+                for k, v in (
+                    ("richness", richness),
+                    ("decay", decay),
+                    ("elastic", stage.elastic),
+                )
             }
             anchors = Anchors(
                 jnp.asarray(anchor @ basis, self.dtype),
@@ -197,6 +204,7 @@ class TwoLayer:
                 losses.get(stage.loss),
                 anchors,
                 targets[task.name, "train"].base,
+                home=y0.w if stage.elastic > 0 else jnp.zeros((1, 1, 1), self.dtype),
                 **scalar,
             )
             recorder = Recorder(
@@ -207,7 +215,7 @@ class TwoLayer:
                 **scalar,
             )
             solver = solver_for(task)
-            weights = recorder.weights
+            weights, fade_at = recorder.weights, recorder.fade
             if tangent:
                 y0 = Tangent(y0, jax.tree.map(jnp.zeros_like, y0))
                 flow, recorder, solver = TangentFlow(flow), TangentRecorder(recorder), Chebyshev()
@@ -215,7 +223,7 @@ class TwoLayer:
             def state_at(t: float, y) -> TwoLayerState:
                 y = jax.tree.map(lambda leaf: leaf.astype(self.dtype), y)
                 base, move = (y.base, y.move) if tangent else (y, None)
-                fade = math.exp(-decay * t)
+                fade = float(fade_at(jnp.asarray(t)))
                 moved = Particles(
                     np.asarray(weights(jnp.asarray(t), base.w)),
                     np.asarray(base.z),

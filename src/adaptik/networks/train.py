@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import InputError
 from ..memory import require
 from ..solution import Cost, Outcome, Solution, StageRecord, record_grid, recorded_tasks
-from ..stages import Stage, check_sequence
+from ..stages import Stage, check_elastic_flow, check_sequence
 from ..stepping.clock import compile_clock
 from ..tasks import Task
 from .flows import flow_through
@@ -84,8 +84,12 @@ def train(
     _check_arguments(network, seeds, record, after)
     _check_snapshots(stages, len(earlier), snapshots)
     for i, stage in enumerate(stages):
-        if stage.elastic > 0:
-            raise InputError(f"stage {i}: elastic={stage.elastic:g} is not available; use 0")
+        check_elastic_flow(i, stage)
+        if stage.elastic > 0 and network.depth > 1:
+            raise InputError(
+                f"stage {i}: elastic={stage.elastic:g} is for one hidden layer, network has "
+                f"depth {network.depth}; use 0"
+            )
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
     _require_memory(network, stages[0].task.dimension, stages[len(earlier) :], len(seeds))
     records = list(after.records) if after else []
