@@ -8,8 +8,8 @@ left out. Errors are root mean squares over test points of the difference to a r
 4 x 16 384 particles.
 
 - recipe: 10 000 i.i.d. neurons, 20 000 explicit Euler steps, all test points carried, single
-  precision; seconds are those of 50 steps times 400, the error is that of i.i.d. samples alone (their
-  readout at the start subtracted, which the recipe does not do).
+  precision; seconds are those of 50 steps times 400, the error is that of i.i.d. samples alone
+  (their readout at the start subtracted, which the recipe does not do).
 - network: width 20 000, full-batch gradient descent at half the largest stable step at the
   start; seconds are those of 20 steps times their number over 20, the error is that of networks
   of width 1024 divided by sqrt(20 000/1024).

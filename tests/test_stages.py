@@ -32,7 +32,6 @@ REGRESSION = Task(np.eye(2), [0.3, 1.2], name="regression")
         (dict(head="old"), "head"),
         (dict(trains="some"), "trains"),
         (dict(loss="hinge"), "loss"),
-        (dict(elastic=0.5), "elastic"),
         (dict(loss="logistic"), "loss='logistic' does not converge"),
         (dict(loss="logistic", duration=math.inf), "finite duration"),
         (dict(loss="logistic", duration=1, task=REGRESSION), "needs labels"),

@@ -6,14 +6,16 @@ Transfer learning in networks that are infinitely wide and still learn features,
 from . import activations, linear_theory, tasks
 from .errors import DatasetNotFoundError, InputError, MemoryLimitError
 from .estimate import Estimate
-from .limits import Deep, DeepLinear, Ensemble, Linear, Reveal, TwoLayer
-from .networks import Network, train
+from .limits import Bayesian, BayesianLinear, Deep, DeepLinear, Ensemble, Linear, Reveal, TwoLayer
+from .networks import Network, sample_posterior, train
 from .solution import Outcome, Solution
 from .solving import solve
 from .stages import Stage
 from .tasks import Task
 
 __all__ = [
+    "Bayesian",
+    "BayesianLinear",
     "DatasetNotFoundError",
     "Deep",
     "DeepLinear",
@@ -31,6 +33,7 @@ __all__ = [
     "TwoLayer",
     "activations",
     "linear_theory",
+    "sample_posterior",
     "solve",
     "tasks",
     "train",

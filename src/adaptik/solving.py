@@ -9,7 +9,7 @@ from .errors import InputError, require_between
 from .limits import Limit, Request
 from .memory import require
 from .solution import Solution, record_grid, recorded_tasks
-from .stages import Stage, check_sequence
+from .stages import Stage, check_elastic_flow, check_sequence
 from .stepping.progress import listening
 from .tasks import Task
 
@@ -91,6 +91,7 @@ def solve(
     check_sequence(stages)
     if record < 2:
         raise InputError(f"record must be at least 2, got {record}")
+    _check_elastic(stages[len(earlier) :], limit)
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
     for stage, when in snapshots:
         if not (len(earlier) <= stage < len(stages) and when >= 0):
@@ -142,3 +143,15 @@ def _solve_to(
             raise InputError("tol needs the spread of replicates; give the limit at least 2")
         limit = limit.refined(tol, solution)
     return solve(stages, limit, **options)
+
+
+def _check_elastic(stages: Sequence[Stage], limit: Limit) -> None:
+    for i, stage in enumerate(stages):
+        couples = getattr(limit, "couples", "")
+        if couples == "flow":
+            check_elastic_flow(i, stage)
+        if stage.elastic > 0 and not couples:
+            raise InputError(
+                f"stage {i}: {type(limit).__name__} does not compute the elastic coupling "
+                f"(elastic={stage.elastic:g}); use TwoLayer or Bayesian, or elastic=0"
+            )

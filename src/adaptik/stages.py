@@ -43,7 +43,8 @@ class Stage:
     weight_decay
         Rate lambda >= 0 at which all trained weights decay.
     elastic
-        Elastic coupling delta to the source weights; only 0 is available.
+        Elastic coupling delta >= 0 of the first-layer weights to their values at the end of the
+        stage before; networks with one hidden layer only.
     loss
         ``"squared"``, or ``"logistic"`` (labels -1/+1, or one-hot), which needs a duration.
     fresh_above
@@ -116,10 +117,6 @@ class Stage:
                 )
 
     def _check_combinations(self):
-        if self.elastic > 0:
-            raise InputError(
-                f"elastic={self.elastic:g}: no limit computes the elastic coupling yet; use 0"
-            )
         if self.loss == "logistic":
             if self.duration is None or math.isinf(self.duration):
                 raise InputError(
@@ -176,6 +173,25 @@ class Stage:
         """``(loss_tol, rate_tol)`` with defaults filled in."""
         loss_tol = math.inf if self.weight_decay > 0 else LOSS_TOL
         return self.loss_tol or loss_tol, self.rate_tol or RATE_TOL
+
+
+def check_elastic_flow(i: int, stage: Stage) -> None:
+    """Refuse an elastic coupling of features that do not move.
+
+    Raises
+    ------
+    InputError
+        For ``elastic > 0`` with richness 0 or with the readout alone training.
+
+    Examples
+    --------
+    >>> check_elastic_flow(1, Stage(Task([[1.0], [2.0]], [-1, 1]), richness=1.0, elastic=2.0))
+    """
+    if stage.elastic > 0 and (stage.richness == 0 or stage.trains == "readout"):
+        raise InputError(
+            f"stage {i}: elastic={stage.elastic:g} pulls features back, which stay where they are "
+            "at richness 0 and with trains='readout'; use 0"
+        )
 
 
 TARGET_MODES = ("scratch", "readout", "lazy", "rich")
@@ -239,8 +255,41 @@ def check_sequence(stages: Sequence[Stage]) -> None:
             raise InputError(f"two different tasks are called {task.name!r}; rename one")
         if i == 0 and stage.fresh_above is not None:
             raise InputError("stage 0: fresh_above has no earlier layers to keep; leave it out")
+        if i == 0 and stage.elastic > 0:
+            raise InputError(
+                f"stage 0: elastic={stage.elastic:g} has no earlier stage to pull towards; use 0"
+            )
         if stage.head == "kept":
             _check_kept(i, stages)
+
+
+def check_posterior(i: int, stage: Stage) -> None:
+    """Refuse a stage that has no meaning for a posterior, in which there is no time.
+
+    Raises
+    ------
+    InputError
+        For a duration or tolerances, weight decay, a kept head, or another loss than squared.
+
+    Examples
+    --------
+    >>> check_posterior(0, Stage(Task([[1.0], [2.0]], [-1, 1]), richness=1.0))
+    """
+    for name, value, allowed, why in (
+        ("duration", stage.duration, None, "a posterior has no time"),
+        ("loss_tol", stage.loss_tol, None, "a posterior has no time"),
+        ("rate_tol", stage.rate_tol, None, "a posterior has no time"),
+        ("weight_decay", stage.weight_decay, 0, "the prior decays weights; set the temperature"),
+        ("head", stage.head, "fresh", "a posterior has no earlier head to continue from"),
+        ("loss", stage.loss, "squared", "the posterior is that of the squared loss"),
+    ):
+        if value != allowed:
+            raise InputError(f"stage {i}: {name}={value!r}: {why}; use {allowed!r}")
+    if stage.elastic > 0 and stage.trains == "readout":
+        raise InputError(
+            f"stage {i}: elastic={stage.elastic:g} acts on the features, which trains='readout' "
+            "keeps as they are; use 0"
+        )
 
 
 def _check_kept(i: int, stages: Sequence[Stage]) -> None:

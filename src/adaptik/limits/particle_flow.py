@@ -57,7 +57,10 @@ class Anchors(eqx.Module):
 
 
 class ParticleFlow(LinearisedFlow):
-    """dw = gamma sum Delta g x, dz = gamma sum Delta phi(h), both minus lambda times themselves."""
+    """dw = gamma sum Delta g x - delta (w - home), dz = gamma sum Delta phi(h).
+
+    Both are less lambda times themselves.
+    """
 
     activation: Activation = eqx.field(static=True)
     objective: Loss = eqx.field(static=True)
@@ -65,6 +68,8 @@ class ParticleFlow(LinearisedFlow):
     offset: Float[Array, "R P C"]  # predictor minus <z phi>/gamma; constant
     richness: Float[Array, ""]
     decay: Float[Array, ""]
+    elastic: Float[Array, ""]
+    home: Float[Array, "#R #M #active"]  # weights that elastic pulls towards
 
     def _cast(self, y: Law) -> Law:
         # diffrax promotes the state to the dtype of time; the arithmetic stays as asked.
@@ -87,8 +92,9 @@ class ParticleFlow(LinearisedFlow):
 
     def _move(self, y: Law, phi, slope, signal) -> Law:
         push = _push(y.z, phi, slope, self.anchors.coordinates, signal, self.richness)
-        decay = self.decay.astype(y.w.dtype)
-        return Law(push.w - decay * y.w, push.z - decay * y.z)
+        decay, elastic = (c.astype(y.w.dtype) for c in (self.decay, self.elastic))
+        pull = decay * y.w + elastic * (y.w - self.home)
+        return Law(push.w - pull, push.z - decay * y.z)
 
     def loss(self, y: Law):
         y = self._cast(y)
@@ -230,16 +236,23 @@ class Recorder(eqx.Module):
     basis: Float[Array, "rank k"]  # what w adds to them
     richness: Float[Array, ""]
     decay: Float[Array, ""]
+    elastic: Float[Array, ""]
+
+    def fade(self, t):
+        """What is left of weights that no sample sees, pulled to 0 and to where they started."""
+        rate = self.decay + self.elastic
+        left = (self.elastic + self.decay * jnp.exp(-rate * t)) / jnp.where(rate > 0, rate, 1.0)
+        return jnp.where(rate > 0, left, 1.0)
 
     def weights(self, t, w):
         """All span coordinates at time t."""
-        fade = jnp.exp(-self.decay * t).astype(w.dtype)
+        fade = self.fade(t).astype(w.dtype)
         return fade * self.resting + jnp.einsum("rmk,jk->rmj", w, self.basis)
 
     def __call__(self, t, y: Law) -> list[Array]:
         y = jax.tree.map(lambda leaf: leaf.astype(self.resting.dtype), y)
         w = self.weights(t, y.w)
-        fade = jnp.exp(-self.decay * t).astype(w.dtype)
+        fade = self.fade(t).astype(w.dtype)
         return [
             to.base
             + readout(self.activation, w, y.z, to.inside, fade * to.rho, to.smooth) / self.richness
@@ -256,7 +269,7 @@ class TangentRecorder(eqx.Module):
         y = jax.tree.map(lambda leaf: leaf.astype(self.inner.resting.dtype), y)
         w = self.inner.weights(t, y.base.w)
         moved = jnp.einsum("rmk,jk->rmj", y.move.w, self.inner.basis)
-        fade = jnp.exp(-self.inner.decay * t).astype(w.dtype)
+        fade = self.inner.fade(t).astype(w.dtype)
         return [
             tangent_readout(
                 self.inner.activation,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +79,8 @@ class TwoLayer:
     >>> solution.outcome.value
     'reached its duration'
     """
+
+    couples: ClassVar[str] = "flow"
 
     activation: str | Activation | Elementwise = "relu"
     particles: int | None = None
@@ -189,7 +191,12 @@ class TwoLayer:
         basis, lift, resting, w, h = _coordinates(anchor, particles.w, decay == 0)
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
             scalar = {
-                k: jnp.asarray(float(v)) for k, v in {"richness": richness, "decay": decay}.items()
+                k: jnp.asarray(float(v))
+                for k, v in (
+                    ("richness", richness),
+                    ("decay", decay),
+                    ("elastic", stage.elastic),
+                )
             }
             start = None if h is None else jnp.asarray(h)
             anchors = Anchors(
@@ -207,6 +214,7 @@ class TwoLayer:
                 losses.get(stage.loss),
                 anchors,
                 targets[task.name, "train"].base,
+                home=y0.w if stage.elastic > 0 else jnp.zeros((1, 1, 1), self.dtype),
                 **scalar,
             )
             recorder = Recorder(
@@ -217,7 +225,7 @@ class TwoLayer:
                 **scalar,
             )
             solver = solver_for(task)
-            weights = recorder.weights
+            weights, fade_at = recorder.weights, recorder.fade
             if tangent:
                 y0 = Tangent(y0, jax.tree.map(jnp.zeros_like, y0))
                 flow, recorder, solver = TangentFlow(flow), TangentRecorder(recorder), Chebyshev()
@@ -225,7 +233,7 @@ class TwoLayer:
             def state_at(t: float, y) -> TwoLayerState:
                 y = jax.tree.map(lambda leaf: leaf.astype(self.dtype), y)
                 base, move = (y.base, y.move) if tangent else (y, None)
-                fade = math.exp(-decay * t)
+                fade = float(fade_at(jnp.asarray(t)))
                 moved = Particles(
                     np.asarray(weights(jnp.asarray(t), base.w)),
                     np.asarray(base.z),

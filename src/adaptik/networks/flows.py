@@ -51,13 +51,18 @@ def _weighed(flow: "RichFlow | DecayingTangentFlow", layers: Layers, error: Laye
 
 
 class RichFlow(AbstractFlow):
-    """d theta/dt = gamma N (d raw/d theta)^T Delta - lambda theta; y is the tuple of layers."""
+    """d theta/dt = gamma N (d raw/d theta)^T Delta - lambda theta; y is the tuple of layers.
+
+    First-layer weights also follow -delta (W_0 - home).
+    """
 
     X: Float[Array, "P D"]
     y: Float[Array, "P C"]
     offset: Float[Array, "P C"]  # f - raw/gamma: the predictor before, less the centring
     richness: Float[Array, ""]
     decay: Float[Array, ""]
+    elastic: Float[Array, ""]
+    home: Float[Array, "#N #D"]  # first-layer weights that elastic pulls towards
     phi: Elementwise = eqx.field(static=True)
     objective: Loss = eqx.field(static=True)
     frozen: int = eqx.field(static=True)
@@ -68,7 +73,8 @@ class RichFlow(AbstractFlow):
         signal = self.objective.signal(self.offset + out / self.richness, self.y) / len(self.y)
         push = self.richness * layers[-1].shape[0] * signal
         (gradient,) = pull_back(push.astype(out.dtype))
-        moves = jax.tree.map(lambda g, w: g.astype(w.dtype) - self.decay * w, gradient, y)
+        first, *rest = jax.tree.map(lambda g, w: g.astype(w.dtype) - self.decay * w, gradient, y)
+        moves = (first - self.elastic * (y[0] - self.home), *rest)
         return only_above(self.frozen, moves)
 
     def loss(self, y: Layers):
@@ -183,6 +189,8 @@ def flow_through(network: Network, stage: Stage, start: Member, inputs, grid, sn
             jnp.asarray(centred(stage.task.X)),
             jnp.asarray(gamma),
             jnp.asarray(lam),
+            jnp.asarray(stage.elastic),
+            layers[0] if stage.elastic > 0 else jnp.zeros((1, 1), dtype),
             phi,
             loss,
             frozen,

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import InputError
 from ..memory import require
 from ..solution import Cost, Outcome, Solution, StageRecord, record_grid, recorded_tasks
-from ..stages import Stage, check_sequence
+from ..stages import Stage, check_elastic_flow, check_sequence
 from ..stepping.clock import compile_clock
 from ..tasks import Task
 from .flows import flow_through
@@ -83,8 +83,14 @@ def train(
     seeds = _checked_seeds(seeds)
     _check_arguments(network, seeds, record, after)
     _check_snapshots(stages, len(earlier), snapshots)
-    for stage in stages:
+    for i, stage in enumerate(stages):
         stage.frozen_layers(network.depth)
+        check_elastic_flow(i, stage)
+        if stage.elastic > 0 and network.depth > 1:
+            raise InputError(
+                f"stage {i}: elastic={stage.elastic:g} is for one hidden layer, network has "
+                f"depth {network.depth}; use 0"
+            )
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
     _require_memory(network, stages[0].task.dimension, stages[len(earlier) :], len(seeds))
     records = list(after.records) if after else []
@@ -108,7 +114,7 @@ def train(
                 kept[i, t] = NetworkState(network.phi, at_t)
         if records[-1].outcome is Outcome.DIVERGED:
             break
-    provenance = {"model": network.describe(), "seeds": seeds, "versions": _versions()}
+    provenance = {"model": network.describe(), "seeds": seeds, "versions": versions()}
     ran = stages[: len(records)]
     return Solution("network", ran, tuple(records), tuple(states), tasks, kept, provenance)
 
@@ -176,7 +182,7 @@ def _require_memory(network: Network, dimension: int, stages: Sequence[Stage], s
     require(working + kept, "this training", "use a smaller width, fewer seeds or less data")
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     found = {}
     for name in ("adaptik", "jax", "diffrax", "numpy"):
         try:
@@ -198,7 +204,9 @@ def _start(network: Network, stage: Stage, before: Member | None, seed: int, ind
     return Member(Weights((*hidden, network.initial_head(stage.task.outputs, rng))))
 
 
-def _recorded(tasks: dict[str, Task], stage: Stage) -> list[tuple[tuple[str, str], np.ndarray]]:
+def recorded_inputs(
+    tasks: dict[str, Task], stage: Stage
+) -> list[tuple[tuple[str, str], np.ndarray]]:
     """Splits whose predictions are recorded: those of tasks with the stage's outputs."""
     return [
         ((name, split), task.split(split)[0])
@@ -209,7 +217,7 @@ def _recorded(tasks: dict[str, Task], stage: Stage) -> list[tuple[tuple[str, str
 
 
 def _run_stage(network, stage, start: Member, tasks, record, snapshots) -> Run:
-    inputs = np.concatenate([X for _, X in _recorded(tasks, stage)])
+    inputs = np.concatenate([X for _, X in recorded_inputs(tasks, stage)])
     run = solve_frozen if stage.has_fixed_kernel else flow_through
     began = time.perf_counter()
     with jax.enable_x64(True), jax.default_matmul_precision("highest"), compile_clock() as clock:
@@ -228,7 +236,7 @@ def _join(runs: list[Run], stage: Stage, tasks: dict[str, Task]) -> StageRecord:
     rows = [np.append(np.searchsorted(run.times[:-1], times), -1) for run in runs]
     f = np.stack([run.predictions[row] for run, row in zip(runs, rows, strict=True)], axis=1)
     predictions, first = {}, 0
-    for name, X in _recorded(tasks, stage):
+    for name, X in recorded_inputs(tasks, stage):
         predictions[name] = f[:, :, first : first + len(X)]
         first += len(X)
     outcomes = {run.outcome for run in runs}

@@ -1,0 +1,85 @@
+"""Samples of a finite network's posterior: kept networks of every chain."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from ..activations import Activation
+from ..registry import register
+from ..solution import AbstractState
+from .mup import Member, NetworkState, Weights
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class PosteriorMember:
+    """Networks kept of one chain, each W_0 (N, D), W_1 .., head (N, C)."""
+
+    networks: tuple[tuple[np.ndarray, ...], ...]
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class PosteriorState(AbstractState):
+    """What chains have visited.
+
+    Attributes
+    ----------
+    activation
+        phi.
+    members
+        One per chain.
+    inputs, labels
+        Of the stage, shapes ``(P, D)`` and ``(P, C)``.
+    temperature
+        T.
+    mean_kernel
+        Feature kernel on the inputs, averaged over all samples of each chain, ``(chains, P, P)``.
+    acceptance
+        Mean acceptance of trajectories.
+    r_hat, effective
+        The largest split R-hat and the smallest effective sample size of training predictions and
+        the kernel's trace.
+    """
+
+    activation: Activation
+    members: tuple[PosteriorMember, ...]
+    inputs: Float[np.ndarray, "P D"]
+    labels: Float[np.ndarray, "P C"]
+    temperature: float
+    mean_kernel: Float[np.ndarray, "chains P P"]
+    acceptance: float
+    r_hat: float
+    effective: float
+
+    def predict(self, X):
+        """Mean of the head given the hidden weights, averaged over kept networks."""
+
+        def one(networks: NetworkState) -> np.ndarray:
+            gram = networks.kernel(self.inputs, None, "feature")
+            dual = np.linalg.solve(gram + self.temperature * np.eye(len(self.inputs)), self.labels)
+            return networks.kernel(X, self.inputs, "feature") @ dual
+
+        return self._averaged(one)
+
+    def kernel(self, X, X2, kind):
+        return self._averaged(lambda networks: networks.kernel(X, X2, kind))
+
+    def layer_kernel(self, X, X2, kind, layer):
+        return self._averaged(lambda networks: networks.layer_kernel(X, X2, kind, layer))
+
+    def preactivations(self, X):
+        return np.stack(
+            [np.concatenate(list(self._states(m, lambda s: s.preactivations(X)[0])))
+             for m in self.members]
+        )  # fmt: skip
+
+    def _states(self, member: PosteriorMember, function):
+        for layers in member.networks:
+            yield function(NetworkState(self.activation, (Member(Weights(layers)),)))
+
+    def _averaged(self, function) -> np.ndarray:
+        return np.stack(
+            [np.mean([v[0] for v in self._states(m, function)], axis=0) for m in self.members]
+        )

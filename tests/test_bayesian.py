@@ -1,0 +1,214 @@
+"""The Bayesian limit: against closed forms, quadrature and its own limits."""
+
+import numpy as np
+import pytest
+from scipy.optimize import root
+
+import adaptik as ak
+from adaptik.errors import InputError
+
+SOURCE, TARGET = ak.tasks.linear_pair(0.8, n_source=8, n_target=6, dimension=10, n_test=40, seed=0)
+LINE = ak.Task([[1.0], [-0.7], [1.6]], [1.0, 0.4, 0.3], name="line")
+LINE2 = ak.Task([[0.8], [-1.3], [0.3]], [-0.5, 0.6, 0.2], name="line2")
+PHI = {"tanh": np.tanh, "relu": lambda h: np.maximum(h, 0)}
+
+
+def distance(found, exact):
+    return np.linalg.norm(found - exact) / np.linalg.norm(exact)
+
+
+def limit(activation="erf", temperature=0.05, particles=1024, replicates=2, **more):
+    return ak.Bayesian(
+        activation, temperature=temperature, particles=particles, replicates=replicates, **more
+    )
+
+
+@pytest.mark.parametrize("richness", [0.4, 2.0])
+@pytest.mark.parametrize("elastic", [0.0, 1.0])
+def test_linear_neurons_against_the_closed_form(elastic, richness):
+    stages = [ak.Stage(SOURCE, richness), ak.Stage(TARGET, richness, elastic=elastic)]
+    sampled = ak.solve(stages, limit("linear", particles=2048))
+    exact = ak.solve(stages, ak.BayesianLinear(temperature=0.05))
+    assert sampled.outcome is exact.outcome is ak.Outcome.CONVERGED
+    for i, task in enumerate((SOURCE, TARGET)):
+        X = np.concatenate([task.X, task.X_test])
+        f, g = (s.predict(X, stage=i).value for s in (sampled, exact))
+        assert distance(f, g) < 0.005
+        for kind in ("feature", "ntk"):
+            K, M = (s.kernel(X, task.X, kind=kind, stage=i).value for s in (sampled, exact))
+            assert distance(K, M) < 0.01
+        # A lazy kernel would be far off.
+        assert distance(X @ task.X.T / 10, exact.kernel(X, task.X, stage=i).value) > 0.05
+
+
+def test_the_linear_closed_form_is_a_fixed_point_of_its_equations():
+    gamma, T, elastic = 1.5, 0.02, 0.7
+    stages = [ak.Stage(SOURCE, gamma), ak.Stage(TARGET, gamma, elastic=elastic)]
+    solution = ak.solve(stages, ak.BayesianLinear(temperature=T))
+    S = np.eye(10)
+    for i, (task, pull) in enumerate(((SOURCE, 0.0), (TARGET, elastic))):
+        A, S1, b = task.X / np.sqrt(10), S, np.zeros((10, 1))
+        for _ in range(4000):  # slow, but nothing else than theory section 6
+            Q = np.linalg.inv((1 + pull) * np.eye(10) - gamma**2 * b @ b.T)
+            S = Q + pull**2 * Q @ S1 @ Q
+            b = 0.95 * b + 0.05 * A.T @ np.linalg.solve(A @ S @ A.T + T * np.eye(len(A)), task.y)
+        assert distance(solution.kernel(task.X, stage=i).value, A @ S @ A.T) < 1e-6
+        f = task.X_test / np.sqrt(10) @ S @ b
+        assert distance(solution.predict(task.X_test, stage=i).value, f[:, 0]) < 1e-6
+
+
+def on_a_line(activation, gamma, T, elastic):
+    """Kernels and predictions of both stages for inputs on a line, by quadrature in w."""
+    phi, w = PHI[activation], np.linspace(-14, 14, 1401)
+    x_new = np.array([0.5, -1.0])
+
+    def solved(task, base):
+        """``base``: rows are laws of w before the tilt with their total masses."""
+        features, mass = phi(np.outer(w, task.X[:, 0])), base.sum(1, keepdims=True)
+
+        def law(delta):
+            log = 0.5 * gamma**2 * np.sum((features @ delta) ** 2, -1)
+            tilted = base * np.exp(log - log.max())
+            return (tilted * mass / tilted.sum(1, keepdims=True)).sum(0)
+
+        def gap(flat):
+            delta = flat.reshape(task.y.shape)
+            return (task.y - T * delta - (features.T * law(delta)) @ features @ delta).ravel()
+
+        start = np.linalg.solve((features.T * base.sum(0)) @ features + T * np.eye(3), task.y)
+        best = None
+        for part in (0.3, 0.1, 0.6, 1.0):
+            found = root(gap, part * start.ravel(), tol=1e-12)
+            best = found if found.success else best
+        delta = best.x.reshape(task.y.shape)
+        p = law(delta)
+        f = (phi(np.outer(w, x_new)).T * p) @ features @ delta
+        return p, (features.T * p) @ features, f
+
+    prior = np.exp(-(w**2) / 2)
+    p1, K1, f1 = solved(LINE, (prior / prior.sum())[None])
+    scale, pull = 1 / (1 + elastic), elastic / (1 + elastic)
+    base = np.exp(-((w[None] - pull * w[:, None]) ** 2) / (2 * scale))
+    base = p1[:, None] * base / base.sum(1, keepdims=True)
+    if elastic == 0:
+        base = base.sum(0, keepdims=True)
+    _, K2, f2 = solved(LINE2, base)
+    return x_new[:, None], (K1, K2), (f1, f2)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("elastic", [0.0, 1.5])
+def test_nonlinear_neurons_against_quadrature(activation, elastic):
+    gamma, T = 1.2, 0.05
+    X, kernels, predictions = on_a_line(activation, gamma, T, elastic)
+    stages = [ak.Stage(LINE, gamma), ak.Stage(LINE2, gamma, elastic=elastic)]
+    solution = ak.solve(stages, limit(activation, T, particles=4096, replicates=4))
+    assert solution.outcome is ak.Outcome.CONVERGED
+    for i, (task, K, f) in enumerate(zip((LINE, LINE2), kernels, predictions, strict=True)):
+        assert distance(solution.kernel(task.X, stage=i).value, K) < 0.02
+        assert distance(solution.predict(X, stage=i).value, f[:, 0]) < 0.02
+
+
+def test_several_outputs_against_quadrature(monkeypatch):
+    y = np.array([[1.0, 0.2], [0.4, -0.8], [0.3, 0.5]])
+    task = ak.Task(LINE.X, y, name="line")
+    monkeypatch.setitem(globals(), "LINE", task)
+    X, (K, _), (f, _) = on_a_line("tanh", 1.2, 0.05, 0.0)
+    solution = ak.solve([ak.Stage(task, 1.2)], limit("tanh", particles=4096))
+    assert distance(solution.kernel(task.X).value, K) < 0.02
+    assert distance(solution.predict(X).value, f) < 0.02
+    assert solution.kernel(task.X, kind="ntk").value.shape == (3, 3, 2, 2)
+
+
+def test_the_action_is_that_of_the_closed_form():
+    gamma, T = 1.5, 0.05
+    stages = [ak.Stage(SOURCE, gamma)]
+    sampled = ak.solve(stages, limit("linear")).states[0].action.mean()
+    exact = ak.solve(stages, ak.BayesianLinear(temperature=T))
+    K, M = (np.asarray(exact.kernel(SOURCE.X)), exact.states[0].M)
+    delta = np.linalg.solve(K + T * np.eye(8), SOURCE.y)
+    # theory section 6: -Tr Phi Phihat / 2 + gamma^2/2 y.Delta - ln E exp(...)
+    action = 0.5 * gamma**2 * np.sum(delta * (K @ delta) + SOURCE.y * delta)
+    action -= 0.5 * np.linalg.slogdet(M)[1]
+    assert sampled == pytest.approx(action, rel=0.02)
+
+
+def test_strong_coupling_keeps_the_features_and_none_forgets_them():
+    source, gamma = ak.Stage(SOURCE, 2.0), 2.0
+    solve = {
+        name: ak.solve([*before, ak.Stage(TARGET, gamma, **more)], limit())
+        for name, before, more in (
+            ("strong", [source], dict(elastic=1e7)),
+            ("readout", [source], dict(trains="readout")),
+            ("none", [source], dict(elastic=0.0)),
+            ("scratch", [], {}),
+        )
+    }
+    f = {name: s.predict(TARGET.X_test) for name, s in solve.items()}
+    assert distance(f["strong"].value, f["readout"].value) < 0.015
+    assert distance(f["none"].value, f["scratch"].value) < 0.03
+    assert distance(f["strong"].value, f["none"].value) > 0.1
+
+
+def test_without_richness_it_is_kernel_regression_with_the_ridge_of_the_temperature():
+    solution = ak.solve([ak.Stage(SOURCE, 0.0)], limit("relu", 0.1, particles=8192, replicates=4))
+    K = ak.lazy_kernels.nngp(SOURCE.X, depth=1, activation="relu")
+    k = ak.lazy_kernels.nngp(SOURCE.X_test, SOURCE.X, depth=1, activation="relu")
+    f = k @ np.linalg.solve(K + 0.1 * np.eye(8), SOURCE.y)
+    assert distance(solution.predict(SOURCE.X_test).value, f[:, 0]) < 0.02
+    assert distance(solution.kernel(SOURCE.X).value, K) < 0.01
+
+
+def test_kernels_are_symmetric_and_positive_and_solutions_are_stored(tmp_path):
+    stages = [ak.Stage(SOURCE, 1.0), ak.Stage(TARGET, 1.0, elastic=1.0)]
+    solution = ak.solve(stages, limit("tanh", particles=256))
+    X = np.concatenate([TARGET.X_test[:5], TARGET.X])
+    for kind in ("feature", "gradient", "ntk"):
+        K = solution.kernel(X, kind=kind).value
+        assert np.allclose(K, K.T) and np.linalg.eigvalsh(K).min() > -1e-10
+    solution.save(tmp_path / "posterior.zip")
+    loaded = ak.Solution.load(tmp_path / "posterior.zip")
+    assert np.array_equal(loaded.predict(X).value, solution.predict(X).value)
+    assert np.array_equal(loaded.states[1].action, solution.states[1].action)
+
+
+def test_too_few_steps_are_reported():
+    solution = ak.solve([ak.Stage(SOURCE, 2.0)], limit("tanh", particles=256, max_iterations=3))
+    assert solution.outcome is ak.Outcome.OUT_OF_STEPS
+    assert np.isfinite(solution.predict(SOURCE.X_test).value).all()
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, np.nan, np.inf])
+def test_bad_temperatures_are_refused(temperature):
+    with pytest.raises(InputError, match="temperature"):
+        ak.Bayesian(temperature=temperature)
+
+
+@pytest.mark.parametrize(
+    ("stages", "activation", "names"),
+    [
+        ([ak.Stage(SOURCE, 1.0, elastic=1.0)], "erf", "stage 0: elastic=1"),
+        ([ak.Stage(SOURCE, 1.0, duration=3.0)], "erf", "stage 0: duration=3"),
+        ([ak.Stage(SOURCE, 1.0, weight_decay=0.1)], "erf", "weight_decay=0.1"),
+        ([ak.Stage(SOURCE, 1.0), ak.Stage(TARGET, 1.0, head="kept")], "erf", "head='kept'"),
+        ([ak.Stage(SOURCE, 3.0)], "hermite(2)", "richness 3 and temperature 0.05 of stage 0"),
+        ([ak.Stage(SOURCE, 3.0)], "exp(0.1)", "grows faster than linearly"),
+        ([ak.Stage(SOURCE, 3.0)], lambda h: h**3, "grows faster than linearly"),
+        (
+            [ak.Stage(SOURCE, 1.0), ak.Stage(TARGET, 1.0, elastic=1.0, trains="readout")],
+            "erf",
+            "stage 1: elastic=1",
+        ),
+    ],
+)
+def test_what_has_no_posterior_is_refused(stages, activation, names):
+    with pytest.raises(InputError, match=names) as refusal:
+        ak.solve(stages, limit(activation))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("other", [ak.Linear(), ak.DeepLinear(2)])
+def test_limits_without_the_coupling_refuse_it(other):
+    stages = [ak.Stage(SOURCE, 1.0), ak.Stage(TARGET, 1.0, elastic=1.0)]
+    with pytest.raises(InputError, match=r"stage 1: .*elastic"):
+        ak.solve(stages, other)
