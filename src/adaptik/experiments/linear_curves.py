@@ -188,7 +188,7 @@ def agreement(dataset: xr.Dataset) -> verdict.Agreement:
                 f"{apart[k]:+.1f} s.e."
                 for k in np.flatnonzero(np.abs(apart) > verdict.APART)
             ]
-    return verdict.of_deviates(np.concatenate(deviates), outliers, "simulations and networks")
+    return verdict.of_deviates(np.concatenate(deviates), outliers, "finite samples")
 
 
 def _apart_from_theory(found: xr.Dataset, config: Config) -> Iterator[tuple[str, Any, Any, Any]]:
