@@ -13,7 +13,7 @@ from scipy import stats
 from .. import diagram_plots
 from ..linear_theory.diagram import QUANTITIES, Axis, Diagram, phase_diagram
 from ..phase_diagram import PRESETS, on_curves
-from . import linear_networks, verdict
+from . import curves, linear_networks, verdict
 from .finding import cases, configuration, decode
 
 
@@ -149,6 +149,12 @@ def draw(dataset: xr.Dataset) -> Figure:
             [*handles, handle], [*labels, "trained networks"], title=title, loc="center left",
             bbox_to_anchor=(1.0, 0.5), frameon=False,
         )  # fmt: skip
+    if any("trained" in one for one in found):
+        curves.note(
+            figure,
+            f"lines: theory; open markers: {config.draws} simulations, D = {config.dimension}; "
+            f"crosses: {config.networks} networks, D = {config.network_dimension} (means ± s.e.)",
+        )
     return figure
 
 
