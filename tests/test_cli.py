@@ -8,7 +8,8 @@ import pytest
 import xarray as xr
 from zarr.storage import ZipStore
 
-from adaptik import cli, transfer
+from adaptik import cli
+from adaptik.estimate import deviate
 
 QUICK = "--n-source 16 --n-target 12 --n-test 20 --particles 160 --replicates 2 --folds 2"
 CHECK = "--check-width 64 --check-seeds 2"
@@ -152,14 +153,14 @@ def test_interrupting_keeps_what_was_finished(monkeypatch, capsys, tmp_path):
 
 def test_differences_of_few_members_are_students_deviates():
     rng = np.random.default_rng(0)
-    z = np.array([
-        transfer._in_standard_errors(rng.standard_normal(3), rng.standard_normal(4))
-        for _ in range(2000)
-    ])  # fmt: skip
-    assert 0.03 < np.mean(np.abs(z) > 1.96) < 0.07
-    exact = np.full(4, 0.3)
-    assert np.isfinite(transfer._in_standard_errors(np.array([0.1, 0.2, 0.3]), exact))
-    assert np.isnan(transfer._in_standard_errors(np.array([0.1]), exact))
+    for blocks in (1, 2):
+        z = deviate(rng.standard_normal((blocks, 3, 2000)), rng.standard_normal((blocks, 4, 2000)))
+        assert 0.03 < np.mean(np.abs(z) > 1.96) < 0.07
+    exact = np.full((1, 4), 0.3)
+    # t = -1.732 with 2 degrees of freedom is as improbable as a normal deviate of -1.212
+    assert deviate(np.array([[0.1, 0.2, 0.3]]), exact) == pytest.approx(-1.2123, abs=1e-3)
+    assert np.isnan(deviate(np.array([[0.1]]), exact))
+    assert deviate(exact, exact - 0.1) == np.inf
 
 
 def test_phase_diagram_writes_a_map_with_simulated_points(monkeypatch, capsys, tmp_path):

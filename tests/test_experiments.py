@@ -20,12 +20,17 @@ from adaptik.stages import Stage
 from adaptik.tasks import load
 
 TINY = dict(particles=128, replicates=2, width=64, networks=2, draws=2)
+LINEAR = dict(dimension=40, draws=3, networks=2, width=64, network_dimension=10)
 SMALL = {  # what each experiment needs besides to be over in a second
-    "aligned_source_helps": dict(dimension=40, draws=3),
-    "more_source_data_help": dict(dimension=40, draws=3),
-    "over_rich_source": dict(dimension=40, draws=3),
-    "richer_source_helps": dict(dimension=40, draws=3),
-    "anisotropic_noise_hurts": dict(dimension=40, draws=3),
+    "aligned_source_helps": LINEAR,
+    "more_source_data_help": dict(
+        dimension=40, draws=3, networks=2, width=64, network_dimension=10
+    ),
+    "over_rich_source": LINEAR,
+    "richer_source_helps": LINEAR,
+    "anisotropic_noise_hurts": dict(
+        dimension=40, draws=3, networks=2, width=64, network_dimension=10
+    ),
     "rich_features_need_fewer_images": dict(n_source=12, n_target=(4, 8), n_test=20),
     "gain_fades_with_target_data": dict(n_source=12, n_target=(4, 8), n_test=20),
     "readout_beats_lazy": dict(n_source=12, n_target=(4, 8), n_test=20),
@@ -199,7 +204,7 @@ def test_linear_claims_fail_on_reversed_curves():
         {n: (dataset[n].dims, dataset[n].values[::-1]) for n in ("theory0", "simulated0")}
     )
     assert [c.word for c in finding.check(bad)] == ["differs"] * 3
-    assert finding.agreement(dataset).points == 30
+    assert finding.agreement(dataset).points == 60
     off = dataset.assign(simulated0=dataset.simulated0 + 0.5)
     assert not finding.agreement(off).holds and len(finding.agreement(off).outliers) > 5
 

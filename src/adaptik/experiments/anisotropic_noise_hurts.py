@@ -10,7 +10,7 @@ from .verdict import Claim
 
 __all__ = ["PRESETS", "agreement", "caption", "check", "compute", "draw"]
 
-PRESETS = linear_curves.presets("anisotropic", dimension=200, draws=40)
+PRESETS = linear_curves.presets("anisotropic", draws=40)
 
 
 def check(dataset: xr.Dataset) -> tuple[Claim, ...]:

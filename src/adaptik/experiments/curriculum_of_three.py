@@ -31,12 +31,14 @@ class Config(Accuracy):
         Of the earlier stages and of the last one.
     """
 
-    dimension: int = 10
-    n_train: int = 60
-    n_test: int = 500
+    dimension: int = 8
+    n_train: int = 40
+    n_test: int = 300
     richness: float = 2.0
     duration: float = 60.0
     final_duration: float = 150.0
+    replicates: int = 3
+    width: int = 1024
 
 
 PRESETS = {

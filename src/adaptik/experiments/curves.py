@@ -11,7 +11,10 @@ from matplotlib.figure import Figure
 
 from ..plots import GREY, MARKERS, OKABE_ITO, STYLE
 
-LEGEND = "lines: infinite width, bands ± s.e. over draws; markers: networks ± s.e. over seeds"
+LEGEND = (
+    "lines: infinite width, bands ± s.e. over draws; markers: mean predictor of the networks, "
+    "± s.e. over seeds"
+)
 
 
 def panels(columns: int, *, width: float = 4.2, height: float = 3.6, **options) -> Any:

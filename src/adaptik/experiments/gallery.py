@@ -28,8 +28,8 @@ open. [Differences](differences.md) says what we found that is not in the paper.
 `adaptik reproduce --list` lists the names; `--preset full` is the paper's scale (width 20 000),
 `--data fashion-mnist` or `--data digits` shows figures of images on other data.
 
-| figure | finding | verdict | theory and networks within 3 s.e. | CPU seconds of the cases |
-|---|---|---|---|---|
+| figure | finding | verdict | theory and networks within 3 s.e. |
+|---|---|---|---|
 """
 LARGEST = 80_000  # bytes of a picture
 
@@ -62,7 +62,7 @@ def write(results: Path, docs: Path) -> Path:
         agreement = said["agreement"]
         rows.append(
             f"| {entry.figure or 'ours'} | [{entry.claim}](#{entry.name}) | {said['verdict']} | "
-            f"{agreement['within']} of {agreement['points']} | {said['seconds']:.0f} |"
+            f"{agreement['within']} of {agreement['points']} |"
         )
         parts.append(_part(entry, said))
     page = docs / "gallery.md"

@@ -42,7 +42,7 @@ class Config(Accuracy):
 
 
 FULL: dict[str, Any] = dict(
-    n_source=1000, n_target=(4, 10, 20, 50, 100, 200, 500), n_test=2000, particles=8192,
+    n_source=600, n_target=(4, 10, 20, 50, 100, 200, 500), n_test=2000, particles=8192,
     replicates=8, width=20_000, networks=5, draws=10, duration=500.0,
 )  # fmt: skip
 

@@ -1,8 +1,10 @@
-"""The paper's figures of linear networks: curves of the closed forms, points of simulations."""
+"""The paper's figures of linear networks: curves of the closed forms, simulations, networks."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -11,7 +13,7 @@ from scipy import stats
 from .. import diagram_plots
 from ..linear_theory.diagram import QUANTITIES, Axis, Diagram, phase_diagram
 from ..phase_diagram import PRESETS, on_curves
-from . import verdict
+from . import curves, linear_networks, verdict
 from .finding import cases, configuration, decode
 
 
@@ -25,12 +27,17 @@ class Config:
         A key of ``FIGURES``.
     dimension, draws, seed
         D of simulations, independent draws for every point, and what fixes them.
+    networks, width, network_dimension
+        Trained networks for every point of a loss on isotropic inputs, their width and D.
     """
 
     figure: str
-    dimension: int = 400
+    dimension: int = 200
     draws: int = 20
     seed: int = 0
+    networks: int = 10
+    width: int = 2048
+    network_dimension: int = 60
 
     @property
     def panels(self) -> tuple[Diagram, ...]:
@@ -51,12 +58,23 @@ FIGURES = {name: (preset.title, preset.panels) for name, preset in PRESETS.items
 def presets(figure: str, **quick: Any) -> dict[str, Config]:
     return {
         "quick": Config(figure=figure, **quick),
-        "full": Config(figure=figure, dimension=1000, draws=100),
+        "full": Config(
+            figure=figure,
+            dimension=1000,
+            draws=100,
+            networks=20,
+            width=20_000,
+            network_dimension=200,
+        ),
     }
 
 
 def compute(config: Config, **sweep: Any) -> xr.Dataset:
-    """Curves ``value{i}`` of every panel i, and ``simulated{i}``, ``standard_error{i}`` on them."""
+    """Curves ``value{i}`` of every panel i, with simulations and networks at points on them.
+
+    ``simulated{i}`` and ``standard_error{i}`` over ``check``; ``trained{i}`` over
+    ``network_check`` and ``network``, with places ``network_x{i}``, ``network_y{i}``.
+    """
     panels = list(range(len(config.panels)))
     parts = [cases(case, {"panel": [i]}, config, **_apart(sweep, i)) for i in panels]
     merged = xr.merge([p.isel(panel=0, drop=True).drop_vars("seconds") for p in parts])
@@ -75,6 +93,19 @@ def case(config: str, panel: int) -> xr.Dataset:
     c = decode(Config, config)
     diagram = c.panels[panel]
     found = phase_diagram(diagram, checks=on_curves(diagram), draws=c.draws, seed=c.seed)
+    if diagram.quantity == "loss" and not diagram.anisotropic:
+        small = replace(diagram, dimension=c.network_dimension)
+        points = on_curves(small)
+        trained = linear_networks.losses(
+            small, points, dimension=c.network_dimension, width=c.width, draws=c.networks,
+            seed=c.seed,
+        )  # fmt: skip
+        predicted = [float(small.shown(*map(np.asarray, small.evaluate(*p)))) for p in points]
+        found["trained"] = (("network_check", "network"), trained)
+        found["predicted"] = ("network_check", np.array(predicted))
+        found["network_x"], found["network_y"] = (
+            ("network_check", np.array(side)) for side in zip(*points, strict=True)
+        )
     return xr.Dataset({
         f"{name}{panel}": ([f"{d}{panel}" for d in found[name].dims], found[name].values)
         for name in [*map(str, found.data_vars), "check_x", "check_y"]
@@ -97,7 +128,34 @@ def draw(dataset: xr.Dataset) -> Figure:
     """The panels."""
     config = configuration(dataset, Config)
     found = [panel(dataset, i) for i in range(len(config.panels))]
-    return diagram_plots.curves(FIGURES[config.figure][0], config.panels, found)
+    figure = diagram_plots.curves(FIGURES[config.figure][0], config.panels, found)
+    for ax, one, diagram in zip(figure.axes, found, config.panels, strict=True):
+        if "trained" not in one:
+            continue
+        count = one.sizes["network"]
+        error = one.trained.std("network", ddof=1, skipna=False) / np.sqrt(count)
+        shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.88, len(diagram.y.values)))
+        for level, shade in zip(diagram.y.values, shades, strict=True):
+            here = np.flatnonzero(one.network_y.values == level)
+            ax.errorbar(
+                one.network_x.values[here], one.trained.mean("network", skipna=False).values[here],
+                error.values[here], color=shade, marker="x", markersize=5, linestyle="",
+                elinewidth=1, zorder=4,
+            )  # fmt: skip
+        handle = ax.errorbar([], [], [], color="0.3", marker="x", linestyle="")
+        handles, labels = ax.get_legend_handles_labels()
+        title = QUANTITIES[diagram.y.name][1]
+        ax.legend(
+            [*handles, handle], [*labels, "trained networks"], title=title, loc="center left",
+            bbox_to_anchor=(1.0, 0.5), frameon=False,
+        )  # fmt: skip
+    if any("trained" in one for one in found):
+        curves.note(
+            figure,
+            f"lines: theory; open markers: {config.draws} simulations, D = {config.dimension}; "
+            f"crosses: {config.networks} networks, D = {config.network_dimension} (means ± s.e.)",
+        )
+    return figure
 
 
 def caption(config: Config) -> str:
@@ -117,30 +175,40 @@ def caption(config: Config) -> str:
         parts.append(f"{p.x.label} against curves of {p.y.label} = {levels}; {fixed}{how}")
     return (
         f"Two-layer linear networks, closed forms and simulations of finite samples (D = "
-        f"{config.dimension}, {config.draws} draws a point, seed {config.seed}). "
-        + ". ".join(parts)
-        + "."
+        f"{config.dimension}, {config.draws} draws a point, seed {config.seed}; crosses where "
+        f"there are any: {config.networks} networks of width {config.width}, D = "
+        f"{config.network_dimension}, trained by gradient flow). " + ". ".join(parts) + "."
     )
 
 
 def agreement(dataset: xr.Dataset) -> verdict.Agreement:
-    """Simulated points against the curves, in normal deviates of Student's t."""
+    """Simulated and trained points against the curves, in normal deviates of Student's t."""
     config = configuration(dataset, Config)
     deviates, outliers = [], []
     for i, diagram in enumerate(config.panels):
         found = panel(dataset, i)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = ((found.simulated - found.theory) / found.standard_error).values
-        exact = found.standard_error.values < 1e-12  # nothing is random there
-        t = np.where(exact, np.nan, t)
-        apart = np.copysign(-stats.norm.ppf(stats.t.sf(np.abs(t), config.draws - 1)), t)
-        deviates.append(apart)
-        outliers += [
-            f"{diagram.x.name} = {found.check_x.values[k]:.3g}, {diagram.y.name} = "
-            f"{found.check_y.values[k]:.3g}: {apart[k]:+.1f} s.e."
-            for k in np.flatnonzero(np.abs(apart) > verdict.APART)
-        ]
-    return verdict.of_deviates(np.concatenate(deviates), outliers, "simulations")
+        for what, x, y, apart in _apart_from_theory(found, config):
+            deviates.append(apart)
+            outliers += [
+                f"{what}, {diagram.x.name} = {x[k]:.3g}, {diagram.y.name} = {y[k]:.3g}: "
+                f"{apart[k]:+.1f} s.e."
+                for k in np.flatnonzero(np.abs(apart) > verdict.APART)
+            ]
+    return verdict.of_deviates(np.concatenate(deviates), outliers, "finite samples")
+
+
+def _apart_from_theory(found: xr.Dataset, config: Config) -> Iterator[tuple[str, Any, Any, Any]]:
+    simulated = (found.simulated - found.theory).values, found.standard_error.values
+    sides = [("simulated", found.check_x, found.check_y, *simulated, config.draws)]
+    if "trained" in found:
+        mean, count = found.trained.mean("network", skipna=False), config.networks
+        error = found.trained.std("network", ddof=1, skipna=False).values / np.sqrt(count)
+        difference = (mean - found.predicted).values
+        sides.append(("network", found.network_x, found.network_y, difference, error, count))
+    for what, x, y, difference, error, count in sides:
+        t = difference / np.where(error < 1e-12, np.nan, error)  # nothing is random there
+        apart = np.copysign(-stats.norm.ppf(stats.t.sf(np.abs(t), count - 1)), t)
+        yield what, x.values, y.values, apart
 
 
 def fall(

@@ -37,13 +37,15 @@ class Config(Accuracy):
     degree: int = 2
     alignment: float = 0.9
     dimension: int = 12
-    abundant: int = 160
+    abundant: int = 120
     limited: int = 30
-    n_target: tuple[int, ...] = (4, 10, 30, 80)
-    n_test: int = 500
+    n_target: tuple[int, ...] = (4, 12, 40)
+    n_test: int = 300
     richness: float = 2.0
     over_rich: float = 8.0
     duration: float = 100.0
+    replicates: int = 3
+    width: int = 1024
 
 
 PRESETS = {

@@ -43,6 +43,7 @@ class Config(Accuracy):
     richness: float = 2.0
     source_duration: float = 100.0
     target_duration: float = 200.0
+    replicates: int = 3
 
 
 def presets(source_degree: int, target_degree: int) -> dict[str, Config]:

@@ -8,7 +8,7 @@ from .verdict import Claim
 
 __all__ = ["PRESETS", "agreement", "caption", "check", "compute", "draw"]
 
-PRESETS = linear_curves.presets("fig2a", dimension=200)
+PRESETS = linear_curves.presets("fig2a", networks=5)
 
 
 def check(dataset: xr.Dataset) -> tuple[Claim, ...]:

@@ -33,14 +33,16 @@ class Config(Accuracy):
 
     degree: int = 2
     alignment: float = 1.0
-    dimension: int = 12
-    n_source: int = 100
+    dimension: int = 8
+    n_source: int = 60
     source_noise: float = 1.0
-    n_target: int = 30
-    n_test: int = 500
+    n_target: int = 20
+    n_test: int = 300
     richness: float = 2.0
-    switch: tuple[float, ...] = (0.1, 3.0, 10.0, 20.0, 40.0, 100.0, 300.0)
+    switch: tuple[float, ...] = (0.1, 3.0, 10.0, 30.0, 100.0)
     draws: int = 4
+    replicates: int = 3
+    width: int = 1024
 
 
 PRESETS = {
