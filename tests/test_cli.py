@@ -213,6 +213,7 @@ def test_paper_figures_are_presets(monkeypatch, tmp_path):
 def test_bad_phase_diagrams_are_one_line(monkeypatch, capsys, tmp_path, options, message):
     assert run(monkeypatch, f"phase-diagram {options} --out {tmp_path}") == 2
     error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("error: ") and message in error
 
 
 SWEEP = """
