@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import adaptik as ak
-from adaptik.limits.reveal import Hidden
+from adaptik.limits.populations import Hidden, PopulationFlow
 
 SOURCE, TARGET = ak.tasks.hermite_pair(1, 2, 0.8, n_source=10, n_target=8, dimension=6, n_test=40)
 STAGES = [ak.Stage(SOURCE, 1.0, duration=4.0), ak.Stage(TARGET, 1.0, duration=4.0)]
@@ -129,13 +129,18 @@ def test_revealed_linear_networks_are_exact_whatever_was_drawn():
             assert np.linalg.norm(found - known) < 2e-3 * np.linalg.norm(known)
 
 
-@pytest.mark.parametrize("response", ["A", "B"])
+@pytest.mark.parametrize("response", ["A", "B", "B at equal times"])
 def test_leaving_out_a_response_is_seen(monkeypatch, response):
-    """A is what W returns of what W^T sent it, B what W^T returns of what W sent it."""
+    """A is what W returns of what W^T sent it, B what W^T returns of what W sent it.
+
+    B(t, t) is <phi''(h_2) z_2> = -2 <phi(h_2) g_2> of tanh, on the sample itself.
+    """
+    whole, reveal, seen = Hidden.backward, PopulationFlow.reveal_forward, []
 
     def solve():
         limit = ak.Reveal(2, "tanh", particles=2048, replicates=1)
         solution = ak.solve([ak.Stage(SOURCE, 2.0, duration=4.0)], limit, record=2)
+        monkeypatch.setattr(Hidden, "backward", whole)  # its part in the dynamics alone counts
         return [
             solution.kernel(SOURCE.X, kind=kind, layer=layer).value
             for kind, layer in (("feature", 1), ("feature", 2), ("gradient", 1))
@@ -147,16 +152,47 @@ def test_leaving_out_a_response_is_seen(monkeypatch, response):
     def backward(W, g):
         return W.shrink * W.E @ (W.S.T @ g / len(g)) + W.Q @ (W.M.T @ (W.S.T @ g / len(g)))
 
+    def forward_kept(flow, first, hidden):
+        phis, slopes = reveal(flow, first, hidden)
+        seen[:] = phis
+        return phis, slopes
+
+    def backward_later(W, g):
+        phi_1, phi_2 = seen
+        return whole(W, g) + 2 * phi_1 * np.mean(phi_2 * g, axis=0)
+
     complete = solve()
     if response == "A":
         monkeypatch.setattr(Hidden, "forward", forward)
-    else:
+    elif response == "B":
         monkeypatch.setattr(Hidden, "backward", backward)
+    else:
+        monkeypatch.setattr(PopulationFlow, "reveal_forward", forward_kept)
+        monkeypatch.setattr(Hidden, "backward", backward_later)
     without = solve()
     gaps = [
         np.linalg.norm(b - a) / np.linalg.norm(a) for a, b in zip(complete, without, strict=True)
     ]
     assert max(gaps) > 0.05, gaps  # sampling parts two such solves by 2 % at most
+
+
+@pytest.mark.parametrize("limit", ["reveal", "ensemble"])
+def test_the_reported_step_error_covers_the_error(limit):
+    def solve(tol):
+        if limit == "reveal":  # linear neurons: exact whatever was drawn
+            model = ak.Reveal(2, "linear", 512, 1, tol=tol, reveal_tol=1e-4)
+        else:  # the same networks every time
+            model = ak.Ensemble(2, "tanh", 64, 1, dtype="float64", tol=tol)
+        stages = [STAGES[0], ak.Stage(TARGET, 1.5, duration=3.0, head="kept")]
+        return ak.solve(stages, model, record=6)
+
+    plain, fine = solve(1e-3), solve(3e-5)  # at 1e-2, six steps a stage, it is no bound
+    for stage in (0, 1):
+        own, other = (s.predictions(TARGET, stage=stage) for s in (plain, fine))
+        error = np.abs(own - other).max()
+        reported = plain.records[stage].step_error
+        assert 1e-5 < error < reported < 0.1, (error, reported)
+        assert fine.records[stage].step_error < 0.2 * reported
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
