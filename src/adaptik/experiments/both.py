@@ -106,7 +106,11 @@ class Both:
         limit.
         """
         theory = self.theory.losses(task, stage=stage)
-        f, y = self.network.predictions(task, stage=stage), task.split("test")[1]
+        return self._beside(theory, self.network.predictions(task, stage=stage), task, stage)
+
+    def _beside(self, theory, f, task: Task, stage: int) -> xr.Dataset:
+        """Losses of theory, and of networks from predictions ``f``, at the same times."""
+        y = task.split("test")[1]
         loss = losses.get(self.network.stages[stage].loss)
         with jax.enable_x64(True):
             values = np.asarray(loss.value(leave_one_out(np.swapaxes(f, 0, 1)), y)).mean(-1)
@@ -116,8 +120,10 @@ class Both:
         )
 
     def final(self, task: Task) -> xr.Dataset:
-        """:meth:`losses` at the end."""
-        return self.losses(task).isel(time=-1)
+        """:meth:`losses` at the end; before it, theory and networks may be recorded differently."""
+        theory = self.theory.losses(task)[-1:]
+        last = self.network.predictions(task)[-1:]
+        return self._beside(theory, last, task, -1).isel(time=0)
 
 
 def of_size(task: Task, n_train: int) -> Task:
