@@ -62,10 +62,10 @@ def _experiment(folder: Path) -> str:
         raise InputError(f"{str(folder)!r} is damaged ({error}); reproduce it again") from error
     word, agreement = said["verdict"], said["agreement"]
     rows = [
-        [c["statement"], c["verdict"], _value(c, ""), _value(c, "network_"), c["unit"] or None]
+        [c["statement"], c["verdict"], *(_value(c, side) for side in ("", "network_"))]
         for c in said["claims"]
     ]
-    head = ("claim", "verdict", "theory", "networks or simulations", "unit (% where shares)")
+    head = ("claim", "verdict", "theory", "networks or simulations")
     body = [
         report.banner(f"{word}: {said['claim']}", MOODS.get(word, "open")),
         report.section("Claims", report.table(head, rows)),
@@ -82,11 +82,12 @@ def _experiment(folder: Path) -> str:
 
 
 def _value(claim: dict[str, Any], side: str) -> str | None:
-    value = claim[f"{side}value"] if side == "" else claim["network"]
-    error = claim[f"{side}standard_error"]
+    value, error = claim["network" if side else "value"], claim[f"{side}standard_error"]
     if value is None:
         return None
-    return f"{value:.4g}" if error is None else f"{value:.4g} ± {error:.2g}"
+    scale, unit = (100, " %") if claim["unit"] == "%" else (1, claim["unit"])
+    text = f"{scale * value:.4g}" if not error else f"{scale * value:.4g} ± {scale * error:.2g}"
+    return text + unit
 
 
 def _sweep(store: Path) -> str:
