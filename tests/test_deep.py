@@ -186,13 +186,13 @@ def test_the_reported_step_error_covers_the_error(limit):
         stages = [STAGES[0], ak.Stage(TARGET, 1.5, duration=3.0, head="kept")]
         return ak.solve(stages, model, record=6)
 
-    plain, fine = solve(1e-3), solve(3e-5)  # at 1e-2, six steps a stage, it is no bound
+    plain, fine = solve(1e-3), solve(1e-4)  # at 1e-2, six steps a stage, it is no bound
     for stage in (0, 1):
         own, other = (s.predictions(TARGET, stage=stage) for s in (plain, fine))
         error = np.abs(own - other).max()
         reported = plain.records[stage].step_error
         assert 1e-5 < error < reported < 0.1, (error, reported)
-        assert fine.records[stage].step_error < 0.2 * reported
+        assert fine.records[stage].step_error < 0.5 * reported
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])

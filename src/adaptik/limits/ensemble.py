@@ -24,7 +24,7 @@ from .. import activations, losses
 from ..activations import Activation, Elementwise
 from ..errors import InputError, require_between, require_integers
 from ..registry import register
-from ..solution import AbstractState, Solution
+from ..solution import AbstractState, Solution, StageRecord
 from ..stages import Stage
 from ..stepping import Chebyshev
 from ..tasks import Task
@@ -194,9 +194,12 @@ class Ensemble:
             record, end, snapshots = self._flow(state, stage, request, self.tol)
             timed, same = again(stage, replace(request, snapshots=()), record)
             coarse, _, _ = self._flow(state, timed, same, COARSER * self.tol)
-            return replace(record, step_error=step_error(record, coarse)), end, snapshots
+        error = state.step_error + step_error(record, coarse)
+        return replace(record, step_error=error), replace(end, step_error=error), snapshots
 
-    def _flow(self, state: "EnsembleState", stage: Stage, request: Request, tol: float) -> Advance:
+    def _flow(
+        self, state: "EnsembleState", stage: Stage, request: Request, tol: float
+    ) -> tuple[StageRecord, Any, dict[float, AbstractState]]:
         gamma, weights, dtype = stage.richness, state.weights, self.dtype
         task, frozen = stage.task, stage.frozen_layers(self.depth)
         layers = weights.layers
@@ -247,6 +250,8 @@ class EnsembleState(AbstractState):
         The predictor f.
     initial
         Whether nothing has been trained yet.
+    step_error
+        Sum of the estimates of the stages so far, which later ones inherit.
     """
 
     activation: Activation
@@ -254,6 +259,7 @@ class EnsembleState(AbstractState):
     weights: DenseWeights
     terms: tuple[DenseTerm, ...] = ()
     initial: bool = False
+    step_error: float = 0.0
 
     def moved(self, weights: DenseWeights, fade: float, added) -> "EnsembleState":
         """The state after a stage: terms faded, readout terms added, equal weights merged."""
@@ -399,4 +405,5 @@ def _fixed_kernel(state: EnsembleState, stage: Stage, request: Request) -> Advan
         key: np.stack([s.predict(X) for s in states])
         for key, X in recorded_inputs(request.tasks, outputs)
     }
-    return path.record(stage, predictions, began), states[-1], {t: at(t) for t in path.kept}
+    record = replace(path.record(stage, predictions, began), step_error=state.step_error)
+    return record, states[-1], {t: at(t) for t in path.kept}

@@ -144,7 +144,7 @@ class Reveal:
             key: np.concatenate([run[0].predictions[key] for run in runs], axis=1)
             for key in first.predictions
         }
-        error = step_error(first, coarse)
+        error = state.step_error + step_error(first, coarse)
         costs = [run[0].cost for run in runs]
         cost = replace(
             first.cost,
@@ -160,7 +160,8 @@ class Reveal:
         joined: dict[float, AbstractState] = {
             t: state.after(tuple(run[2][t] for run in runs), stage) for t in runs[0][2]
         }
-        return record, state.after(tuple(run[1] for run in runs), stage), joined
+        end = replace(state.after(tuple(run[1] for run in runs), stage), step_error=error)
+        return record, end, joined
 
     def _fresh(self, state: "RevealState", stage: Stage, rng) -> "RevealState":
         X, y, zero = state.span.training_points(stage.task.X), stage.task.y, 0.0
@@ -205,12 +206,16 @@ def start_readout(member: Population, points, activation: Activation) -> np.ndar
 @register
 @dataclass(frozen=True, eq=False)
 class RevealState(AbstractState):
-    """Populations of all replicates; f is the sum of ``coefficient * <z phi>`` over ``terms``."""
+    """Populations of all replicates; f is the sum of ``coefficient * <z phi>`` over ``terms``.
+
+    ``step_error`` is the sum of the estimates of the stages so far, which later ones inherit.
+    """
 
     activation: Activation
     span: Span
     members: tuple[Population, ...]
     terms: tuple[tuple[float, tuple[Population, ...]], ...] = ()
+    step_error: float = 0.0
 
     def after(self, members: tuple[Population, ...], stage: Stage) -> "RevealState":
         """f(t1) + (<z phi>_t - <z phi>_t1)/gamma."""
