@@ -89,5 +89,5 @@ def test_features_that_stay_cannot_be_pulled(more):
 
 
 def test_deep_networks_refuse_it():
-    with pytest.raises(InputError, match="stage 1: elastic=0.1 is for one hidden layer"):
+    with pytest.raises(InputError, match=r"stage 1: elastic=0\.1 is for one hidden layer"):
         ak.train(stages(0.1), ak.Network(8, depth=2))

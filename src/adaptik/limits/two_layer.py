@@ -19,6 +19,7 @@ from . import lazy_control
 from . import particles as sampling_module
 from .averages import mean_readout, row_blocks
 from .base import Advance, Request, recorded_inputs
+from .collapse import judged
 from .lazy_control import LazyControl
 from .particle_flow import (
     Anchors,
@@ -240,7 +241,7 @@ class TwoLayer:
                     state, particles=moved, terms=(TangentTerm(moved, push, np.asarray(move.z)),)
                 )
 
-            return step_through(
+            record, after, snapshots = step_through(
                 stage,
                 request,
                 flow,
@@ -252,6 +253,9 @@ class TwoLayer:
                 self.tol,
                 self.max_steps,
             )
+        f = record.predictions[task.name, "train"][-1]
+        ended = judged(record.outcome, stage, after.particles.z, f)  # pyright: ignore[reportAttributeAccessIssue]
+        return replace(record, outcome=ended), after, snapshots
 
     def _target(self, state: TwoLayerState, X: np.ndarray, inverse_richness: float) -> Targets:
         inside = np.empty((len(X), state.span.rank), self.dtype)
