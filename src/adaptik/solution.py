@@ -29,13 +29,14 @@ class Outcome(Enum):
     CONVERGED = "converged"
     REACHED_DURATION = "reached its duration"
     STALLED = "stalled: the loss stopped falling above loss_tol"
+    COLLAPSED = "collapsed: weight decay took all weights to zero"
     OUT_OF_STEPS = "out of steps before converging"
     DIVERGED = "diverged: step size underflow or non-finite loss"
 
     @property
     def ok(self) -> bool:
         """Whether the stage ended as asked."""
-        return self in (Outcome.CONVERGED, Outcome.REACHED_DURATION)
+        return self in (Outcome.CONVERGED, Outcome.REACHED_DURATION, Outcome.COLLAPSED)
 
 
 class AbstractState:

@@ -3,6 +3,7 @@
 from .base import Limit, Request
 from .bayesian import Bayesian
 from .bayesian_linear import BayesianLinear
+from .collapse import collapse_richness
 from .deep import Deep
 from .deep_linear import DeepLinear
 from .ensemble import Ensemble
@@ -21,4 +22,5 @@ __all__ = [
     "Request",
     "Reveal",
     "TwoLayer",
+    "collapse_richness",
 ]

@@ -20,6 +20,7 @@ from . import lazy_control
 from . import particles as sampling_module
 from .averages import mean_readout, row_blocks
 from .base import Advance, Request, growth, recorded_inputs, refuse_layers
+from .collapse import judged
 from .lazy_control import LazyControl
 from .particle_flow import (
     Anchors,
@@ -250,7 +251,7 @@ class TwoLayer:
                     state, particles=moved, terms=(TangentTerm(moved, push, np.asarray(move.z)),)
                 )
 
-            return step_through(
+            record, after, snapshots = step_through(
                 stage,
                 request,
                 flow,
@@ -262,6 +263,9 @@ class TwoLayer:
                 self.tol,
                 self.max_steps,
             )
+        f = record.predictions[task.name, "train"][-1]
+        ended = judged(record.outcome, stage, after.particles.z, f)  # pyright: ignore[reportAttributeAccessIssue]
+        return replace(record, outcome=ended), after, snapshots
 
     def _target(self, state: TwoLayerState, X: np.ndarray, inverse_richness: float) -> Targets:
         inside = np.empty((len(X), state.span.rank), self.dtype)
