@@ -1,5 +1,8 @@
 """The Bayesian limit: against closed forms, quadrature and its own limits."""
 
+import doctest
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.optimize import root
@@ -184,6 +187,11 @@ def test_bad_temperatures_are_refused(temperature):
         ak.Bayesian(temperature=temperature)
 
 
+def test_deep_posteriors_are_refused():
+    with pytest.raises(InputError, match="depth=2"):
+        ak.Bayesian("erf", depth=2)
+
+
 @pytest.mark.parametrize(
     ("stages", "activation", "names"),
     [
@@ -207,8 +215,19 @@ def test_what_has_no_posterior_is_refused(stages, activation, names):
     assert "\n" not in str(refusal.value)
 
 
+def test_stages_that_continue_are_checked_too():
+    before = ak.solve([ak.Stage(SOURCE, 1.0)], ak.BayesianLinear())
+    with pytest.raises(InputError, match="stage 1: weight_decay"):
+        ak.solve([ak.Stage(TARGET, 1.0, weight_decay=0.1)], ak.BayesianLinear(), after=before)
+
+
 @pytest.mark.parametrize("other", [ak.Linear(), ak.DeepLinear(2)])
 def test_limits_without_the_coupling_refuse_it(other):
     stages = [ak.Stage(SOURCE, 1.0), ak.Stage(TARGET, 1.0, elastic=1.0)]
     with pytest.raises(InputError, match=r"stage 1: .*elastic"):
         ak.solve(stages, other)
+
+
+def test_the_page_about_it_says_what_is_so():
+    page = Path(__file__).parents[1] / "docs" / "bayesian.md"
+    assert doctest.testfile(str(page), module_relative=False) == (0, 4)

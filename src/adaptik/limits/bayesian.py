@@ -101,7 +101,10 @@ class Bayesian:
         require_between(0, math.inf, temperature=self.temperature)
         require_between(0, 1, tol=self.tol)
         if self.depth > 1:
-            raise InputError(f"depth={self.depth}: the deep posterior is not available; use 1")
+            raise InputError(
+                f"depth={self.depth}: the saddle point of deep posteriors is not computed yet; "
+                "use 1, or sample_posterior for networks of any depth"
+            )
 
     @property
     def phi(self) -> Activation:
@@ -125,6 +128,7 @@ class Bayesian:
         return replace(self, particles=math.ceil(self.particles * growth(found, tol)))
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
+        self._check(stages)
         rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
         samples = max(s.task.n_train for s in stages)
         duals = max(s.task.n_train * s.task.outputs for s in stages)
@@ -132,6 +136,9 @@ class Bayesian:
         return 8 * (kept + self.particles * (8 * rank + 6 * samples + 3 * duals) + 4 * duals**2)
 
     def start(self, stages, tasks, rng) -> "Prior":
+        return Prior.of(stages[0].task.dimension, self.replicates, self.particles)
+
+    def _check(self, stages: Sequence[Stage]) -> None:
         rank = 0
         for i, stage in enumerate(stages):
             check_posterior(i, stage)
@@ -144,7 +151,6 @@ class Bayesian:
                     f"particles={self.particles} cannot hold the second moments of {rank} "
                     f"coordinates in stage {i}; give at least {2 * rank + 2}"
                 )
-        return Prior.of(stages[0].task.dimension, self.replicates, self.particles)
 
     def _check_normalisable(self, i: int, stage: Stage) -> None:
         growth = growth_exponent(self.phi)

@@ -69,12 +69,12 @@ class BayesianLinear:
         return self
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
+        for i, stage in enumerate(stages):
+            check_posterior(i, stage)
         rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
         return 8 * (12 * rank**2 + 6 * max(s.task.n_train * s.task.outputs for s in stages) ** 2)
 
     def start(self, stages, tasks, rng) -> LinearState:
-        for i, stage in enumerate(stages):
-            check_posterior(i, stage)
         span, outputs = Span.of(tasks.values()), stages[0].task.outputs
         zero = np.zeros((span.rank, outputs))
         return LinearState(span, np.eye(span.rank), zero, np.eye(outputs), zero)
