@@ -11,12 +11,18 @@ from ..tasks import Task, load_pair
 class Images(Protocol):
     """The part of a configuration that says which images."""
 
-    data: str
-    source_classes: str
-    target_classes: str
-    n_source: int
-    n_test: int
-    seed: int
+    @property
+    def data(self) -> str: ...
+    @property
+    def source_classes(self) -> str: ...
+    @property
+    def target_classes(self) -> str: ...
+    @property
+    def n_source(self) -> int: ...
+    @property
+    def n_test(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
 
 
 def load(config: Images, n_target: int, draw: int) -> tuple[Task, Task]:
