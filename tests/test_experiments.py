@@ -14,7 +14,7 @@ from adaptik.errors import InputError
 from adaptik.experiments import EXPERIMENTS, find, gallery, verdict
 from adaptik.experiments.both import Both
 from adaptik.experiments.finding import CaseFailed, cases, configuration
-from adaptik.experiments.reproduce import configure, judge
+from adaptik.experiments.reproduce import configure, judge, reproduce
 from adaptik.networks import Network, train
 from adaptik.stages import Stage
 from adaptik.tasks import load
@@ -331,9 +331,16 @@ def test_the_page_of_a_sweep(monkeypatch, capsys, tmp_path):
         pages.write(tmp_path / "other")
 
 
-def test_the_gallery_needs_every_verdict(tmp_path):
-    with pytest.raises(InputError, match=r"fig1a-quick.*has no verdict"):
+def test_the_gallery_shows_what_was_computed(monkeypatch, tmp_path):
+    with pytest.raises(InputError, match="has no verdicts"):
         gallery.write(tmp_path, tmp_path)
+    entry, config = find("fig1c"), tiny("over_rich_source")
+    outcome = reproduce(entry, config, tmp_path / "fig1c-quick", executor="serial")
+    page = gallery.write(tmp_path, tmp_path / "docs").read_text()
+    assert page.count("not computed") == len(EXPERIMENTS) - 1
+    assert all(claim.sentence in page for claim in outcome.claims) and outcome.caption in page
+    picture = tmp_path / "docs" / "figures" / "gallery" / "over_rich_source.png"
+    assert 10_000 < picture.stat().st_size < gallery.LARGEST
 
 
 def test_an_outcome_with_a_contradicted_claim_differs():

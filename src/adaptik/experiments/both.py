@@ -105,25 +105,23 @@ class Both:
         networks is larger by their variance, of order 1/width, which has no counterpart in the
         limit.
         """
-        theory = self.theory.losses(task, stage=stage)
-        return self._beside(theory, self.network.predictions(task, stage=stage), task, stage)
-
-    def _beside(self, theory, f, task: Task, stage: int) -> xr.Dataset:
-        """Losses of theory, and of networks from predictions ``f``, at the same times."""
-        y = task.split("test")[1]
-        loss = losses.get(self.network.stages[stage].loss)
-        with jax.enable_x64(True):
-            values = np.asarray(loss.value(leave_one_out(np.swapaxes(f, 0, 1)), y)).mean(-1)
-        network = np.swapaxes(pseudo_values(values), 0, 1)
+        theory, network = self._losses(task, stage)
         return xr.Dataset(
             {"theory": (("time", "replicate"), theory), "network": (("time", "seed"), network)}
         )
 
     def final(self, task: Task) -> xr.Dataset:
-        """:meth:`losses` at the end; before it, theory and networks may be recorded differently."""
-        theory = self.theory.losses(task)[-1:]
-        last = self.network.predictions(task)[-1:]
-        return self._beside(theory, last, task, -1).isel(time=0)
+        """:meth:`losses` at the end of the last stage."""
+        theory, network = self._losses(task, -1)
+        return xr.Dataset({"theory": ("replicate", theory[-1]), "network": ("seed", network[-1])})
+
+    def _losses(self, task: Task, stage: int) -> tuple[np.ndarray, np.ndarray]:
+        theory = self.theory.losses(task, stage=stage)
+        f, y = self.network.predictions(task, stage=stage), task.split("test")[1]
+        loss = losses.get(self.network.stages[stage].loss)
+        with jax.enable_x64(True):
+            values = np.asarray(loss.value(leave_one_out(np.swapaxes(f, 0, 1)), y)).mean(-1)
+        return theory, np.swapaxes(pseudo_values(values), 0, 1)
 
 
 def of_size(task: Task, n_train: int) -> Task:

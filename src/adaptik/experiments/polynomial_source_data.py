@@ -73,7 +73,8 @@ def case(config: str, draw: int, source: str) -> xr.Dataset:
     )  # fmt: skip
     gamma = {SOURCES[0]: 0.0, SOURCES[3]: c.over_rich}.get(source, c.richness)
     first = Stage(pretraining, gamma, duration=c.duration)
-    before = Both.run([first], c, draw, observe=[target], record=2)
+    # A lazy source leaves the features as they are: there is nothing to learn first.
+    before = Both.run([first], c, draw, observe=[target], record=2) if gamma > 0 else None
     losses = []
     for task in (of_size(target, count) for count in c.n_target):
         after = Both.run([target_stage(task, "readout")], c, draw, after=before, record=2)

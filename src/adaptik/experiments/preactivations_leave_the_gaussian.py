@@ -11,8 +11,8 @@ from scipy import stats
 from ..observables import centred_alignment
 from ..solution import Solution
 from ..stages import Stage
-from ..tasks import Task, load_pair
-from . import curves
+from ..tasks import Task
+from . import curves, image_pairs
 from .both import Accuracy, Both
 from .finding import cases, configuration, decode
 from .verdict import Claim, over_draws
@@ -62,10 +62,7 @@ def compute(config: Config, **sweep: Any) -> xr.Dataset:
 def case(config: str, draw: int) -> xr.Dataset:
     """One draw of the images."""
     c = decode(Config, config)
-    source, target = load_pair(
-        f"{c.data}:{c.source_classes}", f"{c.data}:{c.target_classes}", n_source=c.n_source,
-        n_target=c.n_target, n_test=c.n_test, seed=c.seed + draw,
-    )  # fmt: skip
+    source, target = image_pairs.load(c, c.n_target, draw)
     first = Stage(source, c.source_richness, duration=c.source_duration)
     before = Both.run([first], c, draw, observe=[target], record=2)
     found = []

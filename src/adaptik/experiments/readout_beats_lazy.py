@@ -11,8 +11,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from ..stages import Stage, target_stage
-from ..tasks import load_pair
-from . import curves, image_fine_tuning
+from . import curves, image_fine_tuning, image_pairs
 from .both import Both, named, of_size
 from .finding import cases, configuration, decode
 from .verdict import Claim, ratio_over_draws
@@ -48,10 +47,7 @@ def compute(config: Config, **sweep: Any) -> xr.Dataset:
 def case(config: str, draw: int, richness: float) -> xr.Dataset:
     """One draw of the images."""
     c = decode(Config, config)
-    source, target = load_pair(
-        f"{c.data}:{c.source_classes}", f"{c.data}:{c.target_classes}", n_source=c.n_source,
-        n_target=max(c.n_target), n_test=c.n_test, seed=c.seed + draw,
-    )  # fmt: skip
+    source, target = image_pairs.load(c, max(c.n_target), draw)
     first = Stage(source, richness, duration=c.duration)
     before = Both.run([first], c, draw, observe=[target], record=2)
     ways = []

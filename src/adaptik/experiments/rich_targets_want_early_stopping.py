@@ -8,8 +8,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from ..stages import Stage
-from ..tasks import load_pair
-from . import curves
+from . import curves, image_pairs
 from .both import Accuracy, Both, named
 from .finding import cases, configuration, decode
 from .verdict import Claim, over_draws
@@ -34,7 +33,7 @@ class Config(Accuracy):
     target_classes: str = "8,9"
     n_source: int = 50
     n_target: int = 50
-    n_test: int = 300
+    n_test: int = 200
     source_richness: float = 2.0
     target_richness: tuple[float, ...] = (0.5, 2.0, 8.0)
     source_duration: float = 50.0
@@ -60,10 +59,7 @@ def compute(config: Config, **sweep: Any) -> xr.Dataset:
 def case(config: str, draw: int) -> xr.Dataset:
     """One draw of the images."""
     c = decode(Config, config)
-    source, target = load_pair(
-        f"{c.data}:{c.source_classes}", f"{c.data}:{c.target_classes}", n_source=c.n_source,
-        n_target=c.n_target, n_test=c.n_test, seed=c.seed + draw,
-    )  # fmt: skip
+    source, target = image_pairs.load(c, c.n_target, draw)
     first = Stage(source, c.source_richness, duration=c.source_duration)
     before = Both.run([first], c, draw, observe=[target], record=2)
     found = []
