@@ -113,51 +113,55 @@ class BayesianLinear:
         return record, after, {}
 
 
+def _precision(points, delta, tilt, elastic):
+    b = points.T @ delta
+    return (1 + elastic) * jnp.eye(points.shape[1]) - tilt**2 * b @ b.T
+
+
+def _action(flat, points, y, source, ridge, tilt, elastic, moves: bool, tilted: bool):
+    """J/gamma^2, or its limit where no tilt acts; -inf outside of its domain."""
+    delta = flat.reshape(y.shape)
+    b = points.T @ delta
+    plain = jnp.sum(delta * y) - 0.5 * ridge * jnp.sum(delta**2)
+    eye = jnp.eye(points.shape[1])
+    if not tilted:
+        S = (eye + elastic**2 / (1 + elastic) * source) / (1 + elastic) if moves else source
+        return plain - 0.5 * jnp.sum(b * (S @ b))
+    P = _precision(points, delta, tilt, elastic)
+    least = jnp.linalg.eigvalsh(P)[0]
+    _, logdet = jnp.linalg.slogdet(P)
+    logarithm = -0.5 * (logdet - len(P) * jnp.log1p(elastic))
+    pull = jnp.linalg.inv(P) - eye / (1 + elastic)
+    logarithm += 0.5 * elastic**2 * jnp.sum(pull * source)
+    return jnp.where(least > 0, plain - logarithm / tilt**2, -jnp.inf)
+
+
+_slope = jax.jit(jax.value_and_grad(_action), static_argnames=("moves", "tilted"))
+_curvature = jax.jit(jax.hessian(_action), static_argnames=("moves", "tilted"))
+
+
 def _maximise(points, y, source, ridge: float, stage: Stage, tol: float, max_iterations: int):
     """Delta, <w w^T>, the relative residual, and the number of Newton steps."""
-    eye, elastic = jnp.eye(points.shape[1]), stage.elastic
-    tilt = 0.0 if stage.trains == "readout" else stage.richness
-    fixed = source if stage.trains == "readout" else eye
-
-    def precision(delta):
-        b = points.T @ delta
-        return (1 + elastic) * eye - tilt**2 * b @ b.T
-
-    def action(flat):
-        """J/gamma^2, or its limit where features do not move; -inf outside of its domain."""
-        delta = flat.reshape(y.shape)
-        b = points.T @ delta
-        plain = jnp.sum(delta * y) - 0.5 * ridge * jnp.sum(delta**2)
-        if tilt == 0:
-            if elastic > 0:
-                S = (eye + elastic**2 / (1 + elastic) * source) / (1 + elastic)
-                return plain - 0.5 * jnp.sum(b * (S @ b))
-            return plain - 0.5 * jnp.sum(b * (fixed @ b))
-        P = precision(delta)
-        least = jnp.linalg.eigvalsh(P)[0]
-        _, logdet = jnp.linalg.slogdet(P)
-        logarithm = -0.5 * (logdet - len(P) * math.log1p(elastic))
-        if elastic > 0:
-            Q = jnp.linalg.inv(P)
-            logarithm += 0.5 * elastic**2 * jnp.sum((Q - eye / (1 + elastic)) * source)
-        return jnp.where(least > 0, plain - logarithm / tilt**2, -jnp.inf)
-
-    gradient, curvature = jax.jit(jax.value_and_grad(action)), jax.jit(jax.hessian(action))
+    moves = stage.trains == "all"
+    tilt, elastic = stage.richness if moves else 0.0, stage.elastic
+    given = (points, y, source, *(jnp.asarray(float(c)) for c in (ridge, tilt, elastic)))
+    kind = dict(moves=moves, tilted=tilt > 0)
     flat, size = jnp.zeros(y.size), float(jnp.linalg.norm(y))
-    value, slope = gradient(flat)
+    value, slope = _slope(flat, *given, **kind)
     steps = 0
     while float(jnp.linalg.norm(slope)) > tol * size and steps < max_iterations:
-        direction = -jnp.linalg.solve(curvature(flat), slope)
+        direction = -jnp.linalg.solve(_curvature(flat, *given, **kind), slope)
         part, rise = 1.0, float(slope @ direction)
-        # Near the maximum the gain drowns in rounding errors: full steps are right there.
-        while part > 1e-10:
-            new_value, new_slope = gradient(flat + part * direction)
-            if float(new_value - value) >= 1e-4 * part * rise - 1e-12 * abs(float(value)):
+        while True:
+            new_value, new_slope = _slope(flat + part * direction, *given, **kind)
+            # Near the maximum the gain drowns in rounding errors: full steps are right there.
+            enough = 1e-4 * part * rise - 1e-12 * abs(float(value))
+            if float(new_value - value) >= enough or part < 1e-10:
                 break
             part /= 2
         flat, value, slope = flat + part * direction, new_value, new_slope
         steps += 1
     delta = flat.reshape(y.shape)
-    Q = jnp.linalg.inv(precision(delta))
+    Q = jnp.linalg.inv(_precision(points, delta, tilt, elastic))
     M = Q + elastic**2 * Q @ source @ Q
     return np.asarray(delta), np.asarray(M), float(jnp.linalg.norm(slope)) / size, steps
