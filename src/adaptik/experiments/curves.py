@@ -81,6 +81,15 @@ def note(figure: Figure, text: str = LEGEND) -> None:
     figure.supxlabel(text, fontsize=8, color=GREY)
 
 
+def samples_axis(ax: Axes, counts: Sequence[int]) -> None:
+    """Numbers of target samples, each with its tick, and losses from 0."""
+    ax.set_xscale("log")
+    ax.set_xticks(counts, [str(count) for count in counts])
+    ax.minorticks_off()
+    ax.set(xlabel="target training samples P₂", ylabel="target test loss")
+    ax.set_ylim(bottom=0)
+
+
 def time_axis(ax: Axes, duration: float) -> None:
     """Logarithmic time that leaves out what precedes any change."""
     ax.set_xscale("log")

@@ -92,10 +92,8 @@ def draw(dataset: xr.Dataset) -> Figure:
             ax, config.n_target, one.theory_loss, one.network_loss, **curves.look(i), label=source,
             linestyle="--" if i == 0 else "-",
         )  # fmt: skip
-    ax.set(
-        xscale="log", yscale="log", xlabel="target training samples P₂", ylabel="target test loss",
-        title=f"He{config.degree} → He{config.degree}, alignment {config.alignment:g}, readout",
-    )  # fmt: skip
+    curves.samples_axis(ax, config.n_target)
+    ax.set_title(f"He{config.degree} → He{config.degree}, alignment {config.alignment:g}, readout")
     curves.beside(ax, "source data")
     curves.note(figure)
     return figure

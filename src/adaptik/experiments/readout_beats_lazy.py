@@ -71,11 +71,9 @@ def draw(dataset: xr.Dataset) -> Figure:
             ax, config.n_target, one.theory_loss, one.network_loss, **curves.look(i), label=name,
             linestyle="--" if "kept" in name else "-",
         )  # fmt: skip
-    ax.set(
-        xscale="log", yscale="log", xlabel="target training samples P₂", ylabel="target test loss",
-        title=f"{config.data} {config.source_classes} → {config.target_classes}, "
-        f"γ₁ = {config.richness[-1]:g}",
-    )  # fmt: skip
+    curves.samples_axis(ax, config.n_target)
+    classes = f"{config.source_classes} → {config.target_classes}"
+    ax.set_title(f"{config.data} {classes}, γ₁ = {config.richness[-1]:g}")
     curves.beside(ax, "what moves")
     curves.note(figure)
     return figure

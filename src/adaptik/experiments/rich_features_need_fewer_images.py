@@ -25,11 +25,8 @@ def draw(dataset: xr.Dataset) -> Figure:
             ax, config.n_target, one.theory_loss, one.network_loss, color=colour,
             marker=curves.look(i)["marker"], label=label,
         )  # fmt: skip
-    ax.set(
-        xscale="log", xlabel="target training samples P₂", ylabel="target test loss",
-        title=f"{config.data} {config.source_classes} → {config.target_classes}, readout",
-    )  # fmt: skip
-    ax.set_ylim(bottom=0)
+    curves.samples_axis(ax, config.n_target)
+    ax.set_title(f"{config.data} {config.source_classes} → {config.target_classes}, readout")
     curves.beside(ax, "source richness")
     curves.note(figure)
     return figure
