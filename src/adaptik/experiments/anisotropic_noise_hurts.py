@@ -35,7 +35,7 @@ def check(dataset: xr.Dataset) -> tuple[Claim, ...]:
 def _simulated(found: xr.Dataset, contrast: float) -> dict[str, Any]:
     """The lowest gain's simulated point, chosen by theory."""
     here = found.isel(check=found.check_y.values == contrast)
-    at = here.isel(check=int(here.theory.argmin()))
+    at = here.isel(check=int(here.theory.values.argmin()))
     return {
         "network": float(at.simulated),
         "network_standard_error": float(at.standard_error),

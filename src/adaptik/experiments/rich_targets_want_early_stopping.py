@@ -84,7 +84,7 @@ def draw(dataset: xr.Dataset) -> Figure:
             marker=curves.look(i)["marker"], label=f"γ₂ = {gamma:g}",
         )  # fmt: skip
         mean = one.theory_target.mean(("draw", "replicate"))
-        best = int(mean.argmin())
+        best = int(mean.values.argmin())
         ax.plot(
             dataset.time.values[best], float(mean[best]), marker="*", color=colour, markersize=14,
             linestyle="", markeredgecolor="black", zorder=4,
