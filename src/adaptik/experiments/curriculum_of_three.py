@@ -39,6 +39,7 @@ class Config(Accuracy):
     final_duration: float = 150.0
     replicates: int = 3
     width: int = 1024
+    draws: int = 6
 
 
 PRESETS = {

@@ -44,6 +44,7 @@ class Config(Accuracy):
     source_duration: float = 100.0
     target_duration: float = 200.0
     replicates: int = 3
+    draws: int = 5
 
 
 def presets(source_degree: int, target_degree: int) -> dict[str, Config]:
