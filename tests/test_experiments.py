@@ -23,14 +23,10 @@ TINY = dict(particles=128, replicates=2, width=64, networks=2, draws=2)
 LINEAR = dict(dimension=40, draws=3, networks=2, width=64, network_dimension=20)
 SMALL = {  # what each experiment needs besides to be over in a second
     "aligned_source_helps": LINEAR,
-    "more_source_data_help": dict(
-        dimension=40, draws=3, networks=2, width=64, network_dimension=20
-    ),
+    "more_source_data_help": LINEAR,
     "over_rich_source": LINEAR,
     "richer_source_helps": LINEAR,
-    "anisotropic_noise_hurts": dict(
-        dimension=40, draws=3, networks=2, width=64, network_dimension=20
-    ),
+    "anisotropic_noise_hurts": LINEAR,
     "rich_features_need_fewer_images": dict(n_source=12, n_target=(4, 8), n_test=20),
     "gain_fades_with_target_data": dict(n_source=12, n_target=(4, 8), n_test=20),
     "readout_beats_lazy": dict(n_source=12, n_target=(4, 8), n_test=20),
@@ -99,7 +95,14 @@ def test_the_registry_covers_the_paper_and_is_light():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("entry", EXPERIMENTS, ids=lambda e: e.name)
+QUICK = [name for name in SMALL if SMALL[name] is LINEAR] + ["easy_before_hard"]
+CHOSEN = [
+    pytest.param(e, id=e.name, marks=() if e.name in QUICK else pytest.mark.slow)
+    for e in EXPERIMENTS
+]
+
+
+@pytest.mark.parametrize("entry", CHOSEN)
 def test_every_experiment_runs_draws_and_judges(entry):
     finding, config = entry.load(), tiny(entry.name)
     dataset = finding.compute(config)

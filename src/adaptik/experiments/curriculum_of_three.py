@@ -33,12 +33,13 @@ class Config(Accuracy):
 
     dimension: int = 8
     n_train: int = 40
-    n_test: int = 300
+    n_test: int = 2000
     richness: float = 2.0
     duration: float = 60.0
     final_duration: float = 150.0
     replicates: int = 3
     width: int = 1024
+    draws: int = 6
 
 
 PRESETS = {

@@ -11,10 +11,7 @@ from matplotlib.figure import Figure
 
 from ..plots import GREY, MARKERS, OKABE_ITO, STYLE
 
-LEGEND = (
-    "lines: infinite width, bands ± s.e. over draws; markers: mean predictor of the networks, "
-    "± s.e. over seeds"
-)
+LEGEND = "lines: theory (bands: s.e. over draws); markers: mean network (bars: s.e. over seeds)"
 
 
 def panels(columns: int, *, width: float = 4.2, height: float = 3.6, **options) -> Any:

@@ -12,7 +12,7 @@ from .verdict import Claim, over_draws
 __all__ = ["PRESETS", "caption", "check", "compute", "draw"]
 
 PRESETS = {
-    "quick": Config(richness=(0.0, 0.5, 1.0, 2.0, 4.0), draws=2),
+    "quick": Config(richness=(0.0, 0.5, 1.0, 2.0, 4.0)),
     "full": Config(**FULL, richness=(0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)),
 }
 

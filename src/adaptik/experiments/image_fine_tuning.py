@@ -39,6 +39,7 @@ class Config(Accuracy):
     duration: float = 50.0
     replicates: int = 3
     width: int = 1024
+    draws: int = 4
 
 
 FULL: dict[str, Any] = dict(

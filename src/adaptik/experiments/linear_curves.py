@@ -129,7 +129,12 @@ def draw(dataset: xr.Dataset) -> Figure:
     config = configuration(dataset, Config)
     found = [panel(dataset, i) for i in range(len(config.panels))]
     figure = diagram_plots.curves(FIGURES[config.figure][0], config.panels, found)
+    if len(config.panels) == 1:
+        figure.set_size_inches(6.8, 3.9)  # room for the words
     for ax, one, diagram in zip(figure.axes, found, config.panels, strict=True):
+        lowest = float((one.simulated - one.standard_error).min())
+        if lowest < 0:
+            ax.set_ylim(bottom=1.1 * lowest)
         if "trained" not in one:
             continue
         count = one.sizes["network"]

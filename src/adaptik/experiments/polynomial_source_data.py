@@ -46,6 +46,7 @@ class Config(Accuracy):
     duration: float = 100.0
     replicates: int = 3
     width: int = 1024
+    draws: int = 8
 
 
 PRESETS = {

@@ -39,11 +39,12 @@ class Config(Accuracy):
     dimension: int = 12
     n_source: int = 120
     n_target: int = 60
-    n_test: int = 500
+    n_test: int = 2000
     richness: float = 2.0
     source_duration: float = 100.0
     target_duration: float = 200.0
     replicates: int = 3
+    draws: int = 5
 
 
 def presets(source_degree: int, target_degree: int) -> dict[str, Config]:

@@ -38,6 +38,7 @@ class Config(Accuracy):
     target_duration: float = 50.0
     replicates: int = 3
     width: int = 1024
+    draws: int = 6
 
 
 PRESETS = {

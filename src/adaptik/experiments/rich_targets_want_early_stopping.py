@@ -40,6 +40,7 @@ class Config(Accuracy):
     target_duration: float = 100.0
     replicates: int = 3
     width: int = 1024
+    draws: int = 5
 
 
 PRESETS = {
@@ -89,11 +90,12 @@ def draw(dataset: xr.Dataset) -> Figure:
             dataset.time.values[best], float(mean[best]), marker="*", color=colour, markersize=14,
             linestyle="", markeredgecolor="black", zorder=4,
         )  # fmt: skip
+    ax.plot([], [], marker="*", color="0.5", markersize=12, linestyle="", label="lowest loss")
     curves.time_axis(ax, config.target_duration)
     ax.set_ylabel("target test loss")
     ax.set_title(f"{config.data} {config.source_classes} → {config.target_classes}, jointly rich")
     curves.beside(ax, "target richness")
-    curves.note(figure, f"{curves.LEGEND}; stars: lowest loss")
+    curves.note(figure)
     return figure
 
 

@@ -40,7 +40,7 @@ class Config(Accuracy):
     n_test: int = 300
     richness: float = 2.0
     switch: tuple[float, ...] = (0.1, 3.0, 10.0, 30.0, 100.0)
-    draws: int = 4
+    draws: int = 8
     replicates: int = 3
     width: int = 1024
 
