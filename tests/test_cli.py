@@ -1,27 +1,17 @@
 """The command line as a person types it."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 import xarray as xr
 from zarr.storage import ZipStore
 
-from adaptik import cli
 from adaptik.estimate import deviate
+from typed import run
 
 QUICK = "--n-source 16 --n-target 12 --n-test 20 --particles 160 --replicates 2 --folds 2"
 CHECK = "--check-width 64 --check-seeds 2"
-
-
-def run(monkeypatch, command: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["adaptik", *command.split()])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def test_transfer_prints_one_json_document_and_writes_a_report(monkeypatch, capsys, tmp_path):

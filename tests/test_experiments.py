@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from adaptik import cli, pages, sweeps
+from adaptik import pages, sweeps
 from adaptik.errors import InputError
 from adaptik.experiments import EXPERIMENTS, find, gallery, verdict
 from adaptik.experiments.both import Both
@@ -18,6 +18,7 @@ from adaptik.experiments.reproduce import configure, judge, reproduce
 from adaptik.networks import Network, train
 from adaptik.stages import Stage
 from adaptik.tasks import load
+from typed import run
 
 TINY = dict(particles=128, replicates=2, width=64, networks=2, draws=2)
 LINEAR = dict(dimension=40, draws=3, networks=2, width=64, network_dimension=20)
@@ -63,15 +64,6 @@ def tiny(name):
     if hasattr(config, "particles"):
         config = replace(config, **TINY)
     return replace(config, **SMALL[name], **SHORT.get(name, {}))
-
-
-def run(monkeypatch, command: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["adaptik", *command.split()])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def test_the_registry_covers_the_paper_and_is_light():

@@ -112,6 +112,21 @@ class StageRecord:
     cost: Cost
     step_error: float = np.nan
 
+    @classmethod
+    def timeless(
+        cls,
+        predictions: dict[tuple[str, str], Float[np.ndarray, "1 members n C"]],
+        task: Task,
+        outcome: Outcome,
+        cost: Cost,
+    ) -> "StageRecord":
+        """Of a stage on ``task`` that has no time, such as a posterior: its training loss is that
+        of the members' mean.
+        """
+        gap = predictions[task.name, "train"][0].mean(0) - task.y
+        loss = float(np.mean(np.sum(gap**2, axis=-1)))
+        return cls(np.zeros(1), predictions, 0.0, loss, 0.0, outcome, cost)
+
 
 @dataclass(frozen=True, eq=False)
 class Solution:

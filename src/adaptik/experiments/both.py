@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ from ..limits import TwoLayer
 from ..networks import Network, train
 from ..solution import Solution
 from ..solving import solve
-from ..stages import Stage
+from ..stages import Stage, target_stage
 from ..tasks import Task
 
 
@@ -38,8 +39,8 @@ class Accuracy:
 
     activation: str = "relu"
     particles: int = 1024
-    replicates: int = 4
-    width: int = 2048
+    replicates: int = 3
+    width: int = 1024
     networks: int = 3
     draws: int = 3
     seed: int = 0
@@ -52,6 +53,11 @@ class Accuracy:
             f"replicates of {self.particles} particles; networks: width {self.width}, "
             f"{self.networks} for each of {self.draws} draws of the data; seed {self.seed}"
         )
+
+
+PAPER: dict[str, Any] = dict(
+    particles=8192, replicates=8, width=20_000, networks=5, draws=10
+)  # accuracy of the preset ``full``: the paper's width, and enough particles for it
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,15 @@ class Both:
             {"theory": (("time", "replicate"), theory), "network": (("time", "seed"), network)}
         )
 
+    def over_time(self, **tasks: Task) -> xr.Dataset:
+        """:meth:`losses` of tasks as ``theory_{name}`` and ``network_{name}``, with their times.
+
+        Times below a thousandth of the last stage, before anything changes, are left out.
+        """
+        found = xr.merge(named(self.losses(task), name) for name, task in tasks.items())
+        late = np.flatnonzero(self.times >= 1e-3 * self.times[-1])
+        return found.assign_coords(time=self.times).isel(time=late)
+
     def final(self, task: Task) -> xr.Dataset:
         """:meth:`losses` at the end of the last stage."""
         theory, network = self._losses(task, -1)
@@ -144,3 +159,25 @@ def of_size(task: Task, n_train: int) -> Task:
 def named(dataset: xr.Dataset, what: str) -> xr.Dataset:
     """Variables ``theory_{what}`` and ``network_{what}``."""
     return dataset.rename(theory=f"theory_{what}", network=f"network_{what}")
+
+
+def fine_tuned(
+    target: Task,
+    counts: Sequence[int],
+    config: Accuracy,
+    draw: int,
+    *,
+    after: Both | None,
+    mode: str = "readout",
+    head: Literal["fresh", "kept"] = "fresh",
+) -> xr.Dataset:
+    """Final losses ``theory_loss`` and ``network_loss`` for numbers ``n_target`` of samples.
+
+    ``after=None`` fine-tunes the features at initialisation: a lazy source leaves them as they are.
+    """
+    found = []
+    for task in (of_size(target, count) for count in counts):
+        stage = target_stage(task, mode, head=head)
+        both = Both.run([stage], config, draw, after=after, record=2)
+        found.append(named(both.final(task), "loss"))
+    return xr.concat(found, "n_target").assign_coords(n_target=list(counts))

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from ..stages import Stage
 from ..tasks import hermite_pair
 from . import curves
-from .both import Accuracy, Both, named
+from .both import PAPER, Accuracy, Both
 from .finding import cases, configuration, decode
 from .verdict import Claim, ratio_over_draws
 
@@ -37,16 +36,13 @@ class Config(Accuracy):
     richness: float = 2.0
     duration: float = 60.0
     final_duration: float = 150.0
-    replicates: int = 3
-    width: int = 1024
     draws: int = 6
 
 
 PRESETS = {
     "quick": Config(),
     "full": Config(
-        dimension=20, n_train=300, n_test=2000, particles=8192, replicates=8, width=20_000,
-        networks=5, draws=10, duration=200.0, final_duration=500.0,
+        **PAPER, dimension=20, n_train=300, n_test=2000, duration=200.0, final_duration=500.0,
     ),
 }  # fmt: skip
 
@@ -78,9 +74,7 @@ def case(config: str, draw: int) -> xr.Dataset:
                 )
         final = Stage(last, c.richness, duration=c.final_duration)
         both = Both.run([final], c, draw, after=done[order], record=17)
-        kept = np.flatnonzero(both.times >= 1e-3 * c.final_duration)
-        losses = named(both.losses(last), "last").assign_coords(time=both.times)
-        found.append(losses.isel(time=kept))
+        found.append(both.over_time(last=last))
     return xr.concat(found, "curriculum").assign_coords(curriculum=list(CURRICULA))
 
 

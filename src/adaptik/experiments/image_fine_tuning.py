@@ -5,9 +5,9 @@ from typing import Any
 
 import xarray as xr
 
-from ..stages import Stage, target_stage
+from ..stages import Stage
 from . import image_pairs
-from .both import Accuracy, Both, named, of_size
+from .both import PAPER, Accuracy, Both, fine_tuned
 from .finding import cases, decode
 
 
@@ -37,14 +37,11 @@ class Config(Accuracy):
     n_test: int = 200
     richness: tuple[float, ...] = (0.0, 1.0, 4.0)
     duration: float = 50.0
-    replicates: int = 3
-    width: int = 1024
     draws: int = 4
 
 
 FULL: dict[str, Any] = dict(
-    n_source=600, n_target=(4, 10, 20, 50, 100, 200, 500), n_test=2000, particles=8192,
-    replicates=8, width=20_000, networks=5, draws=10, duration=500.0,
+    **PAPER, n_source=600, n_target=(4, 10, 20, 50, 100, 200, 500), n_test=2000, duration=500.0,
 )  # fmt: skip
 
 
@@ -59,14 +56,8 @@ def case(config: str, draw: int, richness: float) -> xr.Dataset:
     c = decode(Config, config)
     source, target = image_pairs.load(c, max(c.n_target), draw)
     stage = Stage(source, richness, duration=c.duration)
-    # A lazy source leaves the features as they are: there is nothing to learn first.
     before = Both.run([stage], c, draw, observe=[target], record=2) if richness > 0 else None
-    losses = []
-    for count in c.n_target:
-        task = of_size(target, count)
-        after = Both.run([target_stage(task, "readout")], c, draw, after=before, record=2)
-        losses.append(named(after.final(task), "loss"))
-    return xr.concat(losses, "n_target").assign_coords(n_target=list(c.n_target))
+    return fine_tuned(target, c.n_target, c, draw, after=before)
 
 
 def caption(config: Config) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ..stages import Stage, target_stage
+from ..stages import Stage
 from ..tasks import hermite_pair
 from . import curves
-from .both import Accuracy, Both, named, of_size
+from .both import PAPER, Accuracy, Both, fine_tuned
 from .finding import cases, configuration, decode
 from .verdict import Claim, ratio_over_draws
 
@@ -44,17 +44,14 @@ class Config(Accuracy):
     richness: float = 2.0
     over_rich: float = 8.0
     duration: float = 100.0
-    replicates: int = 3
-    width: int = 1024
     draws: int = 8
 
 
 PRESETS = {
     "quick": Config(),
     "full": Config(
-        dimension=20, abundant=1000, limited=60, n_target=(5, 10, 20, 50, 100, 200, 400),
-        n_test=2000, particles=8192, replicates=8, width=20_000, networks=5, draws=10,
-    ),
+        **PAPER, dimension=20, abundant=1000, limited=60, n_target=(5, 10, 20, 50, 100, 200, 400),
+        n_test=2000, ),
 }  # fmt: skip
 
 
@@ -74,13 +71,8 @@ def case(config: str, draw: int, source: str) -> xr.Dataset:
     )  # fmt: skip
     gamma = {SOURCES[0]: 0.0, SOURCES[3]: c.over_rich}.get(source, c.richness)
     first = Stage(pretraining, gamma, duration=c.duration)
-    # A lazy source leaves the features as they are: there is nothing to learn first.
     before = Both.run([first], c, draw, observe=[target], record=2) if gamma > 0 else None
-    losses = []
-    for task in (of_size(target, count) for count in c.n_target):
-        after = Both.run([target_stage(task, "readout")], c, draw, after=before, record=2)
-        losses.append(named(after.final(task), "loss"))
-    return xr.concat(losses, "n_target").assign_coords(n_target=list(c.n_target))
+    return fine_tuned(target, c.n_target, c, draw, after=before)
 
 
 def draw(dataset: xr.Dataset) -> Figure:

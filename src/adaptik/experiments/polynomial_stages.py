@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from ..stages import Stage
 from ..tasks.teachers import hermite_pair
 from . import curves
-from .both import Accuracy, Both, named
+from .both import PAPER, Accuracy, Both
 from .finding import cases, configuration, decode
 from .verdict import Claim, over_draws, ratio_over_draws
 
@@ -43,7 +42,7 @@ class Config(Accuracy):
     richness: float = 2.0
     source_duration: float = 100.0
     target_duration: float = 200.0
-    replicates: int = 3
+    width: int = 2048
     draws: int = 5
 
 
@@ -52,8 +51,8 @@ def presets(source_degree: int, target_degree: int) -> dict[str, Config]:
     return {
         "quick": Config(**degrees),
         "full": Config(
-            **degrees, dimension=20, n_source=800, n_target=200, n_test=2000, particles=8192,
-            replicates=8, width=20_000, networks=5, draws=10, target_duration=500.0,
+            **degrees, **PAPER, dimension=20, n_source=800, n_target=200,
+            n_test=2000, target_duration=500.0,
         ),
     }  # fmt: skip
 
@@ -82,11 +81,7 @@ def case(config: str, draw: int) -> xr.Dataset:
         after, seen = (None, [source]) if run == "scratch" else (before, [])
         last = Stage(target, c.richness, duration=c.target_duration, head=head)
         both = Both.run([last], c, draw, after=after, observe=seen)
-        losses = [named(both.losses(t), w) for t, w in ((source, "source"), (target, "target"))]
-        kept = both.times >= 1e-3 * c.target_duration
-        found.append(
-            xr.merge(losses).assign_coords(time=both.times).isel(time=np.flatnonzero(kept))
-        )
+        found.append(both.over_time(source=source, target=target))
     return xr.concat(found, "run").assign_coords(run=list(RUNS))
 
 

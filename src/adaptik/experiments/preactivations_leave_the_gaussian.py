@@ -1,6 +1,5 @@
 """Paper figure 5: preactivations on the target, and what the final kernel aligns with."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,10 @@ from scipy import stats
 
 from ..observables import centred_alignment
 from ..solution import Solution
-from ..stages import Stage
 from ..tasks import Task
-from . import curves, image_pairs
-from .both import Accuracy, Both
+from . import curves
 from .finding import cases, configuration, decode
+from .jointly_rich_images import FULL, Config, runs
 from .verdict import Claim, over_draws
 
 EDGES = np.linspace(-5, 5, 41)
@@ -22,30 +20,12 @@ CENTRES = (EDGES[1:] + EDGES[:-1]) / 2
 LABELS = ("source", "target")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config(Accuracy):
-    """Classes, samples, richness and times; as in the figure of early stopping."""
-
-    data: str = "cifar10"
-    source_classes: str = "1,2"
-    target_classes: str = "8,9"
-    n_source: int = 40
-    n_target: int = 40
-    n_test: int = 200
-    source_richness: float = 2.0
-    target_richness: tuple[float, ...] = (0.1, 2.0, 8.0)
-    source_duration: float = 50.0
-    target_duration: float = 50.0
-    replicates: int = 3
-    width: int = 1024
-    draws: int = 6
-
-
 PRESETS = {
-    "quick": Config(),
+    "quick": Config(
+        n_source=40, n_target=40, target_richness=(0.1, 2.0, 8.0), target_duration=50.0, draws=6
+    ),
     "full": Config(
-        n_source=1000, n_target=200, n_test=2000, target_richness=(0.1, 0.5, 1.0, 2.0, 4.0, 8.0),
-        particles=8192, replicates=8, width=20_000, networks=5, draws=10, target_duration=1000.0,
+        **FULL, target_richness=(0.1, 0.5, 1.0, 2.0, 4.0, 8.0), target_duration=1000.0,
     ),
 }  # fmt: skip
 
@@ -63,13 +43,8 @@ def compute(config: Config, **sweep: Any) -> xr.Dataset:
 def case(config: str, draw: int) -> xr.Dataset:
     """One draw of the images."""
     c = decode(Config, config)
-    source, target = image_pairs.load(c, c.n_target, draw)
-    first = Stage(source, c.source_richness, duration=c.source_duration)
-    before = Both.run([first], c, draw, observe=[target], record=2)
     found = []
-    for gamma in c.target_richness:
-        last = Stage(target, gamma, duration=c.target_duration)
-        both = Both.run([last], c, draw, after=before, record=2)
+    for source, target, both in runs(c, draw, record=2):
         sides = {"theory": (both.theory, "replicate"), "network": (both.network, "seed")}
         found.append(
             xr.Dataset({

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ..stages import Stage, target_stage
+from ..stages import Stage
 from . import curves, image_fine_tuning, image_pairs
-from .both import Both, named, of_size
+from .both import Both, fine_tuned
 from .finding import cases, configuration, decode
 from .verdict import Claim, ratio_over_draws
 
@@ -50,15 +50,11 @@ def case(config: str, draw: int, richness: float) -> xr.Dataset:
     source, target = image_pairs.load(c, max(c.n_target), draw)
     first = Stage(source, richness, duration=c.duration)
     before = Both.run([first], c, draw, observe=[target], record=2)
-    ways = []
-    for mode, head in WAYS:
-        losses = []
-        for task in (of_size(target, count) for count in c.n_target):
-            stage = target_stage(task, mode, head=head)
-            after = Both.run([stage], c, draw, after=before, record=2)
-            losses.append(named(after.final(task), "loss"))
-        ways.append(xr.concat(losses, "n_target"))
-    return xr.concat(ways, "way").assign_coords(n_target=list(c.n_target), way=list(NAMES))
+    ways = [
+        fine_tuned(target, c.n_target, c, draw, after=before, mode=mode, head=head)
+        for mode, head in WAYS
+    ]
+    return xr.concat(ways, "way").assign_coords(way=list(NAMES))
 
 
 def draw(dataset: xr.Dataset) -> Figure:

@@ -1,53 +1,20 @@
 """Paper figure 4: jointly rich stages on images have an optimal stopping time."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ..stages import Stage
-from . import curves, image_pairs
-from .both import Accuracy, Both, named
+from . import curves
 from .finding import cases, configuration, decode
+from .jointly_rich_images import FULL, Config, runs
 from .verdict import Claim, over_draws
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Accuracy):
-    """Classes, samples, richness and times.
-
-    Attributes
-    ----------
-    data, source_classes, target_classes, n_source, n_target, n_test
-        Images of both tasks; class pairs as text.
-    source_richness, target_richness
-        gamma_1, and values of gamma_2.
-    source_duration, target_duration
-        Times of gradient flow.
-    """
-
-    data: str = "cifar10"
-    source_classes: str = "1,2"
-    target_classes: str = "8,9"
-    n_source: int = 50
-    n_target: int = 50
-    n_test: int = 200
-    source_richness: float = 2.0
-    target_richness: tuple[float, ...] = (0.5, 2.0, 8.0)
-    source_duration: float = 50.0
-    target_duration: float = 100.0
-    replicates: int = 3
-    width: int = 1024
-    draws: int = 5
-
 
 PRESETS = {
     "quick": Config(),
     "full": Config(
-        n_source=1000, n_target=200, n_test=2000, target_richness=(0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
-        particles=8192, replicates=8, width=20_000, networks=5, draws=10, target_duration=3000.0,
+        **FULL, target_richness=(0.25, 0.5, 1.0, 2.0, 4.0, 8.0), target_duration=3000.0,
     ),
 }  # fmt: skip
 
@@ -60,16 +27,9 @@ def compute(config: Config, **sweep: Any) -> xr.Dataset:
 def case(config: str, draw: int) -> xr.Dataset:
     """One draw of the images."""
     c = decode(Config, config)
-    source, target = image_pairs.load(c, c.n_target, draw)
-    first = Stage(source, c.source_richness, duration=c.source_duration)
-    before = Both.run([first], c, draw, observe=[target], record=2)
     found = []
-    for gamma in c.target_richness:
-        last = Stage(target, gamma, duration=c.target_duration)
-        both = Both.run([last], c, draw, after=before, record=17)
-        kept = np.flatnonzero(both.times >= 1e-3 * c.target_duration)
-        losses = named(both.losses(target), "target").assign_coords(time=both.times)
-        found.append(losses.isel(time=kept))
+    for _, target, both in runs(c, draw, record=17):
+        found.append(both.over_time(target=target))
     return xr.concat(found, "richness").assign_coords(richness=list(c.target_richness))
 
 

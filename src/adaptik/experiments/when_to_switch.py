@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from ..stages import Stage, target_stage
 from ..tasks import hermite_pair
 from . import curves
-from .both import Accuracy, Both, named
+from .both import PAPER, Accuracy, Both, named
 from .finding import cases, configuration, decode
 from .verdict import Claim, over_draws
 
@@ -41,15 +41,12 @@ class Config(Accuracy):
     richness: float = 2.0
     switch: tuple[float, ...] = (0.1, 3.0, 10.0, 30.0, 100.0)
     draws: int = 8
-    replicates: int = 3
-    width: int = 1024
 
 
 PRESETS = {
     "quick": Config(),
     "full": Config(
-        dimension=20, n_source=400, n_target=60, n_test=2000, particles=8192, replicates=8,
-        width=20_000, networks=5, draws=10,
+        **PAPER, dimension=20, n_source=400, n_target=60, n_test=2000,
         switch=(0.1, 1.0, 3.0, 5.0, 10.0, 20.0, 40.0, 70.0, 100.0, 200.0, 400.0, 1000.0),
     ),
 }  # fmt: skip

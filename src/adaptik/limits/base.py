@@ -38,7 +38,11 @@ Advance = tuple[StageRecord, AbstractState, dict[float, AbstractState]]
 
 
 class Limit(Protocol):
-    """An infinite-width limit."""
+    """An infinite-width limit.
+
+    One that computes the elastic coupling says so by a class attribute ``couples``: ``"flow"``
+    where it pulls during gradient flow, ``"posterior"`` where it is part of the prior.
+    """
 
     def describe(self) -> dict[str, Any]:
         """Its configuration, as stored with results."""

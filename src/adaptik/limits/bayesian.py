@@ -170,18 +170,10 @@ class Bayesian:
                 for key, X in recorded_inputs(request.tasks, stage.task.outputs)
             }
         taken = time.perf_counter() - began
-        f = predictions[stage.task.name, "train"][0].mean(0)
         trusted = settled and after.residual.max() <= self.tol and self._moved(after, stage)
-        record = StageRecord(
-            times=np.zeros(1),
-            predictions=predictions,
-            duration=0.0,
-            train_loss=float(np.mean(np.sum((f - stage.task.y) ** 2, axis=-1))),
-            rate=0.0,
-            outcome=Outcome.CONVERGED if trusted else Outcome.OUT_OF_STEPS,
-            cost=Cost("saddle point", iterations, 0, clock.seconds, taken - clock.seconds),
-        )
-        return record, after, {}
+        outcome = Outcome.CONVERGED if trusted else Outcome.OUT_OF_STEPS
+        cost = Cost("saddle point", iterations, 0, clock.seconds, taken - clock.seconds)
+        return StageRecord.timeless(predictions, stage.task, outcome, cost), after, {}
 
     def _posterior(self, state, stage: Stage, rng) -> tuple[BayesianState, int, bool]:
         task, delta, streams = stage.task, stage.elastic, rng.spawn(self.replicates)

@@ -100,17 +100,9 @@ class BayesianLinear:
             key: after.predict(X)[None]
             for key, X in recorded_inputs(request.tasks, stage.task.outputs)
         }
-        f = predictions[stage.task.name, "train"][0, 0]
-        record = StageRecord(
-            times=np.zeros(1),
-            predictions=predictions,
-            duration=0.0,
-            train_loss=float(np.mean(np.sum((f - stage.task.y) ** 2, axis=-1))),
-            rate=0.0,
-            outcome=Outcome.CONVERGED if residual <= self.tol else Outcome.OUT_OF_STEPS,
-            cost=Cost("saddle point", steps, 0, 0.0, time.perf_counter() - began),
-        )
-        return record, after, {}
+        outcome = Outcome.CONVERGED if residual <= self.tol else Outcome.OUT_OF_STEPS
+        cost = Cost("saddle point", steps, 0, 0.0, time.perf_counter() - began)
+        return StageRecord.timeless(predictions, stage.task, outcome, cost), after, {}
 
 
 def _precision(points, delta, tilt, elastic):

@@ -110,21 +110,12 @@ def sample_posterior(
         taken = time.perf_counter() - began
         predictions = {name: state.predict(X)[None] for name, X in recorded_inputs(tasks, stage)}
         predictions[stage.task.name, "train"] = run.means[None]
-        loss = np.mean(np.sum((run.means.mean(0) - stage.task.y) ** 2, -1))
-        records.append(
-            StageRecord(
-                times=np.zeros(1),
-                predictions=predictions,
-                duration=0.0,
-                train_loss=float(loss),
-                rate=0.0,
-                outcome=Outcome.CONVERGED if state.r_hat < R_HAT else Outcome.OUT_OF_STEPS,
-                cost=Cost(
-                    "hamiltonian monte carlo", chains * (warmup + samples), 0, clock.seconds,
-                    taken - clock.seconds,
-                ),
-            )
+        outcome = Outcome.CONVERGED if state.r_hat < R_HAT else Outcome.OUT_OF_STEPS
+        cost = Cost(
+            "hamiltonian monte carlo", chains * (warmup + samples), 0, clock.seconds,
+            taken - clock.seconds,
         )  # fmt: skip
+        records.append(StageRecord.timeless(predictions, stage.task, outcome, cost))
         states.append(state)
     model = network.describe() | {"temperature": temperature, "samples": samples}
     provenance = {"model": model, "key": key, "versions": versions()}
