@@ -2,10 +2,13 @@
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 import jax
 import pytest
+
+from adaptik import cli
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -33,3 +36,18 @@ def compiled_functions_end_with_their_module():
     yield
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Runs a command as a person types it, and returns its exit code."""
+
+    def typed(command: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["adaptik", *command.split()])
+        try:
+            cli.main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    return typed

@@ -8,17 +8,16 @@ import xarray as xr
 from zarr.storage import ZipStore
 
 from adaptik.estimate import deviate
-from typed import run
 
 QUICK = "--n-source 16 --n-target 12 --n-test 20 --particles 160 --replicates 2 --folds 2"
 CHECK = "--check-width 64 --check-seeds 2"
 
 
-def test_transfer_prints_one_json_document_and_writes_a_report(monkeypatch, capsys, tmp_path):
+def test_transfer_prints_one_json_document_and_writes_a_report(run, capsys, tmp_path):
     command = (
         f"transfer {QUICK} {CHECK} --richness 0,1 --target-richness 0,1 --json --out {tmp_path}"
     )
-    assert run(monkeypatch, command) == 0
+    assert run(command) == 0
     document = json.loads(capsys.readouterr().out)
     rows = document["rows"]
     assert [r["mode"] for r in rows] == ["scratch"] * 2 + ["readout", "lazy", "rich"] * 2
@@ -37,7 +36,7 @@ def test_transfer_prints_one_json_document_and_writes_a_report(monkeypatch, caps
 
 
 @pytest.mark.slow
-def test_deep_networks(monkeypatch, capsys, tmp_path):
+def test_deep_networks(run, capsys, tmp_path):
     rng = np.random.default_rng(0)
     for name in ("mine", "yours"):
         X = rng.standard_normal((30, 5))
@@ -47,25 +46,25 @@ def test_deep_networks(monkeypatch, capsys, tmp_path):
         "--activation tanh --richness 1 --target-richness 0 --particles 64 --replicates 3 "
         f"--folds 2 --check-width 64 --check-seeds 2 --json --out {tmp_path}"
     )
-    assert run(monkeypatch, command) == 0
+    assert run(command) == 0
     document = json.loads(capsys.readouterr().out)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["depth"] == 2 and config["limit"]["limit"] == "Ensemble"
     for row in document["rows"]:
         assert 0 < row["test_loss"] < 2 and 0 < row["network_test_loss"] < 2
-    assert run(monkeypatch, "transfer --depth 0") == 2
+    assert run("transfer --depth 0") == 2
     assert "depth must be at least 1" in capsys.readouterr().err
 
 
-def test_deep_studies_that_do_not_fit_are_refused_before_they_start(monkeypatch, capsys, tmp_path):
+def test_deep_studies_that_do_not_fit_are_refused_before_they_start(run, capsys, tmp_path):
     command = f"transfer --depth 3 --particles {2**18} --out {tmp_path}"
-    assert run(monkeypatch, command) == 2
+    assert run(command) == 2
     error = capsys.readouterr().err
     for part in ("depth 3", "GiB", "of the order of", " s)", "--particles 512", "adaptik.Ensemble"):
         assert part in error
 
 
-def test_your_own_files_and_a_kept_head(monkeypatch, capsys, tmp_path):
+def test_your_own_files_and_a_kept_head(run, capsys, tmp_path):
     rng = np.random.default_rng(0)
     for name in ("mine", "yours"):
         X = rng.standard_normal((30, 5))
@@ -75,7 +74,7 @@ def test_your_own_files_and_a_kept_head(monkeypatch, capsys, tmp_path):
         f"--target-richness 0.5 --head kept --particles 64 --replicates 2 --folds 2 "
         f"--check-seeds 0 --out {tmp_path}/out"
     )
-    assert run(monkeypatch, command) == 0
+    assert run(command) == 0
     out = capsys.readouterr().out
     assert "Pretraining on mine" in out and "report.html" in out
     assert "nan" not in out
@@ -102,11 +101,11 @@ BAD = {
 
 
 @pytest.mark.parametrize("arguments", BAD)
-def test_bad_input_is_one_line_and_exit_code_2(arguments, monkeypatch, capsys, tmp_path):
+def test_bad_input_is_one_line_and_exit_code_2(arguments, run, capsys, tmp_path):
     if "fashion" in arguments:
         pytest.importorskip("sklearn")
     out = tmp_path / "never"
-    assert run(monkeypatch, f"transfer {arguments} --out {out}") == 2
+    assert run(f"transfer {arguments} --out {out}") == 2
     printed = capsys.readouterr()
     message = printed.err.strip().splitlines()[-1]
     assert message.startswith("error: ") and BAD[arguments] in message
@@ -114,13 +113,13 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, monkeypatch, capsys, t
     assert not out.exists() or not any(out.iterdir())
 
 
-def test_an_unwritable_folder_is_refused_before_computing(monkeypatch, capsys, tmp_path):
+def test_an_unwritable_folder_is_refused_before_computing(run, capsys, tmp_path):
     (tmp_path / "file").write_text("")
-    assert run(monkeypatch, f"transfer --out {tmp_path}/file/report") == 2
+    assert run(f"transfer --out {tmp_path}/file/report") == 2
     assert "error: " in capsys.readouterr().err
 
 
-def test_interrupting_keeps_what_was_finished(monkeypatch, capsys, tmp_path):
+def test_interrupting_keeps_what_was_finished(run, monkeypatch, capsys, tmp_path):
     from adaptik import transfer
 
     real = transfer.solve
@@ -134,7 +133,7 @@ def test_interrupting_keeps_what_was_finished(monkeypatch, capsys, tmp_path):
 
     monkeypatch.setattr(transfer, "solve", solve_twice)
     command = f"transfer {QUICK} --check-seeds 0 --richness 0 --target-richness 0 --out {tmp_path}"
-    assert run(monkeypatch, command) == 130
+    assert run(command) == 130
     assert "interrupted" in capsys.readouterr().out
     rows = json.loads((tmp_path / "rows.json").read_text())
     rows = rows["rows"] if isinstance(rows, dict) else rows
@@ -153,12 +152,12 @@ def test_differences_of_few_members_are_students_deviates():
     assert deviate(exact, exact - 0.1) == np.inf
 
 
-def test_phase_diagram_writes_a_map_with_simulated_points(monkeypatch, capsys, tmp_path):
+def test_phase_diagram_writes_a_map_with_simulated_points(run, capsys, tmp_path):
     command = (
         "phase-diagram --x alignment=-1:1:9 --y richness=0.1:10:7:log --set nu_source=0.5 --head "
         f"kept --checks 3 --draws 4 --dimension 60 --out {tmp_path}"
     )
-    assert run(monkeypatch, command) == 0
+    assert run(command) == 0
     assert "phase_diagram.png" in capsys.readouterr().out
     assert (tmp_path / "phase_diagram.png").read_bytes().startswith(b"\x89PNG")
     (settings,) = json.loads((tmp_path / "config.json").read_text())
@@ -169,8 +168,8 @@ def test_phase_diagram_writes_a_map_with_simulated_points(monkeypatch, capsys, t
     assert data.sizes["check"] == 3 and np.all(data.standard_error > 0)
 
 
-def test_paper_figures_are_presets(monkeypatch, tmp_path):
-    assert run(monkeypatch, f"phase-diagram --preset fig1c --draws 2 --out {tmp_path}") == 0
+def test_paper_figures_are_presets(run, tmp_path):
+    assert run(f"phase-diagram --preset fig1c --draws 2 --out {tmp_path}") == 0
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"fig1c.png", "fig1c-1.zarr.zip", "fig1c-2.zarr.zip", "config.json"}
 
@@ -201,8 +200,8 @@ def test_paper_figures_are_presets(monkeypatch, tmp_path):
         ("--preset fig9", "preset 'fig9' is unknown"),
     ],
 )
-def test_bad_phase_diagrams_are_one_line(monkeypatch, capsys, tmp_path, options, message):
-    assert run(monkeypatch, f"phase-diagram {options} --out {tmp_path}") == 2
+def test_bad_phase_diagrams_are_one_line(run, capsys, tmp_path, options, message):
+    assert run(f"phase-diagram {options} --out {tmp_path}") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and error.startswith("error: ") and message in error
 
@@ -221,11 +220,11 @@ mode = ["lazy", "unheard-of"]
 """
 
 
-def test_a_sweep_keeps_failures_and_goes_on(tmp_path, monkeypatch, capsys):
+def test_a_sweep_keeps_failures_and_goes_on(tmp_path, run, capsys):
     config = tmp_path / "cases.toml"
     config.write_text(SWEEP)
     for _ in range(2):
-        assert run(monkeypatch, f"sweep {config}") == 1
+        assert run(f"sweep {config}") == 1
         shown = capsys.readouterr()
         assert "1 of 2 cases done, 1 failed" in shown.out
         assert "mode='unheard-of' is unknown" in shown.err
@@ -244,10 +243,10 @@ def test_a_sweep_keeps_failures_and_goes_on(tmp_path, monkeypatch, capsys):
         ('compute = "transfer"\nexecutor = "x"\n[grid]\nsplit = [1]', "executor='x' is unknown"),
     ],
 )
-def test_bad_sweep_files_are_one_line(tmp_path, monkeypatch, capsys, text, message):
+def test_bad_sweep_files_are_one_line(tmp_path, run, capsys, text, message):
     config = tmp_path / "cases.toml"
     if text is not None:
         config.write_text(text)
-    assert run(monkeypatch, f"sweep {config}") == 2
+    assert run(f"sweep {config}") == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "cases").exists()

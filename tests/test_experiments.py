@@ -18,7 +18,6 @@ from adaptik.experiments.reproduce import configure, judge, reproduce
 from adaptik.networks import Network, train
 from adaptik.stages import Stage
 from adaptik.tasks import load
-from typed import run
 
 TINY = dict(particles=128, replicates=2, width=64, networks=2, draws=2)
 LINEAR = dict(dimension=40, draws=3, networks=2, width=64, network_dimension=20)
@@ -249,14 +248,14 @@ def test_a_failing_case_is_told_with_its_error():
         cases(broken, {"draw": [0, 1]}, find("fig1a").load().PRESETS["quick"])
 
 
-def test_the_command_line_reproduces_resumes_and_reports(monkeypatch, capsys, tmp_path):
-    assert run(monkeypatch, "reproduce --list") == 0
+def test_the_command_line_reproduces_resumes_and_reports(run, monkeypatch, capsys, tmp_path):
+    assert run("reproduce --list") == 0
     listed = capsys.readouterr().out
     assert all(e.name in listed and e.claim in listed for e in EXPERIMENTS)
     entry = find("fig1b")
     monkeypatch.setitem(entry.load().PRESETS, "quick", tiny(entry.name))
     command = f"reproduce fig1b --workers 1 --out {tmp_path}/out"
-    assert run(monkeypatch, command) == 0
+    assert run(command) == 0
     out = capsys.readouterr().out
     said = json.loads((tmp_path / "out" / "verdict.json").read_text())
     assert said["verdict"] in out and said["figure"] == "fig1b"
@@ -273,13 +272,13 @@ def test_the_command_line_reproduces_resumes_and_reports(monkeypatch, capsys, tm
         assert run(patch, command) == 0  # everything is there already
     capsys.readouterr()
     monkeypatch.setitem(entry.load().PRESETS, "quick", replace(tiny(entry.name), seed=1))
-    assert run(monkeypatch, command) == 2
+    assert run(command) == 2
     assert "written with other configuration" in capsys.readouterr().err
 
 
-def test_bad_commands_are_refused_before_computing(monkeypatch, capsys, tmp_path):
+def test_bad_commands_are_refused_before_computing(run, capsys, tmp_path):
     def refused(command: str) -> str:
-        assert run(monkeypatch, command) == 2
+        assert run(command) == 2
         return capsys.readouterr().err
 
     assert "fig3a (easy_before_hard)" in refused("reproduce fig9")
@@ -307,7 +306,7 @@ def test_missing_images_say_how_to_get_them_and_what_else_to_draw(monkeypatch):
         configure(find("fig2b").load())
 
 
-def test_the_page_of_a_sweep(monkeypatch, capsys, tmp_path):
+def test_the_page_of_a_sweep(run, capsys, tmp_path):
     def loss(alignment: float, way: str):
         if alignment == 0.5:
             raise ValueError("half & <half>")
@@ -315,7 +314,7 @@ def test_the_page_of_a_sweep(monkeypatch, capsys, tmp_path):
 
     grid = {"alignment": [0.0, 0.5, 1.0], "way": ["readout", "lazy"]}
     sweeps.sweep(loss, grid, store=tmp_path / "mine", executor="serial")
-    assert run(monkeypatch, f"report {tmp_path}/mine") == 0
+    assert run(f"report {tmp_path}/mine") == 0
     assert str(tmp_path / "mine.html") in capsys.readouterr().out
     page = (tmp_path / "mine.html").read_text()
     assert "4 of 6 cases done, 2 failed" in page and "half &amp; &lt;half&gt;" in page
