@@ -37,6 +37,9 @@ SMALL = {  # what each experiment needs besides to be over in a second
     "polynomial_source_data": dict(dimension=4, abundant=12, limited=6, n_target=(4, 8), n_test=20),
     "when_to_switch": dict(dimension=4, n_source=10, n_target=8, n_test=20),
     "curriculum_of_three": dict(dimension=4, n_train=8, n_test=20),
+    "pull_helps_related_tasks": dict(dimension=5, n_source=6, n_target=3, n_test=20),
+    "pull_on_images": dict(n_source=6, n_target=(4, 6), n_test=20),
+    "pull_on_polynomials": dict(dimension=3, n_source=6, n_target=4, n_test=20),
 }
 SHORT = {
     "easy_before_hard": dict(source_duration=2.0, target_duration=3.0),
@@ -53,6 +56,11 @@ SHORT = {
     "polynomial_source_data": dict(duration=2.0),
     "when_to_switch": dict(switch=(0.1, 1.0, 2.0)),
     "curriculum_of_three": dict(duration=2.0, final_duration=3.0),
+    "pull_helps_related_tasks": dict(
+        alignment=(0.0, 0.9), elastic=(0.0, 10.0), warmup=10, samples=10, width=100
+    ),
+    "pull_on_images": dict(elastic=(0.0, 10.0), warmup=10, samples=10),
+    "pull_on_polynomials": dict(elastic=(0.0, 10.0), warmup=10, samples=10, richness=(1.0,)),
 }
 
 
@@ -68,7 +76,7 @@ def tiny(name):
 def test_the_registry_covers_the_paper_and_is_light():
     figures = [e.figure for e in EXPERIMENTS if e.figure]
     wanted = ["1a", "1b", "1c", "2a", "2b", "2c", "3a", "3b", "4", "5"]
-    assert figures == [f"fig{number}" for number in wanted]
+    assert figures == [*(f"fig{number}" for number in wanted), "appB"]
     assert len({e.name for e in EXPERIMENTS}) == len(EXPERIMENTS)
     assert set(SMALL) == {e.name for e in EXPERIMENTS}
     for entry in EXPERIMENTS:

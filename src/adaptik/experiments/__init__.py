@@ -91,6 +91,21 @@ EXPERIMENTS = (
         "preactivations on the target depart from a Gaussian as its richness grows",
     ),
     Entry(
+        "pull_helps_related_tasks",
+        "appB",
+        "an elastic pull to the source's posterior helps related tasks and hurts unrelated ones",
+    ),
+    Entry(
+        "pull_on_images",
+        "",
+        "an elastic pull turns the target's kernel on images from scratch's into the source's",
+    ),
+    Entry(
+        "pull_on_polynomials",
+        "",
+        "rich posteriors on polynomials gain from an elastic pull where teachers are related",
+    ),
+    Entry(
         "polynomial_source_data",
         "",
         "frozen features help on a polynomial after abundant, less after limited source data",

@@ -92,3 +92,13 @@ def time_axis(ax: Axes, duration: float) -> None:
     ax.set_xscale("log")
     ax.set_xlim(duration * 1e-3, duration * 1.15)
     ax.set_xlabel("time since the stage's start t")
+
+
+def pull_axis(ax: Axes, values: Sequence[float]) -> None:
+    """Elastic couplings with none at the left: linear below the smallest pull, then logarithmic."""
+    smallest = min(value for value in values if value > 0)
+    ax.set_xscale("symlog", linthresh=smallest, linscale=0.5)
+    ax.set_xticks(values, [f"{value:g}" for value in values])
+    ax.minorticks_off()
+    ax.set_xlim(-0.2 * smallest, 1.5 * max(values))
+    ax.set_xlabel("elastic coupling δ")

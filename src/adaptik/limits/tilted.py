@@ -19,7 +19,6 @@ from ..activations import Activation
 from ..hamiltonian import adapted, trajectory
 
 TRAJECTORIES = 2  # between two looks at the particles
-LEAPS = 5
 CONDITIONS = 1 / 8  # of the particles' number: as many moments are made exact at most
 
 
@@ -70,7 +69,7 @@ def _refreshed(activation: Activation, site: Site, xi, key, step):
     *keys, mirror, turn = jax.random.split(key, TRAJECTORIES + 2)
     total = 0.0
     for k in keys:
-        xi, chance = trajectory(tilt, xi, k, step, LEAPS)
+        xi, chance = trajectory(tilt, xi, k, step)
         total += chance / TRAJECTORIES
     axis = site.points.T @ (site.directions @ jax.random.normal(turn, site.signs.shape))
     axis = axis / jnp.maximum(jnp.linalg.norm(axis), 1e-30)

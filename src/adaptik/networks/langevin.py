@@ -31,7 +31,6 @@ from .posterior_state import PosteriorMember, PosteriorState
 from .train import recorded_inputs, versions
 
 R_HAT = 1.05  # below which chains count as mixed
-LEAPS = 16
 
 
 def sample_posterior(
@@ -45,6 +44,7 @@ def sample_posterior(
     keep: int = 10,
     key: int = 0,
     observe: Sequence[Task] = (),
+    after: Solution | None = None,
 ) -> Solution:
     """Sample the posterior that :class:`adaptik.Bayesian` takes to infinite width.
 
@@ -69,6 +69,9 @@ def sample_posterior(
         Seed.
     observe
         Further tasks to record.
+    after
+        A result of the same network, temperature and number of chains whose stages were sampled
+        before; the returned one contains both.
 
     Returns
     -------
@@ -93,11 +96,17 @@ def sample_posterior(
     >>> solution.predict(task.X).value.shape
     (2,)
     """
+    earlier = () if after is None else after.stages
+    stages = (*earlier, *stages)
     check_sequence(stages)
     _check(stages, network, temperature, chains, warmup, samples, keep)
-    tasks = recorded_tasks(stages, observe)
-    records, states = [], []
-    for i, stage in enumerate(stages):
+    model = network.describe() | {"temperature": temperature, "samples": samples}
+    _check_after(after, model, chains)
+    tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
+    records = list(after.records) if after else []
+    states = list(after.states) if after else []
+    for i in range(len(earlier), len(stages)):
+        stage = stages[i]
         rng = np.random.default_rng(np.random.SeedSequence([key, i]))
         began = time.perf_counter()
         with (
@@ -117,9 +126,8 @@ def sample_posterior(
         )  # fmt: skip
         records.append(StageRecord.timeless(predictions, stage.task, outcome, cost))
         states.append(state)
-    model = network.describe() | {"temperature": temperature, "samples": samples}
     provenance = {"model": model, "key": key, "versions": versions()}
-    return Solution("network", tuple(stages), tuple(records), tuple(states), tasks, {}, provenance)
+    return Solution("network", stages, tuple(records), tuple(states), tasks, {}, provenance)
 
 
 def _check(stages, network, temperature, chains, warmup, samples, keep):
@@ -152,9 +160,20 @@ def _check(stages, network, temperature, chains, warmup, samples, keep):
     )
 
 
+def _check_after(after: Solution | None, model: dict, chains: int) -> None:
+    if after is None:
+        return
+    if not isinstance(after.states[-1], PosteriorState):
+        raise InputError("after must be a result of adaptik.sample_posterior")
+    before = after.provenance["model"] | {"chains": after.members}
+    for name, value in (model | {"chains": chains}).items():
+        if name != "samples" and before[name] != value:
+            raise InputError(f"after has {name}={before[name]!r}, got {value!r}; use the same")
+
+
 @partial(jax.jit, static_argnums=0)
 def _move(phi: Elementwise, data, xi, key, step):
-    return trajectory(lambda x: _log_likelihood(phi, data, x), xi, key, step, LEAPS)
+    return trajectory(lambda x: _log_likelihood(phi, data, x), xi, key, step)
 
 
 @partial(jax.jit, static_argnums=0)

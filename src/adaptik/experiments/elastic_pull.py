@@ -1,0 +1,149 @@
+"""Target stages of posteriors that are pulled to a sample of the source's posterior."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from ..estimate import leave_one_out, pseudo_values
+from ..limits import Bayesian, BayesianLinear
+from ..limits.base import Limit
+from ..networks import Network, sample_posterior
+from ..solution import Solution
+from ..solving import solve
+from ..stages import Stage
+from ..tasks import Task
+from .both import Accuracy, named
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Accuracy):
+    """What posteriors need beside the tasks.
+
+    Attributes
+    ----------
+    temperature
+        T of both stages.
+    elastic
+        Values of delta, from 0 (no pull).
+    warmup, samples
+        Trajectories of every network before and while it is observed. ``networks`` counts chains,
+        each with a source network of its own.
+    """
+
+    particles: int = 2048
+    width: int = 1000
+    temperature: float = 0.02
+    elastic: tuple[float, ...] = (0.0, 0.3, 1.0, 3.0, 10.0, 100.0)
+    warmup: int = 50
+    samples: int = 60
+
+    @property
+    def accuracy(self) -> str:
+        """In words, for captions."""
+        theory = f"{self.replicates} replicates of {self.particles} particles"
+        if self.activation == "linear":
+            theory = "closed form"
+        return (
+            f"{self.activation} networks with one hidden layer; posteriors at temperature "
+            f"T = {self.temperature:g}; theory: {theory}; networks: width {self.width}, "
+            f"{self.networks} chains of {self.samples} samples (after {self.warmup}) for each of "
+            f"{self.draws} draws of the data; seed {self.seed}"
+        )
+
+    @property
+    def limit(self) -> Limit:
+        if self.activation == "linear":
+            return BayesianLinear(self.temperature)
+        return Bayesian(
+            self.activation, temperature=self.temperature, particles=self.particles,
+            replicates=self.replicates,
+        )  # fmt: skip
+
+
+PAPER: dict[str, Any] = dict(
+    particles=16_384, replicates=8, width=4000, networks=8, draws=10, warmup=200, samples=400,
+    elastic=(0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 300.0),
+)  # fmt: skip
+
+
+def pulled(
+    source: Task, targets: Sequence[Task], richness: float, config: Config, draw: int
+) -> xr.Dataset:
+    """Target stages at every ``config.elastic`` and numbers of samples, after one source stage.
+
+    Returns
+    -------
+    xr.Dataset
+        ``theory_loss`` (n_target, elastic, replicate) and ``network_loss`` (.., seed): test losses.
+        ``theory_source_kernel`` and ``theory_scratch_kernel``, and the same of networks: cosines
+        of the centred feature kernel on the test inputs with that of the source stage, and with
+        that at ``elastic[0]``. Exact theory has two equal replicates.
+    """
+    key, first = config.seed + draw, Stage(source, richness)
+    network = Network(config.width, config.activation)
+    sides = {
+        "theory": partial(solve, limit=config.limit, key=key, record=2),
+        "network": partial(
+            sample_posterior, network=network, temperature=config.temperature,
+            chains=config.networks, warmup=config.warmup, samples=config.samples, key=key,
+        ),
+    }  # fmt: skip
+    before = {name: run([first], observe=targets) for name, run in sides.items()}
+    found = []
+    for task in targets:
+        stages = [Stage(task, richness, elastic=delta) for delta in config.elastic]
+        ends = {
+            name: [run([stage], after=before[name]) for stage in stages]
+            for name, run in sides.items()
+        }
+        loss = {name: np.stack([_losses(end, task) for end in each]) for name, each in ends.items()}
+        one = [named(_members(loss), "loss")]
+        for what, pick in (("source", lambda each: each[0].states[-2]), ("scratch", _last)):
+            likeness = {
+                name: np.stack([_cosines(end.states[-1], pick(each), task) for end in each])
+                for name, each in ends.items()
+            }
+            one.append(named(_members(likeness), f"{what}_kernel"))
+        found.append(xr.merge(one))
+    counts = [task.n_train for task in targets]
+    return xr.concat(found, "n_target").assign_coords(n_target=counts, elastic=list(config.elastic))
+
+
+def _last(ends: list[Solution]) -> Any:
+    return ends[0].states[-1]
+
+
+def _members(sides: dict[str, Float[np.ndarray, "elastic members"]]) -> xr.Dataset:
+    theory = sides["theory"]
+    if theory.shape[1] == 1:  # exact: nothing is spread
+        theory = np.repeat(theory, 2, axis=1)
+    return xr.Dataset({
+        "theory": (("elastic", "replicate"), theory),
+        "network": (("elastic", "seed"), sides["network"]),
+    })  # fmt: skip
+
+
+def _losses(end: Solution, task: Task) -> Float[np.ndarray, " members"]:
+    """Test losses of the mean predictor as jackknife pseudo-values, as in :class:`.Both`."""
+    f, y = end.predictions(task)[-1], task.split("test")[1]
+    squares = np.sum((leave_one_out(f) - y) ** 2, axis=-1)
+    return pseudo_values(squares.mean(-1))
+
+
+def _cosines(state: Any, other: Any, task: Task) -> Float[np.ndarray, " members"]:
+    """Cosine of every member's centred feature kernel with the mean one of another state."""
+    X = task.split("test")[0]
+    kernels = _centred(state.kernel(X, None, "feature"))
+    mean = _centred(other.kernel(X, None, "feature")).mean(0)
+    sizes = np.linalg.norm(kernels, axis=(1, 2)) * np.linalg.norm(mean)
+    return np.sum(kernels * mean, axis=(1, 2)) / sizes
+
+
+def _centred(kernels: Float[np.ndarray, "members n n"]) -> Float[np.ndarray, "members n n"]:
+    rows = kernels - kernels.mean(1, keepdims=True)
+    return rows - rows.mean(2, keepdims=True)

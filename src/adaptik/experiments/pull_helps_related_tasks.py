@@ -1,0 +1,186 @@
+"""Appendix B: a pull towards the source's weights helps related linear teachers.
+
+For unrelated teachers no pull is best, between them a finite one. Gradient flow under weight decay
+lambda = T/P and a pull delta lambda has no thermal noise, and is drawn beside the posterior.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from scipy.optimize import minimize_scalar
+
+from ..limits import TwoLayer
+from ..solving import solve
+from ..stages import Stage
+from ..tasks import Task, linear_pair
+from . import curves, elastic_pull
+from .finding import cases, configuration, decode
+from .verdict import Claim, over_draws, ratio_over_draws
+
+LARGEST = 1e3  # values of delta searched for the best one
+SMALLEST = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(elastic_pull.Config):
+    """Teachers and samples.
+
+    Attributes
+    ----------
+    alignment
+        Overlaps of the teachers.
+    dimension, n_source, n_target, n_test
+        D, and numbers of samples.
+    richness
+        Of both stages.
+    """
+
+    activation: str = "linear"
+    alignment: tuple[float, ...] = (0.0, 0.3, 0.6, 0.95)
+    dimension: int = 30
+    n_source: int = 40
+    n_target: int = 12
+    n_test: int = 1000
+    richness: float = 1.5
+
+
+PRESETS = {
+    "quick": Config(),
+    "full": Config(
+        **elastic_pull.PAPER, alignment=(0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+        dimension=100, n_source=130, n_target=40, n_test=5000,
+    ),
+}  # fmt: skip
+
+
+def compute(config: Config, **sweep: Any) -> xr.Dataset:
+    """``theory_loss`` (draw, alignment, elastic, replicate) and ``network_loss``.
+
+    ``flow_loss`` (draw, alignment, elastic) is that of gradient flow, ``best_elastic`` (draw,
+    alignment) where the posterior's loss is smallest, from 0.001 to 1000.
+    """
+    axes = {"draw": range(config.draws), "alignment": config.alignment}
+    return cases(case, axes, config, **sweep)
+
+
+def case(config: str, draw: int, alignment: float) -> xr.Dataset:
+    """One draw of the data and one overlap of the teachers."""
+    c = decode(Config, config)
+    source, target = linear_pair(
+        alignment, n_source=c.n_source, n_target=c.n_target, dimension=c.dimension,
+        n_test=c.n_test, seed=c.seed + draw,
+    )  # fmt: skip
+    found = elastic_pull.pulled(source, [target], c.richness, c, draw).isel(n_target=0, drop=True)
+    found = found[["theory_loss", "network_loss"]]
+    found["flow_loss"] = "elastic", flow_losses(c, source, target)
+    found["best_elastic"] = best_elastic(c, source, target)
+    return found
+
+
+def flow_losses(c: Config, source: Task, target: Task) -> list[float]:
+    """Test losses of gradient flow with the posterior's ridge and pull."""
+    limit = TwoLayer("linear", particles=2 * c.dimension + 2, replicates=1)
+    decay = c.temperature / c.n_source
+    first = solve(
+        [Stage(source, c.richness, weight_decay=decay)], limit, observe=[target], record=2
+    )
+    decay = c.temperature / c.n_target
+    return [
+        float(solve(
+            [Stage(target, c.richness, weight_decay=decay, elastic=delta * decay)],
+            limit, after=first, record=2,
+        ).loss(target))
+        for delta in c.elastic
+    ]  # fmt: skip
+
+
+def best_elastic(c: Config, source: Task, target: Task) -> float:
+    """Where the target loss of the posterior is smallest."""
+    before = solve([Stage(source, c.richness)], c.limit, observe=[target])
+
+    def loss(exponent: float) -> float:
+        stage = Stage(target, c.richness, elastic=10**exponent)
+        return float(solve([stage], c.limit, after=before).loss(target))
+
+    ends = np.log10([SMALLEST, LARGEST])
+    found = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 0.02})
+    # A bounded search stays inside: its ends count where the loss is no larger there.
+    return float(10 ** min([float(found.x), *map(float, ends)], key=loss))
+
+
+def draw(dataset: xr.Dataset) -> Figure:
+    """Loss against the pull for every overlap, and the best pull against the overlap."""
+    config = configuration(dataset, Config)
+    figure, (left, right) = curves.panels(2, width=5.2)
+    for i, alignment in enumerate(config.alignment):
+        one = dataset.sel(alignment=alignment)
+        look = curves.look(i)
+        curves.series(
+            left, config.elastic, one.theory_loss, one.network_loss, **look, label=f"{alignment:g}"
+        )
+        left.plot(
+            config.elastic, one.flow_loss.mean("draw"), color=look["color"], linestyle=":",
+            linewidth=1.3,
+        )  # fmt: skip
+    curves.pull_axis(left, config.elastic)
+    left.plot([], [], color="0.3", linestyle=":", label="gradient flow")
+    left.set(ylabel="target test loss", title="Posterior, and flow under weight decay")
+    curves.beside(left, "alignment α")
+    best = np.log10(dataset.best_elastic)
+    error = best.std("draw", ddof=1) / np.sqrt(dataset.sizes["draw"])
+    right.errorbar(
+        config.alignment,
+        best.mean("draw"),
+        error,
+        color="0.2",
+        marker="o",
+        capsize=2,
+        markerfacecolor="white",
+    )
+    right.set(
+        xlabel="alignment of the teachers α", ylabel="best pull, log₁₀ δ (mean ± s.e.)",
+        title=f"Best pull, from {SMALLEST:g} to {LARGEST:g}",
+    )  # fmt: skip
+    curves.note(figure)
+    return figure
+
+
+def caption(config: Config) -> str:
+    c = config
+    return (
+        f"Linear teachers with overlap α = {', '.join(f'{a:g}' for a in c.alignment)}, D = "
+        f"{c.dimension}, P₁ = {c.n_source}, P₂ = {c.n_target}, {c.n_test} test samples; both "
+        f"stages of richness γ = {c.richness:g}, the target stage with a pull δ = "
+        f"{', '.join(f'{d:g}' for d in c.elastic)} towards a sample of the source's posterior; "
+        f"{c.accuracy}. Dotted: gradient flow with weight decay T/P and pull δT/P, run to its end."
+    )
+
+
+def check(dataset: xr.Dataset) -> tuple[Claim, ...]:
+    """Related, unrelated, and how the best pull moves."""
+    config = configuration(dataset, Config)
+    low, high = config.alignment[0], config.alignment[-1]
+
+    def loss(alignment: float, elastic: float) -> tuple[xr.DataArray, xr.DataArray]:
+        at = dataset.sel(alignment=alignment, elastic=elastic)
+        return at.theory_loss, at.network_loss
+
+    free, strong = config.elastic[0], config.elastic[-1]
+    best = np.log10(dataset.best_elastic)
+    return (
+        ratio_over_draws(
+            f"at α = {high:g} the strongest pull (δ = {strong:g}) lowers the target loss",
+            loss(high, free), loss(high, strong),
+        ),
+        ratio_over_draws(
+            f"at α = {low:g} it raises it (the fall is negative)",
+            loss(low, free), loss(low, strong), sense=-1,
+        ),
+        over_draws(
+            f"the best pull is stronger at α = {high:g} than at α = {low:g} (decades)",
+            (best.sel(alignment=high) - best.sel(alignment=low)).values, unit="",
+        ),
+    )  # fmt: skip
