@@ -277,7 +277,7 @@ def test_the_command_line_reproduces_resumes_and_reports(run, monkeypatch, capsy
 
     with monkeypatch.context() as patch:
         patch.setattr("adaptik.experiments.linear_curves.phase_diagram", never)
-        assert run(patch, command) == 0  # everything is there already
+        assert run(command) == 0  # everything is there already
     capsys.readouterr()
     monkeypatch.setitem(entry.load().PRESETS, "quick", replace(tiny(entry.name), seed=1))
     assert run(command) == 2

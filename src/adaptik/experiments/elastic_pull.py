@@ -47,7 +47,7 @@ class Config(Accuracy):
         """In words, for captions."""
         theory = f"{self.replicates} replicates of {self.particles} particles"
         if self.activation == "linear":
-            theory = "closed form"
+            theory = f"closed form (flow: {theory})"
         return (
             f"{self.activation} networks with one hidden layer; posteriors at temperature "
             f"T = {self.temperature:g}; theory: {theory}; networks: width {self.width}, "

@@ -82,7 +82,7 @@ def case(config: str, draw: int, alignment: float) -> xr.Dataset:
 
 def flow_losses(c: Config, source: Task, target: Task) -> list[float]:
     """Test losses of gradient flow with the posterior's ridge and pull."""
-    limit = TwoLayer("linear", particles=2 * c.dimension + 2, replicates=1)
+    limit = TwoLayer(c.activation, particles=c.particles, replicates=c.replicates)
     decay = c.temperature / c.n_source
     first = solve(
         [Stage(source, c.richness, weight_decay=decay)], limit, observe=[target], record=2
