@@ -83,6 +83,30 @@ def test_frozen_features_stay_and_fresh_layers_start_anew(model):
     assert np.linalg.norm(feature(2) - new) > 0.1 * size
 
 
+@pytest.mark.parametrize("second", [dict(head="fresh"), dict(fresh_above=2)])
+def test_old_layers_meet_the_gradients_of_new_ones(second):
+    """Met along samples before, the matrices of an ensemble would return too little: 5 % each."""
+    plan, more = stages(**second), dict(record=2, snapshots=[(1, 0.0)])
+    exact = ak.solve(plan, ak.DeepLinear(3), **more)
+    dense = ak.solve(plan, ak.Ensemble(3, "linear", width=128, replicates=8), **more)
+
+    def lengths(layer, **when):
+        seen, known = (
+            s.kernel(TARGET.X, kind="gradient", layer=layer, **when) for s in (dense, exact)
+        )
+        return seen.value.mean() / known.value.mean()
+
+    np.testing.assert_allclose([lengths(k, time=0.0) for k in (1, 2, 3)], 1.0, atol=2e-3)
+    assert abs(lengths(1) - 1) < 0.08  # at the end of training
+    kept = plan[1].fresh_above or 3
+    for layer in range(1, kept + 1):  # what is kept does to samples what it did
+        now, before = (
+            dense.kernel(TARGET.X, layer=layer, **at).value
+            for at in (dict(time=0.0), dict(stage=0))
+        )
+        np.testing.assert_allclose(now, before, atol=1e-5 * np.abs(before).max())
+
+
 MODELS = [ak.DeepLinear(2), ak.Ensemble(2, "tanh", 64, 2), ak.Network(64, "tanh", 2)]
 
 

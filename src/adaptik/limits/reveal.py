@@ -72,7 +72,7 @@ class Reveal:
     particles: int = 4096
     replicates: int = 4
     tol: float = 2e-4
-    reveal_tol: float = 3e-3
+    reveal_tol: float = 1e-2
     dtype: str = "float32"
     max_steps: int = 2048
 
