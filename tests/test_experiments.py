@@ -37,6 +37,7 @@ SMALL = {  # what each experiment needs besides to be over in a second
     "polynomial_source_data": dict(dimension=4, abundant=12, limited=6, n_target=(4, 8), n_test=20),
     "when_to_switch": dict(dimension=4, n_source=10, n_target=8, n_test=20),
     "curriculum_of_three": dict(dimension=4, n_train=8, n_test=20),
+    "layers_to_keep": dict(n_source=12, n_target=8, n_test=20, depth=2),
 }
 SHORT = {
     "easy_before_hard": dict(source_duration=2.0, target_duration=3.0),
@@ -53,6 +54,7 @@ SHORT = {
     "polynomial_source_data": dict(duration=2.0),
     "when_to_switch": dict(switch=(0.1, 1.0, 2.0)),
     "curriculum_of_three": dict(duration=2.0, final_duration=3.0),
+    "layers_to_keep": dict(duration=2.0),
 }
 
 

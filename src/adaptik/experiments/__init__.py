@@ -115,6 +115,11 @@ EXPERIMENTS = (
         "",
         "of rich features, the readout alone fine-tunes better than all weights lazily",
     ),
+    Entry(
+        "layers_to_keep",
+        "",
+        "on few samples of a related pair of classes, keeping all layers frozen beats a fresh start",
+    ),
 )
 
 

@@ -11,10 +11,12 @@ E fresh points with exact second moments. Replicates with independent points giv
 """
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,16 +31,24 @@ from ..tasks import Task
 from . import particles as sampling
 from .base import Advance, Request, growth, recorded_inputs
 from .conditioned import conditioned
-from .dense import DenseWeights, EnsembleFlow, Recorder, compiled_raw, packed, unpacked
+from .dense import (
+    DenseWeights,
+    EnsembleFlow,
+    Layers,
+    Recorder,
+    compiled_raw,
+    packed,
+    unpacked,
+)
 from .ensemble_frozen import fixed_kernel
 from .ensemble_state import EnsembleState
 from .span import Span
-from .step_error import again, step_error
+from .step_error import again, step_error, timed_together
 from .stepped import step_through
 
 COARSER = 8.0  # tolerance of the second solve that estimates the error of the first: half the steps
-EVALUATIONS = 500  # of the vector field in a stage, those of the coarser solve included
-FLOPS = 3e10  # a second on two cores
+EVALUATIONS = 1500  # of the vector field in a rich stage until it converges, both solves; measured
+PROBE = 512  # width at which one evaluation is timed
 
 
 @dataclass(frozen=True)
@@ -121,13 +131,33 @@ class Ensemble:
         return int(self.replicates * each)
 
     def predicted_seconds(self, stage: Stage) -> float:
-        """Order of magnitude of the time that a rich stage takes on two cores."""
-        task = stage.task
-        weights = self.width * (
-            min(task.dimension, task.n_train) + (self.depth - 1) * self.width + task.outputs
-        )
-        # Forward and backward each multiply by every weight once or twice.
-        return EVALUATIONS * 6.0 * self.replicates * task.n_train * weights / FLOPS
+        """Time that a rich stage would take here, within a factor of 2 or 3.
+
+        One evaluation of the vector field is timed now, for one replicate of moderate width, and
+        scaled by the number of weights; how many a stage needs is an average over past ones.
+        """
+        task, width = stage.task, min(self.width, PROBE)
+        rank = min(task.dimension, task.n_train)
+
+        def weights(n: int) -> int:
+            return n * (rank + (self.depth - 1) * n + task.outputs)
+
+        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+            shapes = (1, width, rank), (self.depth - 1, 1, width, width), (1, width, task.outputs)
+            y = packed(Layers(*(jnp.full(shape, 1 / width) for shape in shapes)))
+            flow = EnsembleFlow(
+                jnp.ones((task.n_train, rank), self.dtype), jnp.asarray(task.y), jnp.zeros(()),
+                jnp.ones(()), jnp.zeros(()), self.phi.phi, losses.get(stage.loss),
+            )  # fmt: skip
+            step = eqx.filter_jit(lambda f, y: jax.tree.map(jnp.add, y, f(y)))
+            jax.block_until_ready(step(flow, y))
+            spent = []
+            for _ in range(5):
+                began = time.perf_counter()
+                jax.block_until_ready(step(flow, y))
+                spent.append(time.perf_counter() - began)
+        scale = self.replicates * weights(self.width) / weights(width)
+        return EVALUATIONS * scale * float(np.median(spent))
 
     def start(self, stages, tasks, rng) -> "EnsembleState":
         for i, stage in enumerate(stages):
@@ -177,6 +207,8 @@ class Ensemble:
             timed, same = again(stage, replace(request, snapshots=()), record)
             coarse, _, _ = self._flow(state, timed, same, COARSER * self.tol)
         error = state.step_error + step_error(record, coarse)
+        cost = timed_together(record.cost, coarse.cost)
+        record = replace(record, cost=cost)
         return replace(record, step_error=error), replace(end, step_error=error), snapshots
 
     def _flow(

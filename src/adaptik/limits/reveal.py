@@ -26,7 +26,7 @@ from .march import march
 from .population_flow import PopulationFlow, on_host, readout
 from .populations import Hidden, Population
 from .span import Span
-from .step_error import again, step_error
+from .step_error import again, step_error, timed_together
 
 COARSER = 8.0  # tolerance of the second solve that estimates the error of the first
 
@@ -155,12 +155,7 @@ class Reveal:
             for key in first.predictions
         }
         error = state.step_error + step_error(first, coarse)
-        costs = [run[0].cost for run in runs]
-        cost = replace(
-            first.cost,
-            compile_seconds=sum(c.compile_seconds for c in costs),
-            run_seconds=sum(c.run_seconds for c in costs),
-        )
+        cost = timed_together(*(run[0].cost for run in runs), coarse.cost)
         loss, rate = (
             float(np.mean([getattr(r[0], n) for r in runs])) for n in ("train_loss", "rate")
         )
