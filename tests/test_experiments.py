@@ -190,6 +190,20 @@ def test_early_stopping_is_not_found_in_a_loss_that_only_falls():
     assert find(name).load().check(falling)[0].word != "reproduced"
 
 
+def test_the_claims_on_layers_fail_where_they_are_reversed():
+    name = "layers_to_keep"
+    loss = {"loss": [[1.0, 0.7, 0.8, 1.4], [1.0, 0.9, 0.7, 0.6]]}
+    good = synthetic(name, ("way", "kept"), loss)
+    good = good.assign_coords(way=["frozen", "trained on"], kept=[0, 1, 2, 3])
+    claims = find(name).load().check(good)
+    assert [c.word for c in claims] == ["reproduced"] * 3
+    assert [round(c.value, 1) for c in claims] == [0.4, 0.3, 0.5]
+    names = ["theory_loss", "network_loss"]
+    bad = reversed_runs(good, names, "way", "frozen", "trained on")
+    words = [c.word for c in find(name).load().check(bad)]
+    assert words[0] == "differs" and words[2] != "reproduced"  # all frozen layers are best
+
+
 def test_linear_claims_fail_on_reversed_curves():
     finding, config = find("fig1a").load(), tiny("aligned_source_helps")
     dataset = finding.compute(config)

@@ -118,7 +118,7 @@ EXPERIMENTS = (
     Entry(
         "layers_to_keep",
         "",
-        "on few samples of a related pair of classes, keeping all layers frozen beats a fresh start",
+        "of rich features for a related task, lower layers are worth freezing, upper ones are not",
     ),
 )
 
