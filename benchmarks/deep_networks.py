@@ -22,6 +22,7 @@ import adaptik as ak
 SOURCE, TARGET = ak.tasks.hermite_pair(1, 2, 0.8, n_source=10, n_target=10, dimension=6, n_test=20)
 STAGES = [ak.Stage(SOURCE, 2.0, duration=2.0), ak.Stage(TARGET, 0.5, duration=2.0)]
 CASES = [(depth, phi) for depth in (2, 3) for phi in ("tanh", "relu")]
+WIDTH = {"tanh": 8192, "relu": 1024}  # of the limit: particles, or neurons of an ensemble
 WIDTHS = (512, 1024, 2048, 4096)
 Measured = dict[str, np.ndarray]  # predictions (member, n) and kernels (member, 2 L, P, P)
 
@@ -78,7 +79,7 @@ def main() -> None:
     row(*["---"] * 9)
     for depth, phi in CASES:
         began = time.perf_counter()
-        limit = ak.Deep(depth, phi, replicates=8)
+        limit = ak.Deep(depth, phi, WIDTH[phi], replicates=8)
         solution = ak.solve(STAGES, limit, record=2, snapshots=[(0, 0.0)])
         theory, start = measured(solution), measured(solution, 0, 0.0)
         size = float(np.std(theory["f"].mean(0)))
