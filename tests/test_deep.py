@@ -230,6 +230,18 @@ def test_kernels_at_new_inputs_have_what_was_not_revealed(time):
                 assert np.linalg.norm(found - known) < 0.08 * np.linalg.norm(known), at
 
 
+def test_kernels_at_new_inputs_hold_the_responses_of_training_on_them():
+    source, target = ak.tasks.hermite_pair(1, 2, 0.8, n_source=6, n_target=12, dimension=12, seed=3)
+    stages = [
+        ak.Stage(source, 3.0, duration=4.0),
+        ak.Stage(target, 3.0, duration=1e-6, head="kept"),  # reveals matrices along new inputs
+    ]
+    seen = ak.solve(stages, ak.Reveal(2, "tanh", 2048, 2), record=2)
+    before, after = (seen.kernel(target.X, kind="gradient", layer=1, stage=i).value for i in (0, 1))
+    gap = np.linalg.norm(before - after) / np.linalg.norm(after)
+    assert gap < 0.01, gap  # noise is half of it; without the responses 0.018
+
+
 def test_saving_keeps_predictions(tmp_path):
     stage = ak.Stage(SOURCE, 1.0, duration=0.5)
     solution = ak.solve([stage], ak.Ensemble(2, "tanh", width=64, replicates=2), record=2)
