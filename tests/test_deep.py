@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import adaptik as ak
-from adaptik.limits.populations import Hidden, PopulationFlow
+from adaptik.limits.population_flow import PopulationFlow
+from adaptik.limits.populations import Hidden
 
 SOURCE, TARGET = ak.tasks.hermite_pair(1, 2, 0.8, n_source=10, n_target=8, dimension=6, n_test=40)
 STAGES = [ak.Stage(SOURCE, 1.0, duration=4.0), ak.Stage(TARGET, 1.0, duration=4.0)]
@@ -87,12 +88,13 @@ def test_deep_says_what_it_chose_and_refuses_bad_input(monkeypatch):
     for other in (
         [ak.Stage(more, 1.0)],  # 60 samples reveal some 700 directions
         [*STAGES, ak.Stage(SOURCE, 1.0), *[ak.Stage(TARGET, 1.0)] * 2],  # and so do five stages
-        [STAGES[0], ak.Stage(TARGET, 1.0, trains=1)],
-        [STAGES[0], ak.Stage(TARGET, 1.0, fresh_above=1)],
     ):
         assert isinstance(ak.Deep(2, "tanh").choose(other), ak.Ensemble)
+    for parted in (dict(trains=1), dict(fresh_above=1)):
+        kept = [STAGES[0], ak.Stage(TARGET, 1.0, **parted)]
+        assert isinstance(ak.Deep(2, "tanh").choose(kept), ak.Reveal)
+        assert isinstance(ak.Deep(1, "tanh").choose(kept), ak.Reveal)
     assert isinstance(ak.Deep(2, "tanh", width=512).choose(STAGES), ak.Ensemble)  # too few
-    assert isinstance(ak.Deep(1, "tanh").choose(other), ak.Ensemble)
     monkeypatch.setattr("adaptik.limits.deep.available_bytes", lambda: 2**20)
     assert isinstance(ak.Deep(2, "tanh").choose(STAGES), ak.Ensemble)  # no room to reveal
     monkeypatch.undo()
@@ -115,10 +117,11 @@ def test_deep_says_what_it_chose_and_refuses_bad_input(monkeypatch):
         solution.kernel(SOURCE.X, kind="ntk", layer=1)
 
 
-def test_revealed_linear_networks_are_exact_whatever_was_drawn():
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_revealed_linear_networks_are_exact_whatever_was_drawn(dtype):
     stages = [ak.Stage(SOURCE, 1.5, duration=3.0), ak.Stage(TARGET, 0.7, duration=3.0, head="kept")]
     exact = ak.solve(stages, ak.DeepLinear(3), record=2)
-    limit = ak.Reveal(3, "linear", particles=1024, replicates=2, tol=1e-5, reveal_tol=1e-4)
+    limit = ak.Reveal(3, "linear", 1024, 2, tol=1e-5, reveal_tol=1e-4, dtype=dtype)
     seen = ak.solve(stages, limit, record=2)
     f = exact.predict(TARGET.X_test).value
     assert np.std(f) > 0.1
@@ -146,20 +149,20 @@ def test_leaving_out_a_response_is_seen(monkeypatch, response):
             for kind, layer in (("feature", 1), ("feature", 2), ("gradient", 1))
         ]
 
-    def forward(W, phi):
-        return W.shrink * W.F @ (W.Q.T @ phi / len(phi)) + W.S @ (W.M @ (W.Q.T @ phi / len(phi)))
+    def forward(W, phi, met):
+        return W.shrink * W.F @ met + W.S @ (W.M @ met)
 
-    def backward(W, g):
-        return W.shrink * W.E @ (W.S.T @ g / len(g)) + W.Q @ (W.M.T @ (W.S.T @ g / len(g)))
+    def backward(W, g, met):
+        return W.shrink * W.E @ met + W.Q @ (W.M.T @ met)
 
     def forward_kept(flow, first, hidden):
-        phis, slopes = reveal(flow, first, hidden)
-        seen[:] = phis
-        return phis, slopes
+        found = reveal(flow, first, hidden)
+        seen[:] = found[0]
+        return found
 
-    def backward_later(W, g):
+    def backward_later(W, g, met):
         phi_1, phi_2 = seen
-        return whole(W, g) + 2 * phi_1 * np.mean(phi_2 * g, axis=0)
+        return whole(W, g, met) + 2 * phi_1 * np.mean(phi_2 * g, axis=0)
 
     complete = solve()
     if response == "A":
@@ -209,6 +212,34 @@ def test_revealing_and_dense_ensembles_agree(decay):
         for kind in ("feature", "gradient"):
             found, known = (s.kernel(TARGET.X, kind=kind, layer=layer).value for s in (seen, dense))
             assert np.linalg.norm(found - known) < 0.05 * np.linalg.norm(known)
+
+
+@pytest.mark.parametrize("time", [0.0, 3.0])
+def test_kernels_at_new_inputs_have_what_was_not_revealed(time):
+    stage = ak.Stage(SOURCE, 2.0, duration=3.0)
+    seen, dense = (
+        ak.solve([stage], limit, record=2, snapshots=[(0, 0.0)])
+        for limit in (ak.Reveal(3, "tanh", 2048, 2), ak.Ensemble(3, "tanh", 384, 6))
+    )
+    new = ak.tasks.hermite_pair(1, 2, 0.8, n_source=4, n_target=12, dimension=6, seed=3)[1].X
+    for X in (SOURCE.X, new):
+        for layer in (1, 2, 3):
+            for kind in ("feature", "gradient"):
+                at = dict(kind=kind, layer=layer, time=0.0 if time == 0 else None)
+                found, known = (s.kernel(X, **at).value for s in (seen, dense))
+                assert np.linalg.norm(found - known) < 0.08 * np.linalg.norm(known), at
+
+
+def test_kernels_at_new_inputs_hold_the_responses_of_training_on_them():
+    source, target = ak.tasks.hermite_pair(1, 2, 0.8, n_source=6, n_target=12, dimension=12, seed=3)
+    stages = [
+        ak.Stage(source, 3.0, duration=4.0),
+        ak.Stage(target, 3.0, duration=1e-6, head="kept"),  # reveals matrices along new inputs
+    ]
+    seen = ak.solve(stages, ak.Reveal(2, "tanh", 2048, 2), record=2)
+    before, after = (seen.kernel(target.X, kind="gradient", layer=1, stage=i).value for i in (0, 1))
+    gap = np.linalg.norm(before - after) / np.linalg.norm(after)
+    assert gap < 0.01, gap  # noise is half of it; without the responses 0.018
 
 
 def test_saving_keeps_predictions(tmp_path):

@@ -40,6 +40,7 @@ SMALL = {  # what each experiment needs besides to be over in a second
     "pull_helps_related_tasks": dict(dimension=5, n_source=6, n_target=3, n_test=20),
     "pull_on_images": dict(n_source=6, n_target=(4, 6), n_test=20),
     "pull_on_polynomials": dict(dimension=3, n_source=6, n_target=4, n_test=20),
+    "layers_to_keep": dict(n_source=12, n_target=8, n_test=20, depth=2),
 }
 SHORT = {
     "easy_before_hard": dict(source_duration=2.0, target_duration=3.0),
@@ -61,6 +62,7 @@ SHORT = {
     ),
     "pull_on_images": dict(elastic=(0.0, 10.0), warmup=10, samples=10),
     "pull_on_polynomials": dict(elastic=(0.0, 10.0), warmup=10, samples=10, richness=(1.0,)),
+    "layers_to_keep": dict(duration=2.0),
 }
 
 
@@ -194,6 +196,20 @@ def test_early_stopping_is_not_found_in_a_loss_that_only_falls():
         at = falling[f"{side}_target"]
         at.loc[{"time": 2}] = 0.9 * at.sel(time=1).values
     assert find(name).load().check(falling)[0].word != "reproduced"
+
+
+def test_the_claims_on_layers_fail_where_they_are_reversed():
+    name = "layers_to_keep"
+    loss = {"loss": [[1.0, 0.7, 0.8, 1.4], [1.0, 0.9, 0.7, 0.6]]}
+    good = synthetic(name, ("way", "kept"), loss)
+    good = good.assign_coords(way=["frozen", "trained on"], kept=[0, 1, 2, 3])
+    claims = find(name).load().check(good)
+    assert [c.word for c in claims] == ["reproduced"] * 3
+    assert [round(c.value, 1) for c in claims] == [0.4, 0.3, 0.5]
+    names = ["theory_loss", "network_loss"]
+    bad = reversed_runs(good, names, "way", "frozen", "trained on")
+    words = [c.word for c in find(name).load().check(bad)]
+    assert words[0] == "differs" and words[2] != "reproduced"  # all frozen layers are best
 
 
 def test_linear_claims_fail_on_reversed_curves():

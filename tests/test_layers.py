@@ -40,15 +40,34 @@ def test_linear_networks_with_kept_layers_are_their_limit(name):
         assert reduced_chi_square(other, exact) < 4  # freezing or drawing other layers: over 20
 
 
-@pytest.mark.parametrize("model", ["exact", "ensemble", "network"])
+@pytest.mark.parametrize("second", [*list(SECOND)[:3], "all anew", "readout under decay"])
+def test_revealed_matrices_of_kept_layers_are_exact(second):
+    more = {
+        "all anew": dict(fresh_above=0),
+        "readout under decay": dict(trains=3, weight_decay=0.2),
+    }
+    plan = stages(**(SECOND | more)[second])
+    exact = ak.solve(plan, ak.DeepLinear(3), record=2)
+    limit = ak.Reveal(3, "linear", 512, 2, tol=1e-5, reveal_tol=1e-4)
+    seen = ak.solve(plan, limit, record=2)
+    f = exact.predict(TARGET.X_test).value
+    np.testing.assert_allclose(seen.predict(TARGET.X_test).value, f, atol=2e-3 * np.abs(f).max())
+    for layer in (1, 2, 3):
+        for kind in ("feature", "gradient"):
+            found, known = (s.kernel(TARGET.X, kind=kind, layer=layer).value for s in (seen, exact))
+            assert np.linalg.norm(found - known) < 2e-3 * np.linalg.norm(known)
+
+
+@pytest.mark.parametrize("model", ["exact", "ensemble", "reveal", "network"])
 def test_frozen_features_stay_and_fresh_layers_start_anew(model):
     plan = stages(trains=1, fresh_above=1, weight_decay=0.1)
     more = dict(snapshots=[(1, 0.0)], record=2)
     if model == "network":
         solution = ak.train(plan, ak.Network(256, "linear", 2), seeds=4, **more)
     else:
-        limit = ak.DeepLinear(2) if model == "exact" else ak.Ensemble(2, "linear", 128)
-        solution = ak.solve(plan, limit, **more)
+        limits = dict(exact=ak.DeepLinear(2), ensemble=ak.Ensemble(2, "linear", 128))
+        limits |= dict(reveal=ak.Reveal(2, "linear", 256, 2))
+        solution = ak.solve(plan, limits[model], **more)
 
     def feature(layer, **when):
         return solution.kernel(TARGET.X, layer=layer, **when).value
@@ -62,6 +81,30 @@ def test_frozen_features_stay_and_fresh_layers_start_anew(model):
     assert np.linalg.norm(new - before) < 0.12 * size
     assert np.linalg.norm(old - before) > 0.3 * size
     assert np.linalg.norm(feature(2) - new) > 0.1 * size
+
+
+@pytest.mark.parametrize("second", [dict(head="fresh"), dict(fresh_above=2)])
+def test_old_layers_meet_the_gradients_of_new_ones(second):
+    """Met along samples before, the matrices of an ensemble would return too little: 5 % each."""
+    plan, more = stages(**second), dict(record=2, snapshots=[(1, 0.0)])
+    exact = ak.solve(plan, ak.DeepLinear(3), **more)
+    dense = ak.solve(plan, ak.Ensemble(3, "linear", width=128, replicates=8), **more)
+
+    def lengths(layer, **when):
+        seen, known = (
+            s.kernel(TARGET.X, kind="gradient", layer=layer, **when) for s in (dense, exact)
+        )
+        return seen.value.mean() / known.value.mean()
+
+    np.testing.assert_allclose([lengths(k, time=0.0) for k in (1, 2, 3)], 1.0, atol=2e-3)
+    assert abs(lengths(1) - 1) < 0.08  # at the end of training
+    kept = plan[1].fresh_above or 3
+    for layer in range(1, kept + 1):  # what is kept does to samples what it did
+        now, before = (
+            dense.kernel(TARGET.X, layer=layer, **at).value
+            for at in (dict(time=0.0), dict(stage=0))
+        )
+        np.testing.assert_allclose(now, before, atol=1e-5 * np.abs(before).max())
 
 
 MODELS = [ak.DeepLinear(2), ak.Ensemble(2, "tanh", 64, 2), ak.Network(64, "tanh", 2)]
@@ -122,16 +165,16 @@ def test_layers_without_a_meaning_are_refused():
         ak.solve([ak.Stage(SOURCE, 1.0, fresh_above=1)], ak.DeepLinear(2))
     solved = {
         limit: ak.solve([ak.Stage(SOURCE, 1.0, duration=0.1)], limit, observe=[TARGET], record=2)
-        for limit in (ak.DeepLinear(2), ak.Ensemble(2, "tanh", 32, 2), ak.TwoLayer("tanh", 64, 2))
+        for limit in (*MODELS[:2], ak.Reveal(2, "tanh", 128, 2), ak.TwoLayer("tanh", 64, 2))
     }
     for layer in ("trains", "fresh_above"):
         second = stages(**{layer: 3})
-        for limit in MODELS[:2]:
+        for limit in (*MODELS[:2], ak.Reveal(2, "tanh", 64, 2)):
             with pytest.raises(ak.InputError, match=f"{layer}=3 is no hidden layer: .* depth 2"):
                 ak.solve(second, limit)
         with pytest.raises(ak.InputError, match=f"{layer}=3 is no hidden layer"):
             ak.train(second, MODELS[2])
-        for limit in (ak.TwoLayer("tanh"), ak.Linear(), ak.Reveal(2, "tanh")):
+        for limit in (ak.TwoLayer("tanh"), ak.Linear()):
             with pytest.raises(ak.InputError, match=f"{layer}=1: .* use adaptik.Ensemble"):
                 ak.solve(stages(**{layer: 1}), limit)
         for limit, before in solved.items():  # the stage may come in a later call

@@ -16,7 +16,7 @@ from . import activations, lazy_kernels, observables
 from .errors import InputError
 from .estimate import deviate
 from .limits import Ensemble, TwoLayer
-from .memory import require
+from .memory import available_bytes, require
 from .networks import Network, train
 from .solution import Solution, recorded_tasks
 from .solving import solve, versions
@@ -99,9 +99,12 @@ def _limit(config: TransferConfig) -> TwoLayer | Ensemble:
 
 def _refuse_too_large(limit: Ensemble, stages: list[Stage]) -> None:
     """Before any computation: what one pair of stages of a deep study needs."""
+    needed = limit.predicted_bytes(stages, recorded_tasks(stages, ()))
+    if needed <= available_bytes():
+        return
     seconds = sum(limit.predicted_seconds(stage) for stage in stages)
     require(
-        limit.predicted_bytes(stages, recorded_tasks(stages, ())),
+        needed,
         f"every row at depth {limit.depth} ({limit.replicates} dense networks of width "
         f"{limit.width}, of the order of {seconds:.2g} s)",
         "take --particles 512 or less with more --replicates (the alternative, adaptik.Ensemble, "

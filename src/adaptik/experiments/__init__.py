@@ -130,6 +130,11 @@ EXPERIMENTS = (
         "",
         "of rich features, the readout alone fine-tunes better than all weights lazily",
     ),
+    Entry(
+        "layers_to_keep",
+        "",
+        "of rich features for a related task, lower layers are worth freezing, upper ones are not",
+    ),
 )
 
 

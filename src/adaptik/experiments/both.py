@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from .. import losses
 from ..estimate import leave_one_out, pseudo_values
-from ..limits import TwoLayer
+from ..limits import Limit, TwoLayer
 from ..networks import Network, train
 from ..solution import Solution
 from ..solving import solve
@@ -44,6 +44,16 @@ class Accuracy:
     networks: int = 3
     draws: int = 3
     seed: int = 0
+
+    @property
+    def limit(self) -> Limit:
+        """The infinite-width limit."""
+        return TwoLayer(self.activation, particles=self.particles, replicates=self.replicates)
+
+    @property
+    def network(self) -> Network:
+        """The network beside it."""
+        return Network(self.width, self.activation, tol=3e-3)
 
     @property
     def accuracy(self) -> str:
@@ -80,17 +90,14 @@ class Both:
     ) -> "Both":
         """Go through ``stages``, networks for the times that the theory took."""
         key = config.seed + draw
-        limit = TwoLayer(
-            config.activation, particles=config.particles, replicates=config.replicates
-        )
         theory = solve(
-            stages, limit, key=key, observe=observe, record=record,
+            stages, config.limit, key=key, observe=observe, record=record,
             after=None if after is None else after.theory,
         )  # fmt: skip
         first = 1000 * key  # networks of different draws differ
         network = train(
             theory.timed_stages[-len(stages) :],
-            Network(config.width, config.activation, tol=3e-3),
+            config.network,
             seeds=range(first, first + config.networks),
             observe=observe,
             record=record,

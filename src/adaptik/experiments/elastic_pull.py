@@ -19,6 +19,8 @@ from ..stages import Stage
 from ..tasks import Task
 from .both import Accuracy, named
 
+COMPARED = 100  # test inputs at most on which kernels are compared
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Accuracy):
@@ -81,7 +83,7 @@ def pulled(
     xr.Dataset
         ``theory_loss`` (n_target, elastic, replicate) and ``network_loss`` (.., seed): test losses.
         ``theory_source_kernel`` and ``theory_scratch_kernel``, and the same of networks: cosines
-        of the centred feature kernel on the test inputs with that of the source stage, and with
+        of the centred feature kernel on test inputs with that of the source stage, and with
         that at ``elastic[0]``. Exact theory has two equal replicates.
     """
     key, first = config.seed + draw, Stage(source, richness)
@@ -137,7 +139,7 @@ def _losses(end: Solution, task: Task) -> Float[np.ndarray, " members"]:
 
 def _cosines(state: Any, other: Any, task: Task) -> Float[np.ndarray, " members"]:
     """Cosine of every member's centred feature kernel with the mean one of another state."""
-    X = task.split("test")[0]
+    X = task.split("test")[0][:COMPARED]
     kernels = _centred(state.kernel(X, None, "feature"))
     mean = _centred(other.kernel(X, None, "feature")).mean(0)
     sizes = np.linalg.norm(kernels, axis=(1, 2)) * np.linalg.norm(mean)

@@ -30,9 +30,9 @@ class Deep:
 
     Linear neurons are solved exactly (:class:`adaptik.DeepLinear`), one hidden layer by particles
     (:class:`adaptik.TwoLayer`), rich stages of smooth activations by :class:`adaptik.Reveal` where
-    it is predicted to reveal few directions and to fit in memory, and everything else, stages that
-    part hidden layers among it, by :class:`adaptik.Ensemble`. ``cost.method`` of every stage says
-    what was chosen and why; docs/depth.md has the reasons.
+    it is predicted to reveal few directions and to fit in memory, and everything else by
+    :class:`adaptik.Ensemble`. ``cost.method`` of every stage says what was chosen and why;
+    docs/depth.md has the reasons.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Deep:
         if self.depth == 1 and not parted:
             return TwoLayer(phi, particles=width, replicates=replicates)
         rich = all(not (stage.has_fixed_kernel or stage.is_lazy) for stage in stages)
-        if rich and not parted and phi.family != KINKED:
+        if rich and phi.family != KINKED:
             reveal = Reveal(self.depth, phi, width or PARTICLES, replicates)
             # A population needs well more particles than directions, of which a layer sees
             # those of two matrices from both sides.
@@ -119,7 +119,7 @@ class Deep:
                 reason = f"smooth activation, some {_directions(stage)} directions to reveal"
             case EnsembleState():
                 limit = Ensemble(self.depth, phi, width or 512, replicates)
-                reason = "too many directions to reveal, or layers that stay or start anew"
+                reason = "too many directions to reveal, or stages that are not rich"
             case _:
                 limit, reason = self.choose([stage]), "exact, or independent neurons"
         record, end, snapshots = limit.advance(state, stage, request)

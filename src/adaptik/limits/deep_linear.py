@@ -22,7 +22,7 @@ from .base import Advance, Request, checked_layer, recorded_inputs
 from .frozen_kernel import FrozenPath, asked_times
 from .march import march
 from .span import Span
-from .step_error import again, step_error
+from .step_error import again, step_error, timed_together
 
 NEURONS = 4096  # drawn where samples of single neurons are asked for
 COARSER = 32.0  # tolerances of the second solve that estimates the error of the first
@@ -107,8 +107,7 @@ class DeepLinear:
         timed, same = again(stage, request, record)
         other, coarse, others = self._advance(state.coarse or state, timed, same, COARSER)
         error = step_error(record, other)
-        taken = [record.cost, other.cost]
-        cost = replace(record.cost, run_seconds=sum(c.run_seconds for c in taken))
+        cost = timed_together(record.cost, other.cost)
         paired = {t: replace(snapshots[t], coarse=others[t]) for t in snapshots}
         end = replace(end, coarse=coarse)
         return replace(record, cost=cost, step_error=error), end, paired

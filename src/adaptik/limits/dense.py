@@ -1,6 +1,5 @@
 """Dense networks of one width: fields, flow, and matrices whose initial fields are matched."""
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,10 +14,8 @@ from ..activations import Activation, Elementwise
 from ..losses import Loss
 from ..registry import register
 from ..stepping import AbstractFlow
-from . import particles as sampling
 
 FLOOR = 0.1  # part of an error in the weights that is taken to be felt outside the samples
-PART = 8  # a matrix is conditioned on at most width / PART directions of each kind
 
 
 class Layers(NamedTuple):
@@ -194,59 +191,3 @@ def phi_and_g(layers: Layers, inside, outside, activation: Activation):
         gradients.insert(0, g)
         z = jnp.einsum("rpcm,rmk->rpck", g, layers.hidden[k - 1]) if k else z
     return [activation.phi(x) for x in h], gradients
-
-
-def basis_of(vectors: Float[np.ndarray, "N k"], most: int) -> Float[np.ndarray, "N q"]:
-    """Directions, in the norm <x, x> = x.x/N, that hold most of ``vectors``."""
-    left, values, _ = np.linalg.svd(vectors, full_matrices=False)
-    count = min(most, int((values > 1e-3 * values[0]).sum()))
-    return math.sqrt(len(vectors)) * left[:, :count]
-
-
-def off(basis: Float[np.ndarray, "N q"], sample: Float[np.ndarray, "N k"]):
-    """The sample orthogonal to ``basis`` (orthonormalised) with unit second moments."""
-    q, _ = np.linalg.qr(basis)
-    return sampling._whiten(sample - q @ (q.T @ sample))
-
-
-def conditioned(
-    rng: np.random.Generator, lowest: Float[np.ndarray, "N P"], met: Float[np.ndarray, "N r"],
-    z: Float[np.ndarray, "N C"], count: int, activation: Activation,
-) -> tuple[Float[np.ndarray, "count N N"], Float[np.ndarray, "N C"]]:  # fmt: skip
-    """``count`` hidden matrices and a readout of one network, with exact moments of what they send.
-
-    They stand above a layer with preactivations ``lowest``, whose neurons vary with ``met``.
-    """
-    width, most = len(z), max(1, len(z) // PART)
-
-    def phi(h):
-        return np.asarray(activation.phi(jnp.asarray(h)))
-
-    def slope(h):
-        return np.asarray(activation.derivative(jnp.asarray(h)))
-
-    with jax.enable_x64(True):
-        h, seen, known = [lowest], [met], []
-        for _ in range(count):
-            features = phi(h[-1])
-            Q = basis_of(features, most)
-            F = sampling._whiten(sampling._sobol_normal(rng, width, Q.shape[1]))
-            F = F[rng.permutation(width)]
-            known.append((Q, F))
-            h.append(F @ (Q.T @ features) / width)
-            seen.append(F)
-        top = basis_of(phi(h[-1]), most)
-        head = off(top, z)
-        back, U = [head[:, c : c + 1] for c in range(head.shape[1])], []
-        for k in reversed(range(count)):
-            g = np.concatenate([slope(h[k + 1]) * b for b in back], axis=1)
-            S, (Q, F) = basis_of(g, most), known[k]
-            used = np.concatenate([seen[k][:, : 2 * most], Q], axis=1)
-            E = off(used, rng.permutation(sampling._sobol_normal(rng, width, S.shape[1])))
-            rest = rng.standard_normal((width, width)) / math.sqrt(width)
-            rest = rest - S @ (S.T @ rest) / width
-            rest = rest - (rest @ Q) @ Q.T / width
-            U.insert(0, (F @ Q.T + S @ E.T) / width + rest)
-            sent = U[0].T @ g
-            back = np.split(sent, len(back), axis=1)
-    return np.reshape(U, (count, width, width)), head

@@ -3,22 +3,12 @@
 A field is a column of N numbers, one a particle; <a, b> = a.b/N (theory 5).
 """
 
-import math
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ..errors import InputError
 from ..registry import register
-from ..revealed import BasisFull
-from . import particles as sampling
-
-ROOM = 48  # directions of a matrix that the vector has room for beyond those revealed
-QUASI = 128  # Sobol columns of every layer
 
 
 @register
@@ -33,15 +23,25 @@ class Hidden:
     M: Float[np.ndarray, "s q"]
     shrink: float = 1.0
 
-    def forward(self, phi: Float[np.ndarray, "N k"]) -> Float[np.ndarray, "N k"]:
-        """W phi, without the fresh directions of what Q does not hold."""
-        met, back = self.Q.T @ phi / len(phi), self.E.T @ phi / len(phi)
-        return self.shrink * (self.F @ met) + self.S @ (self.shrink * back + self.M @ met)
+    @classmethod
+    def unknown(cls, like: Float[np.ndarray, "N k"]) -> "Hidden":
+        """A matrix of which nothing is revealed, for as many particles."""
+        empty = like[:, :0]
+        return cls(empty, empty, empty, empty, np.zeros((0, 0), like.dtype))
 
-    def backward(self, g: Float[np.ndarray, "N k"]) -> Float[np.ndarray, "N k"]:
-        """W^T g, likewise."""
-        met, back = self.S.T @ g / len(g), self.F.T @ g / len(g)
-        return self.shrink * (self.E @ met) + self.Q @ (self.shrink * back + self.M.T @ met)
+    def forward(
+        self, phi: Float[np.ndarray, "N k"], met: Float[np.ndarray, "q k"]
+    ) -> Float[np.ndarray, "N k"]:
+        """W phi, without the fresh directions of what Q does not hold; ``met`` is <Q, phi>."""
+        back = self.E.T @ phi / len(phi)
+        return self.F @ (self.shrink * met) + self.S @ (self.shrink * back + self.M @ met)
+
+    def backward(
+        self, g: Float[np.ndarray, "N k"], met: Float[np.ndarray, "s k"]
+    ) -> Float[np.ndarray, "N k"]:
+        """W^T g, likewise; ``met`` is <S, g>."""
+        back = self.F.T @ g / len(g)
+        return self.E @ (self.shrink * met) + self.Q @ (self.shrink * back + self.M.T @ met)
 
 
 @register
@@ -72,220 +72,85 @@ class Population:
     seed: int
     shrink: float = 1.0
 
-    def fields(self, points, phi, jointly: bool) -> list[Float[np.ndarray, "N n"]]:
-        """h_1 .. h_L at any inputs.
+    def top(self, points, phi) -> Float[np.ndarray, "N n"]:
+        """phi(h_L) at any inputs, where only the law of each one by itself counts.
 
         What a matrix has not met is Gaussian noise of known size, independent of all else: one
-        draw for all inputs where only their own law counts, else with their joint covariance.
+        draw for all inputs.
         """
         rng, width = np.random.default_rng(self.seed), len(self.first)
-        outside = self.shrink**2 * (points.orthogonal @ points.orthogonal.T if jointly else 0)
-        size = self.shrink * points.rho
-        h = [self.first @ points.inside.T + self._noise(rng, 0, outside, size, jointly)]
+        h = self.first @ points.inside.T.astype(self.first.dtype)
+        if points.rho.any():
+            h = h + self._one(rng, 0) * (self.shrink * points.rho).astype(h.dtype)
+        for k, W in enumerate(self.hidden):
+            up = phi(h)
+            met = W.Q.T @ up / width
+            size = W.shrink * np.sqrt(np.mean((up - W.Q @ met) ** 2, axis=0))
+            h = W.forward(up, met) + self._one(rng, k + 1) * size
+        return phi(h)
+
+    def _one(self, rng, layer: int) -> Float[np.ndarray, "N 1"]:
+        z = rng.standard_normal((len(self.first), 1), self.first.dtype)
+        return fresh_of(z, self.seen[layer])
+
+    def jointly(self, points, phi, slope):
+        """h_l and g_l of every layer at any inputs with their joint law: ``(N, n)``, ``(N, n, C)``.
+
+        A matrix is revealed along what it has not met, for this purpose alone: responses between
+        inputs and gradients that it did not train on are there as well.
+        """
+        rng, (width, outputs) = np.random.default_rng(self.seed), self.head.shape
+        inputs = points.orthogonal @ points.orthogonal.T
+        h = [self.first @ points.inside.T.astype(self.first.dtype)]
+        h[0] = h[0] + self.shrink * self._noise(rng, 0, *_principal(inputs))
+        met_here = []
         for k, W in enumerate(self.hidden):
             up = phi(h[-1])
-            rest = up - W.Q @ (W.Q.T @ up / width)
-            if jointly:
-                noise = self._noise(rng, k + 1, W.shrink**2 * rest.T @ rest / width, None, True)
-            else:
-                size = W.shrink * np.sqrt(np.mean(rest**2, axis=0))
-                noise = self._noise(rng, k + 1, None, size, False)
-            h.append(W.forward(up) + noise)
-        return h
+            met = W.Q.T @ up / width
+            rest = up - W.Q @ met
+            sizes, vectors = _principal(rest.T @ rest / width)
+            F = self._noise(rng, k + 1, np.ones(len(sizes)), np.eye(len(sizes)))
+            met_here.append((rest @ (vectors / sizes).astype(rest.dtype), F))
+            fresh = F @ (sizes * vectors).T.astype(F.dtype)
+            h.append(W.forward(up, met) + W.shrink * fresh)
+        z = [self.head[:, [c]] for c in range(outputs)]
+        gradients: list[np.ndarray] = []
+        for k in reversed(range(len(h))):
+            g = np.concatenate([slope(h[k]) * b for b in z], axis=1)
+            gradients.insert(0, g.reshape(width, outputs, -1).transpose(0, 2, 1))
+            if k:
+                W, (Q, F) = self.hidden[k - 1], met_here[k - 1]
+                met = W.S.T @ g / width
+                rest = g - W.S @ met
+                fresh = Q @ (F.T @ g / width)
+                fresh = fresh + self._noise(rng, k - 1, *_principal(rest.T @ rest / width))
+                z = np.split(W.backward(g, met) + W.shrink * fresh, outputs, axis=1)
+        return h, gradients
 
-    def _noise(self, rng, layer: int, covariance, size, jointly: bool):
-        if jointly:
-            values, vectors = np.linalg.eigh(covariance)
-            factor = vectors * np.sqrt(np.maximum(values, 0.0))
-            return rng.standard_normal((len(self.first), len(values))) @ factor.T
-        z = rng.standard_normal((len(self.first), 1))
-        return fresh_of(z, self.seen[layer]) * size
+    def _noise(self, rng, layer: int, sizes, vectors) -> Float[np.ndarray, "N n"]:
+        """Gaussian columns with covariance ``vectors sizes^2 vectors^T``."""
+        seen, dtype = self.seen[layer], self.first.dtype
+        z = rng.standard_normal((len(self.first), len(sizes)), dtype)
+        if seen.shape[1] + len(sizes) <= len(z) // 2:
+            z = fresh_of(z, seen)
+        return z @ (sizes * vectors).T.astype(dtype)
+
+
+def _principal(covariance: Float[np.ndarray, "n n"]):
+    """Standard deviations along principal axes, and the axes, but for those of rounding size."""
+    values, vectors = np.linalg.eigh(covariance.astype(float))
+    kept = values > 1e-6 * max(values[-1], 1e-6)
+    return np.sqrt(values[kept]), vectors[:, kept]
+
+
+def gram(sample: Float[np.ndarray, "N k"]) -> Float[np.ndarray, "k k"]:
+    """<x, x> of all pairs of columns, in double precision."""
+    sample = sample.astype(float)
+    return sample.T @ sample / len(sample)
 
 
 def fresh_of(sample: Float[np.ndarray, "N k"], seen: Float[np.ndarray, "N d"]):
     """The sample orthogonal to all that was seen, with <x, x> = I."""
-    for _ in range(2):
-        sample = sample - seen @ (seen.T @ sample / len(sample))
-    return sampling._whiten(sample)
-
-
-class PopulationFlow:
-    """Gradient flow of one replicate in a rich stage, as :class:`.march.Revealing`."""
-
-    def __init__(self, start: Population, X, labels, base, recorded, activation, objective,
-                 richness: float, decay: float, tol: float, rng: np.random.Generator):  # fmt: skip
-        """``base`` is f - <z phi>/gamma on X; ``recorded`` pairs points with the same there."""
-        self.X, self.labels, self.base, self.recorded = X, labels, base, recorded
-        self.objective, self.richness, self.decay = objective, richness, decay
-        self.first, self.tol, self.rng = start, tol, rng
-        self.hidden, self.seen = list(start.hidden), list(start.seen)
-        self.width, self.root = len(start.first), math.sqrt(len(start.first))
-        both = jax.jit(lambda h: (activation.phi(h), activation.derivative(h)))
-        self.both = lambda h: tuple(np.asarray(a) for a in both(jnp.asarray(h)))
-        self.phi = lambda h: np.asarray(activation.phi(jnp.asarray(h)))
-        quasi = 0 if any(W.S.size for W in start.hidden) else QUASI
-        self.pools = [
-            rng.permutation(sampling._sobol_normal(rng, self.width, quasi))
-            if quasi
-            else np.zeros((self.width, 0))
-            for _ in range(len(start.hidden) + 1)
-        ]
-        self._make_room()
-
-    def _make_room(self):
-        self.room = [(W.S.shape[1] + ROOM, W.Q.shape[1] + ROOM) for W in self.hidden]
-
-    def _pack(self, first, learned, head):
-        parts = [first.ravel() / self.root]
-        for M, room in zip(learned, self.room, strict=True):
-            padded = np.zeros(room)
-            padded[: M.shape[0], : M.shape[1]] = M
-            parts.append(padded.ravel())
-        return np.concatenate([*parts, head.ravel() / self.root])
-
-    def _unpack(self, t, y):
-        rank, outputs = self.first.first.shape[1], self.labels.shape[1]
-        first = self.root * y[: self.width * rank].reshape(self.width, rank)
-        at, hidden, fade = self.width * rank, [], math.exp(-self.decay * t)
-        for W, room, before in zip(self.hidden, self.room, self.first.hidden, strict=True):
-            M = y[at : at + room[0] * room[1]].reshape(room)[: W.S.shape[1], : W.Q.shape[1]]
-            hidden.append(replace(W, M=M, shrink=fade * before.shrink))
-            at += room[0] * room[1]
-        return first, hidden, self.root * y[at:].reshape(self.width, outputs)
-
-    def start(self):
-        return self._pack(self.first.first, [W.M for W in self.first.hidden], self.first.head)
-
-    def enlarge(self, y):
-        first, hidden, head = self._unpack(0.0, y)
-        self._make_room()
-        return self._pack(first, [W.M for W in hidden], head)
-
-    def population(self, t, y) -> Population:
-        first, hidden, head = self._unpack(t, y)
-        hidden = tuple(replace(W, M=W.M.copy()) for W in hidden)
-        shrink = self.first.shrink * math.exp(-self.decay * t)
-        return Population(
-            first.copy(), hidden, head.copy(), tuple(self.seen), self.first.seed, shrink
-        )
-
-    def _meet(self, k: int, W: Hidden, V, backward: bool) -> Hidden:
-        """Extend the basis of matrix k until it holds V."""
-        basis = W.S if backward else W.Q
-        allowed = self.tol * np.linalg.norm(V, axis=0)
-        rest = V - basis @ (basis.T @ V / self.width)
-        if (np.linalg.norm(rest, axis=0) <= allowed).all():
-            return W
-        rest = rest - basis @ (basis.T @ rest / self.width)
-        left, values, right = np.linalg.svd(rest, full_matrices=False)
-        # What every column misses once the first 0, 1, 2 .. directions are taken.
-        missed = np.cumsum((values[:, None] * right)[::-1] ** 2, axis=0)[::-1]
-        enough = (missed <= allowed**2).all(axis=1)
-        count = int(np.argmax(enough)) if enough.any() else len(values)
-        if basis.shape[1] + count > self.room[k][0 if backward else 1]:
-            raise BasisFull
-        return self._extended(k, W, self.root * left[:, :count], backward)
-
-    def _extended(self, k: int, W: Hidden, v, backward: bool) -> Hidden:
-        here, there = (k + 1, k) if backward else (k, k + 1)  # where v lives, where it is sent
-        self._see(here, v)
-        fresh = fresh_of(self._drawn(there, v.shape[1]), self.seen[there])
-        self._see(there, fresh)
-        (s, q), new = W.M.shape, v.shape[1]
-        M = np.zeros((s + new * backward, q + new * (not backward)))
-        M[:s, :q] = W.M
-        if backward:
-            W = replace(W, S=np.append(W.S, v, 1), E=np.append(W.E, fresh, 1), M=M)
-        else:
-            W = replace(W, Q=np.append(W.Q, v, 1), F=np.append(W.F, fresh, 1), M=M)
-        self.hidden[k] = W
-        return W
-
-    def _drawn(self, layer: int, count: int):
-        """Columns for fresh directions: Sobol points first, which matter most, then Gaussians."""
-        pool = self.pools[layer]
-        columns, self.pools[layer] = pool[:, :count], pool[:, count:]
-        rest = self.rng.standard_normal((self.width, count - columns.shape[1]))
-        return np.concatenate([columns, rest], axis=1)
-
-    def _see(self, layer: int, v):
-        seen = self.seen[layer]
-        if seen.shape[1] + v.shape[1] > self.width // 2:
-            raise InputError(
-                f"width={self.width} is too small for the {seen.shape[1]} directions that were "
-                "revealed; give more particles or a larger reveal_tol, or use adaptik.Ensemble"
-            )
-        for _ in range(2):
-            v = v - seen @ (seen.T @ v / self.width)
-        left, values, _ = np.linalg.svd(v, full_matrices=False)
-        new = self.root * left[:, values > 1e-8 * self.root]
-        self.seen[layer] = np.append(seen, new, 1)
-
-    def reveal_forward(self, first, hidden: list[Hidden]):
-        """phi_l and phi'(h_l) of all layers, revealing the matrices on the way."""
-        h, phis, slopes = first @ self.X.T, [], []
-        for k in range(len(hidden) + 1):
-            phi, slope = self.both(h)
-            phis.append(phi)
-            slopes.append(slope)
-            if k < len(hidden):
-                hidden[k] = self._meet(k, hidden[k], phi, backward=False)
-                h = hidden[k].forward(phi)
-        return phis, slopes
-
-    def with_fresh_head(self, outputs: int) -> Population:
-        """The start with a new readout, orthogonal to the features of all samples."""
-        hidden = list(self.first.hidden)
-        phis, _ = self.reveal_forward(self.first.first, hidden)
-        z = fresh_of(self._drawn(len(hidden), outputs), self.seen[-1])
-        top = np.concatenate([self.seen[-1], phis[-1]], axis=1)
-        z = z - top @ np.linalg.lstsq(top, z, rcond=1e-10)[0]
-        head = sampling._whiten(z)
-        self._see(len(hidden), head)
-        hidden = tuple(replace(W, M=W.M.copy()) for W in hidden)
-        return replace(self.first, hidden=hidden, head=head, seen=tuple(self.seen))
-
-    def slope(self, t, y):
-        first, hidden, head = self._unpack(t, y)
-        phis, slopes = self.reveal_forward(first, hidden)
-        signal = self._signal(phis[-1], head)
-        gamma, outputs = self.richness, range(self.labels.shape[1])
-        z = [head[:, [c]] for c in outputs]
-        learned: list[Any] = [None] * len(hidden)
-        for k in reversed(range(len(hidden))):
-            g = np.concatenate([slopes[k + 1] * z[c] for c in outputs], axis=1)
-            hidden[k] = W = self._meet(k, hidden[k], g, backward=True)
-            weighed = g * signal.T.ravel()
-            total = sum(np.split(W.S.T @ weighed / self.width, len(z), axis=1))
-            learned[k] = gamma * total @ (W.Q.T @ phis[k] / self.width).T - self.decay * W.M
-            z = np.split(W.backward(g), len(z), axis=1)
-        g = sum(slopes[0] * z[c] * signal[:, c] for c in outputs)
-        move = gamma * g @ self.X - self.decay * first
-        return self._pack(move, learned, gamma * phis[-1] @ signal - self.decay * head)
-
-    def _signal(self, phi, head):
-        f = self.base + phi.T @ head / self.width / self.richness
-        return np.asarray(self.objective.signal(f, self.labels)) / len(self.labels)
-
-    def _predictor(self, t, y, points, base):
-        at = self.population(t, y)
-        top = self.phi(at.fields(points, self.phi, jointly=False)[-1])
-        return base + top.T @ at.head / self.width / self.richness
-
-    def loss(self, t, y):
-        first, hidden, head = self._unpack(t, y)
-        h = first @ self.X.T
-        for W in hidden:
-            h = W.forward(self.phi(h))
-        f = self.base + self.phi(h).T @ head / self.width / self.richness
-        return float(np.mean(np.asarray(self.objective.value(f, self.labels))))
-
-    def rate(self, t, y, slope):
-        """Rate of decrease of the loss, by a difference along the flow."""
-        step = 1e-4 / max(float(np.linalg.norm(slope)), 1e-300) * self.richness
-        return (self.loss(t - step, y - step * slope) - self.loss(t + step, y + step * slope)) / (
-            2 * step
-        )
-
-    def predictions(self, t, y):
-        return [self._predictor(t, y, points, base) for points, base in self.recorded]
+    sample = sample - seen @ (seen.T @ sample / len(sample))
+    values, vectors = np.linalg.eigh(gram(sample))
+    return sample @ ((vectors / np.sqrt(values)) @ vectors.T).astype(sample.dtype)

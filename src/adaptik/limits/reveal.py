@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .. import activations, losses
@@ -22,11 +21,12 @@ from ..solution import AbstractState, Solution, StageRecord
 from ..stages import Stage
 from ..tasks import Task
 from . import particles as sampling
-from .base import Advance, Request, checked_layer, growth, recorded_inputs, refuse_layers
+from .base import Advance, Request, checked_layer, growth, recorded_inputs
 from .march import march
-from .populations import Hidden, Population, PopulationFlow
+from .population_flow import PopulationFlow, on_host, readout
+from .populations import Hidden, Population
 from .span import Span
-from .step_error import again, step_error
+from .step_error import again, step_error, timed_together
 
 COARSER = 8.0  # tolerance of the second solve that estimates the error of the first
 
@@ -53,6 +53,8 @@ class Reveal:
         Error allowed in one step, in units of the predictor.
     reveal_tol
         Part of a field, relative to its length, that the revealed directions may miss.
+    dtype
+        Of fields and matrices, ``"float32"`` or ``"float64"``.
     max_steps
         Steps after which a stage gives up.
 
@@ -69,14 +71,17 @@ class Reveal:
     activation: str | Activation | Elementwise = "tanh"
     particles: int = 4096
     replicates: int = 4
-    tol: float = 1e-3
-    reveal_tol: float = 3e-3
+    tol: float = 2e-4
+    reveal_tol: float = 1e-2
+    dtype: str = "float32"
     max_steps: int = 2048
 
     def __post_init__(self):
         object.__setattr__(self, "activation", activations.get(self.activation))
         require_integers(1, depth=self.depth, replicates=self.replicates, max_steps=self.max_steps)
         require_integers(16, particles=self.particles)
+        if self.dtype not in ("float32", "float64"):
+            raise InputError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
         require_between(0, 0.2, tol=self.tol, reveal_tol=self.reveal_tol)
 
     @property
@@ -85,7 +90,7 @@ class Reveal:
         return self.activation
 
     def describe(self) -> dict[str, Any]:
-        names = ("depth", "particles", "replicates", "tol", "reveal_tol")
+        names = ("depth", "particles", "replicates", "tol", "reveal_tol", "dtype")
         return {
             "limit": "Reveal",
             "activation": self.phi.name,
@@ -106,8 +111,8 @@ class Reveal:
         return 8 * (self.replicates + 1) * numbers * len(stages)
 
     def start(self, stages, tasks, rng) -> "RevealState":
-        refuse_layers(stages, "Reveal")
         for i, stage in enumerate(stages):
+            stage.frozen_layers(self.depth)
             if stage.has_fixed_kernel or stage.is_lazy:
                 raise InputError(
                     f"stage {i}: Reveal solves rich stages only (richness > 0, trains='all'); use "
@@ -119,19 +124,24 @@ class Reveal:
                 f"particles={self.particles} are too few for {span.rank} span coordinates; give at "
                 f"least 4 (rank + outputs) = {4 * (span.rank + outputs)}"
             )
+        members = self._drawn(rng, span.rank, outputs)
+        return RevealState(self.phi, span, members)
+
+    def _drawn(self, rng, rank: int, outputs: int) -> tuple[Population, ...]:
+        """Populations at initialisation, of whose hidden matrices nothing is revealed."""
         drawn = sampling.initial(
-            rng, self.replicates, self.particles, span.rank, outputs, "quasi", "float64"
+            rng, self.replicates, self.particles, rank, outputs, "quasi", self.dtype
         )
-        empty, members = np.zeros((self.particles, 0)), []
+        members = []
         for W, z in zip(drawn.w, drawn.z, strict=True):
-            hidden = Hidden(empty, empty, empty, empty, np.zeros((0, 0)))
-            seen = (W, *[empty] * (self.depth - 1))
+            hidden = Hidden.unknown(W)
+            seen = (W, *[hidden.Q] * (self.depth - 1))
             seed = int(rng.integers(2**31))
             members.append(Population(W, (hidden,) * (self.depth - 1), z, seen, seed))
-        return RevealState(self.phi, span, tuple(members))
+        return tuple(members)
 
     def advance(self, state: "RevealState", stage: Stage, request: Request) -> Advance:
-        refuse_layers([stage], "Reveal")
+        stage.frozen_layers(self.depth)  # refuses layers that are not there
         with jax.enable_x64(True):
             if stage.head == "fresh":
                 state = self._fresh(state, stage, request.rng)
@@ -145,12 +155,7 @@ class Reveal:
             for key in first.predictions
         }
         error = state.step_error + step_error(first, coarse)
-        costs = [run[0].cost for run in runs]
-        cost = replace(
-            first.cost,
-            compile_seconds=sum(c.compile_seconds for c in costs),
-            run_seconds=sum(c.run_seconds for c in costs),
-        )
+        cost = timed_together(*(run[0].cost for run in runs), coarse.cost)
         loss, rate = (
             float(np.mean([getattr(r[0], n) for r in runs])) for n in ("train_loss", "rate")
         )
@@ -164,13 +169,21 @@ class Reveal:
         return record, end, joined
 
     def _fresh(self, state: "RevealState", stage: Stage, rng) -> "RevealState":
-        X, y, zero = state.span.training_points(stage.task.X), stage.task.y, 0.0
+        """A new readout, new layers where the stage wants them, and f = 0."""
+        outputs, kept = stage.task.outputs, stage.fresh_above
+        members = state.members
+        if kept == 0:
+            members = self._drawn(rng, state.span.rank, outputs)
+        elif kept is not None:
+            members = [with_fresh_layers(m, kept) for m in members]
+        X, y = state.span.training_points(stage.task.X), stage.task.y
         members = [
             PopulationFlow(
-                m, X, y, zero, [], self.phi, losses.get(stage.loss), 1.0, 0.0, self.reveal_tol, rng
-            ).with_fresh_head(stage.task.outputs)
-            for m in state.members
-        ]
+                m, X, y, 0.0, [], self.phi, losses.get(stage.loss), 1.0, 0.0, 0, self.reveal_tol,
+                rng,
+            ).with_fresh_head(outputs)
+            for m in members
+        ]  # fmt: skip
         return replace(state, members=tuple(members), terms=())
 
     def _run(self, state: "RevealState", r: int, stage: Stage, request: Request, tol: float) -> Any:
@@ -178,12 +191,13 @@ class Reveal:
         points = {k: state.span.points(X) for k, X in recorded_inputs(request.tasks, task.outputs)}
 
         def base(at):
-            return state.member_predict(r, at) - start_readout(start, at, self.phi) / gamma
+            return state.member_predict(r, at) - readout(start, at, self.phi) / gamma
 
         flow = PopulationFlow(
             start, state.span.training_points(task.X), task.y,
             base(state.span.points(task.X)), [(at, base(at)) for at in points.values()],
-            self.phi, losses.get(stage.loss), gamma, stage.weight_decay, self.reveal_tol,
+            self.phi, losses.get(stage.loss), gamma, stage.weight_decay,
+            stage.frozen_layers(self.depth), self.reveal_tol,
             np.random.default_rng([start.seed, start.seen[0].shape[1]]),
         )  # fmt: skip
         state_at: Any = flow.population  # one replicate; advance joins them to a state
@@ -193,14 +207,12 @@ class Reveal:
         )  # fmt: skip
 
 
-def start_readout(member: Population, points, activation: Activation) -> np.ndarray:
-    """<z phi(h_L)> of one replicate."""
-
-    def phi(h):
-        return np.asarray(activation.phi(jnp.asarray(h)))
-
-    top = phi(member.fields(points, phi, jointly=False)[-1])
-    return top.T @ member.head / len(member.first)
+def with_fresh_layers(member: Population, kept: int) -> Population:
+    """Layers above ``kept`` >= 1 as if nothing of them had been revealed."""
+    new = len(member.hidden) + 1 - kept
+    unknown = Hidden.unknown(member.first)
+    hidden = (*member.hidden[: kept - 1], *[unknown] * new)
+    return replace(member, hidden=hidden, seen=(*member.seen[:kept], *[unknown.Q] * new))
 
 
 @register
@@ -233,7 +245,7 @@ class RevealState(AbstractState):
     def member_predict(self, r: int, points) -> np.ndarray:
         total = np.zeros((len(points.inside), self.members[r].head.shape[1]))
         for coefficient, at in self.terms:
-            total = total + coefficient * start_readout(at[r], points, self.activation)
+            total = total + coefficient * readout(at[r], points, self.activation)
         return total
 
     def predict(self, X):
@@ -267,25 +279,15 @@ class RevealState(AbstractState):
         return stacked[..., 0, 0] if stacked.ndim == 5 and stacked.shape[-1] == 1 else stacked
 
     def _kernels(self, m: Population, points):
-        def phi_of(h):
-            return np.asarray(self.activation.phi(jnp.asarray(h)))
-
-        width, outputs = m.head.shape
-        h = m.fields(points, phi_of, jointly=True)
-        phi = [phi_of(x) for x in h]
-        z, gradients = [m.head[:, [c]] for c in range(outputs)], []
-        for k in reversed(range(len(h))):
-            slope = np.asarray(self.activation.derivative(jnp.asarray(h[k])))
-            g = np.stack([slope * z[c] for c in range(outputs)], axis=-1)
-            gradients.insert(0, np.einsum("mnc,mpd->npcd", g, g, optimize=True) / width)
-            if k:
-                z = [m.hidden[k - 1].backward(g[..., c]) for c in range(outputs)]
-        return [a.T @ a / width for a in phi], gradients
+        width = len(m.first)
+        phi, slope = on_host(self.activation)
+        h, gradients = m.jointly(points, phi, slope)
+        features = [phi(x).astype(float) for x in h]
+        return [a.T @ a / width for a in features], [
+            np.einsum("mnc,mpd->npcd", g, g, optimize=True) / width for g in gradients
+        ]
 
     def preactivations(self, X):
-        def phi(h):
-            return np.asarray(self.activation.phi(jnp.asarray(h)))
-
-        points = self.span.points(X)
+        points, functions = self.span.points(X), on_host(self.activation)
         with jax.enable_x64(True):
-            return np.stack([m.fields(points, phi, jointly=True)[-1] for m in self.members])
+            return np.stack([m.jointly(points, *functions)[0][-1] for m in self.members])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..solution import StageRecord
+from ..solution import Cost, StageRecord
 from ..stages import Stage
 from .base import Request
 
@@ -19,4 +19,14 @@ def step_error(record: StageRecord, coarse: StageRecord) -> float:
     """Largest difference of any recorded prediction, in units of the predictor."""
     return max(
         float(np.abs(coarse.predictions[key] - f).max()) for key, f in record.predictions.items()
+    )
+
+
+def timed_together(first: Cost, *others: Cost) -> Cost:
+    """The cost of the first solve with the seconds of all."""
+    costs = (first, *others)
+    return replace(
+        first,
+        compile_seconds=sum(c.compile_seconds for c in costs),
+        run_seconds=sum(c.run_seconds for c in costs),
     )
