@@ -11,7 +11,6 @@ from jaxtyping import Float
 
 from ..estimate import leave_one_out, pseudo_values
 from ..limits import Bayesian, BayesianLinear
-from ..limits.base import Limit
 from ..networks import Network, sample_posterior
 from ..solution import Solution
 from ..solving import solve
@@ -41,8 +40,8 @@ class Config(Accuracy):
     width: int = 1000
     temperature: float = 0.02
     elastic: tuple[float, ...] = (0.0, 0.3, 1.0, 3.0, 10.0, 100.0)
-    warmup: int = 50
-    samples: int = 60
+    warmup: int = 30
+    samples: int = 40
 
     @property
     def accuracy(self) -> str:
@@ -58,7 +57,7 @@ class Config(Accuracy):
         )
 
     @property
-    def limit(self) -> Limit:
+    def limit(self) -> Bayesian | BayesianLinear:
         if self.activation == "linear":
             return BayesianLinear(self.temperature)
         return Bayesian(

@@ -41,7 +41,7 @@ class Config(elastic_pull.Config):
     activation: str = "linear"
     particles: int = 128  # of the flow; exact for linear neurons
     replicates: int = 1
-    alignment: tuple[float, ...] = (0.0, 0.3, 0.6, 0.95)
+    alignment: tuple[float, ...] = (0.0, 0.5, 0.95)
     dimension: int = 30
     n_source: int = 40
     n_target: int = 12
