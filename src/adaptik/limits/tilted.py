@@ -119,6 +119,10 @@ class Chains:
     def features(self, site: Site) -> Float[np.ndarray, "M P"]:
         return np.asarray(_features(self.activation, site, self.xi))
 
+    def slopes(self, site: Site) -> Float[np.ndarray, "M k"]:
+        """Gradient of the logarithm of the tilt in xi."""
+        return np.asarray(_slopes(self.activation, site, self.xi))
+
     def log_tilts(self, site: Site) -> Float[np.ndarray, " M"]:
         return np.asarray(_log_tilts(self.activation, site, self.xi))
 
