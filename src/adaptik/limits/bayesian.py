@@ -219,7 +219,7 @@ class Bayesian:
             xi[:, :active] = saddle.xi
             if active < span.rank:
                 columns = np.column_stack([np.ones(len(xi)), xi[:, :active], wbar])
-                xi[:, active:] = _independent(xi[:, active:], columns, saddle.weights)
+                xi[:, active:] = sampling.independent(xi[:, active:], columns, saddle.weights)
             w.append((mean + scale * xi) @ turn.T)
             found.append(saddle)
         shrink = 1.0 if before is None else math.hypot(scale, pull * before.shrink)
@@ -266,7 +266,7 @@ class Bayesian:
                 [
                     before @ old.T,
                     state.shrink
-                    * _independent(
+                    * sampling.independent(
                         self._gaussian(stream, added.shape[1]),
                         np.column_stack([np.ones(len(before)), before]),
                         weights,
@@ -333,19 +333,6 @@ class Prior:
     def of(cls, dimension: int, replicates: int, particles: int) -> "Prior":
         weights = np.full((replicates, particles), 1 / particles)
         return cls(Span(np.zeros((dimension, 0))), np.zeros((replicates, particles, 0)), weights)
-
-
-def _independent(
-    sample: Float[np.ndarray, "M n"],
-    columns: Float[np.ndarray, "M m"],
-    weights: Float[np.ndarray, " M"],
-) -> Float[np.ndarray, "M n"]:
-    """The sample without what it shares with ``columns``, and with unit second moments."""
-    root = np.sqrt(weights)[:, None]
-    basis, _ = np.linalg.qr(root * columns)
-    rest = root * sample
-    rest = rest - basis @ (basis.T @ rest)
-    return np.linalg.solve(np.linalg.cholesky(rest.T @ rest), rest.T).T / root
 
 
 def growth_exponent(activation: Activation) -> float:

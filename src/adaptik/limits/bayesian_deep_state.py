@@ -16,6 +16,7 @@ from ..tasks import Task
 from .averages import field, row_blocks
 from .base import checked_layer
 from .deep_saddle import DeepSaddle, root_of
+from .particles import independent
 from .saddle import dual_of
 from .span import Span
 
@@ -124,7 +125,7 @@ class DeepBayesianState(AbstractState):
             full = 0.0
             for layer, g in zip(layers, self._gradients(r, layers), strict=True):
                 full = full + below[..., None, None] * g[rows, columns]
-                below = self._feature(layer)[rows, columns]
+                below = self._new(self._feature(layer))[rows, columns]
             found.append(full + below[..., None, None] * np.eye(self.delta.shape[-1]))
         return _squeezed(np.stack(found))
 
@@ -136,7 +137,7 @@ class DeepBayesianState(AbstractState):
         for r in range(len(self.w)):
             layers = self._layers(r, both)
             if kind == "feature":
-                whole = self._feature(layers[layer - 1])
+                whole = self._new(self._feature(layers[layer - 1]))
             else:
                 whole = self._gradients(r, layers)[layer - 1]
             found.append(whole[rows, columns])
@@ -216,6 +217,9 @@ class DeepBayesianState(AbstractState):
                 inside[:known] = root
                 own = kernel[known:, known:] - cross[known:] @ kernel[:known, known:]
             draws = rng.standard_normal((len(X), len(xi))).T
+            columns = np.column_stack([np.ones(len(xi)), xi])
+            if len(X) and 2 * (columns.shape[1] + len(X)) < len(xi):
+                draws = independent(draws, columns, weights)
             layers.append(self._layer(xi, inside, draws, own, weights))
             kernel = self._feature(layers[-1])
         return layers
@@ -257,6 +261,10 @@ class DeepBayesianState(AbstractState):
 
     def _feature(self, layer: Layer) -> Float[np.ndarray, "n n"]:
         return (layer.phi.T * layer.weights) @ layer.phi
+
+    def _new(self, kernel: Float[np.ndarray, "n n"]) -> np.ndarray:
+        """Without the law's inputs."""
+        return kernel[len(self.inputs) :, len(self.inputs) :]
 
     def _gradients(self, r: int, layers: list[Layer]) -> list[Float[np.ndarray, "n n C C"]]:
         """<g g> of all layers at the inputs after the law's.

@@ -14,8 +14,8 @@ has not, are not needed, and only the few directions in which the tilt pulls are
 
 Phi and B follow these equations damped, which contracts at a minimum over Phi of the action (its
 maximum over B and Delta taken); Delta follows by the Newton steps of one hidden layer. Two things
-keep all laws normalisable on the way: Delta is carried along when Phi grows, and B is made with the
-kernel that the particles have. Every layer's particles move a little between steps, each so short
+keep all laws normalisable on the way: tilts are carried along when the Phi below grows, and B is made
+with the kernel that the particles have. Every layer's particles move a little between steps, each so short
 that they stay in equilibrium. Gains that fall as 1/n average the sampling noise out at the end.
 """
 
@@ -29,8 +29,10 @@ from .saddle import REACH, Moments, correlation, dual_of
 from .tilted import Chains, Site
 
 DAMPING = 0.1
-RELAXED = 50  # steps of full length before averaging begins
-AVERAGED = 40
+RELAXED = 40  # steps of full length before weights are calibrated
+CALIBRATED_DAMPING = 0.2
+CALIBRATED = 20  # steps with calibrated weights before averaging begins
+AVERAGED = 24
 RESOLUTION = 1e-9  # eigenvalues of kernels below this part of the largest count as zero
 
 
@@ -68,8 +70,8 @@ class DeepSaddle:
         Of the equations for Delta, Phi and B: the mean over the last steps relative to y, to Phi
         and to B (as seen by neurons of covariance Phi), the largest over layers.
     memory
-        Largest over layers of the correlation of the particles' tilt with that at the start of
-        the averaging.
+        Largest over layers of the correlation of the particles' tilt with that when weights were
+        first calibrated.
     acceptance
         Smallest over layers, of the last trajectories.
     iterations
@@ -136,13 +138,13 @@ class Layers:
     def log_tilts(self, sites: list[Site]) -> Float[np.ndarray, "L M"]:
         return np.stack([c.log_tilts(s) for c, s in zip(self.chains, sites, strict=True)])
 
-    def asked(self, at: Unknowns, sites: list[Site], weights, averaging: bool):
+    def asked(self, at: Unknowns, sites: list[Site], weights, late: bool):
         """What the equations ask to change, and the moments of the last layer."""
         phi = self.features(sites)
         kernels = np.stack([(f.T * w) @ f for f, w in zip(phi[:-1], weights, strict=False)])
         pulls = []
         for chains, site, w, kernel in zip(
-            self.chains[1:], sites[1:], weights[1:], at.kernels if averaging else kernels,
+            self.chains[1:], sites[1:], weights[1:], at.kernels if late else kernels,
             strict=True,
         ):  # fmt: skip
             moved = (chains.slopes(site).T * w) @ np.asarray(chains.xi)
@@ -152,13 +154,19 @@ class Layers:
         return Unknowns(last.step, kernels - at.kernels, np.stack(pulls) - at.pulls), last
 
     def carried(self, at: Unknowns, step: Unknowns) -> Unknowns:
-        """The step with Delta following Phi: Delta^T phi(F xi) stays what it was."""
-        there = at.moved(replace(step, delta=np.zeros_like(self.y)), 1.0)
-        chains = self.chains[-1]
-        old, new = (chains.features(self.sites(u)[-1]) for u in (at, there))
-        gram = new.T @ new
-        delta = np.linalg.lstsq(gram, new.T @ (old @ at.delta), rcond=RESOLUTION)[0]
-        return replace(step, delta=step.delta + delta - at.delta)
+        """The step with tilts following Phi, so that phi(F xi) feels what it felt before."""
+        still = Unknowns(np.zeros_like(self.y), step.kernels, np.zeros_like(at.pulls))
+        pairs = zip(self.sites(at), self.sites(at.moved(still, 1.0)), self.chains, strict=True)
+        pulls = [np.zeros_like(self.y @ self.y.T)]
+        for old, new, chains in list(pairs)[1:]:
+            now, then = chains.features(old), chains.features(new)
+            turn = np.linalg.lstsq(then.T @ then, then.T @ now, rcond=RESOLUTION)[0]
+            if len(pulls) < len(at.pulls):
+                pull = at.pulls[len(pulls)]
+                pulls.append(turn @ pull @ turn.T - pull)
+            else:
+                delta = turn @ at.delta - at.delta
+        return Unknowns(step.delta + delta, step.kernels, step.pulls + np.stack(pulls))
 
     def plain_action(self, at: Unknowns) -> float:
         """The action but for the logarithms of partition functions."""
@@ -205,25 +213,26 @@ def settle_deep(
     at = layers.start()
     sites = layers.sites(at)
     even = np.tile(layers.even, (len(chains), 1))
-    relaxed, gains, steps, logarithms = 0, 0, 0, 0.0
+    relaxed, calibrated, steps, logarithms = 0, 0, 0, 0.0
     asked, before = [], np.zeros(0)
     while steps < max_iterations:
         steps += 1
-        averaging = relaxed >= RELAXED
-        weights = layers.weights(sites) if averaging else even
-        step, last = layers.asked(at, sites, weights, averaging)
+        late = relaxed >= RELAXED
+        weights = layers.weights(sites) if late else even
+        step, last = layers.asked(at, sites, weights, late)
         tilts = layers.log_tilts(sites)
-        damping, newton = DAMPING, 1.0
-        if averaging:
-            before = tilts if gains == 0 else before
+        damping, newton = (CALIBRATED_DAMPING if late else DAMPING), 1.0
+        if late:
+            calibrated += 1
+            before = tilts if calibrated == 1 else before
+        if calibrated > CALIBRATED:
             asked.append(Unknowns(last.residual, step.kernels, step.pulls))
-            if gains == AVERAGED:
+            if len(asked) > AVERAGED:
                 break
-            gains += 1
-            damping = newton = 1 / (gains + 1 / DAMPING)
+            damping, newton = 1 / (len(asked) + 1 / damping), 1 / len(asked)
         step = Unknowns(newton * step.delta, damping * step.kernels, damping * step.pulls)
         after, new, change, part = _reached(layers, at, layers.carried(at, step), tilts)
-        if not averaging:
+        if not late:
             relaxed += part == 1.0
             for c, logarithm in zip(chains, change, strict=True):
                 c.resample(logarithm)
@@ -245,7 +254,7 @@ def settle_deep(
         max(map(correlation, before, layers.log_tilts(sites)), default=1.0),
         min(c.acceptance for c in chains),
         steps,
-        gains == AVERAGED,
+        len(asked) > AVERAGED,
     )
 
 
