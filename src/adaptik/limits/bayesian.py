@@ -71,7 +71,8 @@ class Bayesian:
     Raises
     ------
     InputError
-        For values out of range, an elastic coupling of more than one hidden layer, and for activations under which no posterior exists.
+        For values out of range, an elastic coupling of more than one hidden layer, and activations
+        under which no posterior exists.
 
     Examples
     --------
@@ -140,13 +141,7 @@ class Bayesian:
     def _check(self, stages: Sequence[Stage]) -> None:
         rank = 0
         for i, stage in enumerate(stages):
-            check_posterior(i, stage)
-            if stage.elastic > 0 and self.depth > 1:
-                raise InputError(
-                    f"stage {i}: elastic={stage.elastic:g} with depth={self.depth}: features of "
-                    "deep source and target networks then overlap, which the theory does not "
-                    "cover; use depth=1 or elastic=0"
-                )
+            check_posterior(i, stage, self.depth)
             if stage.richness > 0:
                 self._check_normalisable(i, stage)
             carried = rank if stage.elastic > 0 or stage.trains == "readout" else 0
@@ -168,7 +163,9 @@ class Bayesian:
                 "the weights' law cannot be normalised; use one like erf, tanh or relu"
             )
 
-    def advance(self, state: "Prior | BayesianState | DeepBayesianState", stage: Stage, request: Request) -> Advance:
+    def advance(
+        self, state: "Prior | BayesianState | DeepBayesianState", stage: Stage, request: Request
+    ) -> Advance:
         began = time.perf_counter()
         with jax.enable_x64(True), compile_clock() as clock:
             after, iterations, settled = self._posterior(state, stage, request.rng)
@@ -243,7 +240,7 @@ class Bayesian:
                     Chains(self.phi, self._gaussian(stream, k), stream)
                     for k in (span.rank, *[task.n_train] * (self.depth - 1))
                 ],
-                anchor, task.y, richness, self.temperature, self.max_iterations,
+                anchor, task.y, richness, self.temperature, self.tol, self.max_iterations,
             )
             for stream in streams
         ]  # fmt: skip

@@ -234,7 +234,8 @@ class DeepBayesianState(AbstractState):
         xi = np.column_stack([xi, draws])
         with jax.enable_x64(True):
             h = jnp.asarray(xi @ root.T)
-            phi, slope = (np.asarray(f(h)) for f in (self.activation.phi, self.activation.derivative))
+            phi = np.asarray(self.activation.phi(h))
+            slope = np.asarray(self.activation.derivative(h))
         return Layer(xi, root, phi, slope, weights)
 
     def _predicted(self, r: int, at: list[Layer], X) -> Float[np.ndarray, "n C"]:
@@ -242,7 +243,7 @@ class DeepBayesianState(AbstractState):
         rng = np.random.default_rng(r)
         points = self.span.points(X)
         inside, rho = points.inside, points.rho
-        cross = np.zeros(0)
+        cross, size = np.zeros((0, 0)), np.zeros(0)
         for i, layer in enumerate(at):
             if i:
                 below = at[i - 1]
@@ -269,8 +270,8 @@ class DeepBayesianState(AbstractState):
     def _gradients(self, r: int, layers: list[Layer]) -> list[Float[np.ndarray, "n n C C"]]:
         """<g g> of all layers at the inputs after the law's.
 
-        A neuron's backward field is Gaussian around a mean: for the readout m = delta' phi(h_L); for
-        layer l, sum phi_l Phi_l^-1 <h_{l+1} g_{l+1}>, since the weights above know of h_{l+1}.
+        A neuron's backward field is Gaussian around a mean: in the last layer m = delta' phi(h_L),
+        and phi_l' Phi_l^-1 <h_{l+1} g_{l+1}> below, since the weights above know of h_{l+1}.
         """
         known = len(self.inputs)
         last = layers[-1]

@@ -14,12 +14,13 @@ has not, are not needed, and only the few directions in which the tilt pulls are
 
 Phi and B follow these equations damped, which contracts at a minimum over Phi of the action (its
 maximum over B and Delta taken); Delta follows by the Newton steps of one hidden layer. Two things
-keep all laws normalisable on the way: tilts are carried along when the Phi below grows, and B is made
-with the kernel that the particles have. Every layer's particles move a little between steps, each so short
-that they stay in equilibrium. Gains that fall as 1/n average the sampling noise out at the end.
+keep all laws normalisable on the way: tilts are carried along when the Phi below grows, and B is
+made with the kernel that the particles have. Every layer's particles move a little between steps,
+each so short that they stay in equilibrium. Gains that fall as 1/n average the sampling noise out
+at the end.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +33,7 @@ DAMPING = 0.1
 RELAXED = 40  # steps of full length before weights are calibrated
 CALIBRATED_DAMPING = 0.2
 CALIBRATED = 20  # steps with calibrated weights before averaging begins
-AVERAGED = 24
+AVERAGED = 24  # steps at least
 RESOLUTION = 1e-9  # eigenvalues of kernels below this part of the largest count as zero
 
 
@@ -77,7 +78,7 @@ class DeepSaddle:
     iterations
         Steps.
     settled
-        Whether the averaging phase was completed.
+        Whether averaging ended before the steps did.
     """
 
     xi: tuple[Float[np.ndarray, "M k"], ...]
@@ -192,6 +193,7 @@ def settle_deep(
     y: Float[np.ndarray, "P C"],
     richness: float,
     ridge: float,
+    tol: float,
     max_iterations: int,
 ) -> DeepSaddle:
     """Move Phi, B, Delta and the particles of all layers to the saddle point.
@@ -206,6 +208,8 @@ def settle_deep(
         Labels.
     richness, ridge
         gamma, and 1/beta.
+    tol
+        Largest residual allowed; averaging goes on until it is half of that.
     max_iterations
         Steps before giving up.
     """
@@ -214,7 +218,7 @@ def settle_deep(
     sites = layers.sites(at)
     even = np.tile(layers.even, (len(chains), 1))
     relaxed, calibrated, steps, logarithms = 0, 0, 0, 0.0
-    asked, before = [], np.zeros(0)
+    asked, before, settled = [], np.zeros(0), False
     while steps < max_iterations:
         steps += 1
         late = relaxed >= RELAXED
@@ -227,7 +231,8 @@ def settle_deep(
             before = tilts if calibrated == 1 else before
         if calibrated > CALIBRATED:
             asked.append(Unknowns(last.residual, step.kernels, step.pulls))
-            if len(asked) > AVERAGED:
+            settled = len(asked) > AVERAGED and _late(asked, at, y).max() <= tol / 2
+            if settled:
                 break
             damping, newton = 1 / (len(asked) + 1 / damping), 1 / len(asked)
         step = Unknowns(newton * step.delta, damping * step.kernels, damping * step.pulls)
@@ -250,11 +255,11 @@ def settle_deep(
         at,
         dual_of(layers.features(sites)[-1], weights[-1], y, ridge),
         layers.plain_action(at) - logarithms,
-        _residuals(asked[len(asked) // 2 :], at, y),
+        _late(asked, at, y),
         max(map(correlation, before, layers.log_tilts(sites)), default=1.0),
         min(c.acceptance for c in chains),
         steps,
-        len(asked) > AVERAGED,
+        settled,
     )
 
 
@@ -269,9 +274,11 @@ def _reached(layers: Layers, at: Unknowns, step: Unknowns, tilts):
     return after, sites, change, float(part)
 
 
-def _residuals(asked: list[Unknowns], at: Unknowns, y) -> Float[np.ndarray, " 3"]:
+def _late(asked: list[Unknowns], at: Unknowns, y) -> Float[np.ndarray, " 3"]:
+    """Residuals averaged over the later half of the averaging."""
     if not asked:
         return np.full(3, np.inf)
+    asked = asked[len(asked) // 2 :]
     delta = np.mean([a.delta for a in asked], axis=0)
     found = [np.linalg.norm(delta) / np.linalg.norm(y), 0.0, 0.0]
     for i, (kernel, pull) in enumerate(zip(at.kernels, at.pulls, strict=True)):

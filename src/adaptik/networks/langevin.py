@@ -7,8 +7,8 @@ For the squared loss the head is Gaussian given the hidden weights and integrate
 Phi the network's feature kernel on the samples; chains move hidden weights only, and a head is
 drawn for each network kept. First-layer weights move in the span of the inputs; outside they keep
 their prior. So do the weights above in the span of the features below, where the samples are fewer
-than the width: preactivations are xi R^T with R R^T the kernel below and xi standard Gaussians before
-the likelihood, and weights are drawn for each network kept.
+than the width: preactivations are xi R^T with R R^T the kernel below and xi standard Gaussians
+before the likelihood, and weights are drawn for each network kept.
 """
 
 import math
@@ -134,12 +134,7 @@ def _check(stages, network, temperature, chains, warmup, samples, keep):
     if keep > samples:
         raise InputError(f"keep={keep} is more than the {samples} samples; keep at most as many")
     for i, stage in enumerate(stages):
-        check_posterior(i, stage)
-        if stage.elastic > 0 and network.depth > 1:
-            raise InputError(
-                f"stage {i}: elastic={stage.elastic:g} is for one hidden layer, network has "
-                f"depth {network.depth}; use 0"
-            )
+        check_posterior(i, stage, network.depth)
         if stage.richness == 0 or stage.trains == "readout":
             raise InputError(
                 f"stage {i}: richness {stage.richness:g}, trains={stage.trains!r}: features have "
