@@ -34,6 +34,7 @@ RELAXED = 40  # steps of full length before weights are calibrated
 CALIBRATED_DAMPING = 0.2
 CALIBRATED = 20  # steps with calibrated weights before averaging begins
 AVERAGED = 24  # steps at least
+DIRECTIONS = 12  # those of the strongest pull, in which weights are calibrated on the way
 RESOLUTION = 1e-9  # eigenvalues of kernels below this part of the largest count as zero
 
 
@@ -127,10 +128,10 @@ class Layers:
         head = _site(points[-1], self.richness * at.delta, np.ones(self.y.shape[1]))
         return [*below, head]
 
-    def weights(self, sites: list[Site]) -> Float[np.ndarray, "L M"]:
-        """Of particles, with Stein's identity exact."""
+    def weights(self, sites: list[Site], most: int | None = None) -> Float[np.ndarray, "L M"]:
+        """Of particles, with Stein's identity exact in as many directions at most."""
         return np.stack(
-            [c.calibrated(s, self.even) for c, s in zip(self.chains, sites, strict=True)]
+            [c.calibrated(s, self.even, most=most) for c, s in zip(self.chains, sites, strict=True)]
         )
 
     def features(self, sites: list[Site]) -> list[Float[np.ndarray, "M P"]]:
@@ -209,7 +210,7 @@ def settle_deep(
     richness, ridge
         gamma, and 1/beta.
     tol
-        Largest residual allowed; averaging goes on until it is half of that.
+        Largest residual allowed; averaging goes on until it is met.
     max_iterations
         Steps before giving up.
     """
@@ -222,7 +223,7 @@ def settle_deep(
     while steps < max_iterations:
         steps += 1
         late = relaxed >= RELAXED
-        weights = layers.weights(sites) if late else even
+        weights = layers.weights(sites, DIRECTIONS) if late else even
         step, last = layers.asked(at, sites, weights, late)
         tilts = layers.log_tilts(sites)
         damping, newton = (CALIBRATED_DAMPING if late else DAMPING), 1.0
@@ -231,7 +232,7 @@ def settle_deep(
             before = tilts if calibrated == 1 else before
         if calibrated > CALIBRATED:
             asked.append(Unknowns(last.residual, step.kernels, step.pulls))
-            settled = len(asked) > AVERAGED and _late(asked, at, y).max() <= tol / 2
+            settled = len(asked) > AVERAGED and _late(asked, at, y).max() <= tol
             if settled:
                 break
             damping, newton = 1 / (len(asked) + 1 / damping), 1 / len(asked)

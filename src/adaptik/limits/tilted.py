@@ -131,6 +131,7 @@ class Chains:
         site: Site,
         given: Float[np.ndarray, " M"],
         anchors: Float[np.ndarray, "M rank"] | None = None,
+        most: int | None = None,
     ) -> Float[np.ndarray, " M"]:
         """Weights of the particles that make known moments of their law exact.
 
@@ -139,7 +140,7 @@ class Chains:
         source neuron wbar, whose own second moments are kept. Of all weights that satisfy them,
         these are nearest to ``given``. A linear neuron's second moments are then exact, and those
         of any other are nearly so; directions in which the tilt acts most come first where there
-        are too few particles for all. Weights are positive: conditions are dropped until they are.
+        are too few particles for all, or more than ``most``. Weights are positive: conditions are dropped until they are.
         """
         xi = np.asarray(self.xi)
         slopes = np.asarray(_slopes(self.activation, site, self.xi))
@@ -149,6 +150,7 @@ class Chains:
         k = xi.shape[1]
         if anchors is not None:
             anchors = np.column_stack([anchors[:, :k] @ axes, anchors[:, k:]])
+        k = min(k, most or k)
         while k > 0:
             zeros = _identities(score, turned, anchors, given, k)
             if zeros.shape[1] <= CONDITIONS * len(xi):
