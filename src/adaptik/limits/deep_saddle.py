@@ -224,7 +224,10 @@ def settle_deep(
         steps += 1
         late = relaxed >= RELAXED
         weights = layers.weights(sites, DIRECTIONS) if late else even
-        step, last = layers.asked(at, sites, weights, late)
+        try:
+            step, last = layers.asked(at, sites, weights, late)
+        except np.linalg.LinAlgError:  # the particles have run away
+            break
         tilts = layers.log_tilts(sites)
         damping, newton = (CALIBRATED_DAMPING if late else DAMPING), 1.0
         if late:

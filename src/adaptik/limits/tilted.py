@@ -140,7 +140,8 @@ class Chains:
         source neuron wbar, whose own second moments are kept. Of all weights that satisfy them,
         these are nearest to ``given``. A linear neuron's second moments are then exact, and those
         of any other are nearly so; directions in which the tilt acts most come first where there
-        are too few particles for all, or more than ``most``. Weights are positive: conditions are dropped until they are.
+        are too few particles for all, or more than ``most``. Weights are positive: conditions are
+        dropped until they are.
         """
         xi = np.asarray(self.xi)
         slopes = np.asarray(_slopes(self.activation, site, self.xi))
