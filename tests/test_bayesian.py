@@ -187,11 +187,6 @@ def test_bad_temperatures_are_refused(temperature):
         ak.Bayesian(temperature=temperature)
 
 
-def test_deep_posteriors_are_refused():
-    with pytest.raises(InputError, match="depth=2"):
-        ak.Bayesian("erf", depth=2)
-
-
 @pytest.mark.parametrize(
     ("stages", "activation", "names"),
     [

@@ -20,7 +20,9 @@ from ..stepping.clock import compile_clock
 from ..tasks import Task
 from . import particles as sampling
 from .base import Advance, Request, growth, recorded_inputs
+from .bayesian_deep_state import DeepBayesianState
 from .bayesian_state import BayesianState
+from .deep_saddle import settle_deep
 from .saddle import Saddle, dual_of, settle
 from .span import Span
 from .tilted import Chains, Site
@@ -44,8 +46,8 @@ class Bayesian:
     T = lambda P. Stages have no duration, weight decay or kept head. A stage with ``elastic=delta``
     draws its first-layer weights near those of the stage before: the prior has the extra term
     ``-delta/2 |W - W_before|^2`` for a typical sample W_before of the earlier posterior (flows:
-    delta lambda). ``elastic=0`` starts over; ``trains="readout"`` keeps the features as they are,
-    the limit of large delta.
+    delta lambda); it is for one hidden layer. ``elastic=0`` starts over; ``trains="readout"`` keeps
+    the features as they are, for one hidden layer the limit of large delta.
 
     Attributes
     ----------
@@ -57,19 +59,20 @@ class Bayesian:
     temperature
         T > 0.
     particles
-        Samples of the law of single neurons per replicate.
+        Samples of the law of single neurons per replicate and layer.
     replicates
         Independent particle systems; their spread is the standard error.
     tol
         Residual of the saddle-point equations relative to the labels up to which a stage counts
         as converged.
     max_iterations
-        Newton steps after which a stage gives up.
+        Steps after which a stage gives up.
 
     Raises
     ------
     InputError
-        For values out of range, and for activations under which no posterior exists.
+        For values out of range, an elastic coupling of more than one hidden layer, and activations
+        under which no posterior exists.
 
     Examples
     --------
@@ -100,11 +103,6 @@ class Bayesian:
         require_integers(2, particles=self.particles)
         require_between(0, math.inf, temperature=self.temperature)
         require_between(0, 1, tol=self.tol)
-        if self.depth > 1:
-            raise InputError(
-                f"depth={self.depth}: the saddle point of deep posteriors is not computed yet; "
-                "use 1, or sample_posterior for networks of any depth"
-            )
 
     @property
     def phi(self) -> Activation:
@@ -133,7 +131,9 @@ class Bayesian:
         samples = max(s.task.n_train for s in stages)
         duals = max(s.task.n_train * s.task.outputs for s in stages)
         kept = len(stages) * self.replicates * self.particles * rank
-        return 8 * (kept + self.particles * (8 * rank + 6 * samples + 3 * duals) + 4 * duals**2)
+        moments = self.particles * (8 * rank + 6 * samples + 3 * duals)
+        kept += (self.depth - 1) * len(stages) * self.replicates * self.particles * samples
+        return 8 * (kept + self.depth * moments + self.particles**2 // 8 + 4 * duals**2)
 
     def start(self, stages, tasks, rng) -> "Prior":
         return Prior.of(stages[0].task.dimension, self.replicates, self.particles)
@@ -141,11 +141,13 @@ class Bayesian:
     def _check(self, stages: Sequence[Stage]) -> None:
         rank = 0
         for i, stage in enumerate(stages):
-            check_posterior(i, stage)
+            check_posterior(i, stage, self.depth)
             if stage.richness > 0:
                 self._check_normalisable(i, stage)
             carried = rank if stage.elastic > 0 or stage.trains == "readout" else 0
             rank = min(carried + stage.task.n_train, stage.task.dimension)
+            if self.depth > 1:
+                rank = max(rank, stage.task.n_train)  # coordinates of the layers above
             if self.particles <= 2 * rank + 1:
                 raise InputError(
                     f"particles={self.particles} cannot hold the second moments of {rank} "
@@ -161,7 +163,9 @@ class Bayesian:
                 "the weights' law cannot be normalised; use one like erf, tanh or relu"
             )
 
-    def advance(self, state: "Prior | BayesianState", stage: Stage, request: Request) -> Advance:
+    def advance(
+        self, state: "Prior | BayesianState | DeepBayesianState", stage: Stage, request: Request
+    ) -> Advance:
         began = time.perf_counter()
         with jax.enable_x64(True), compile_clock() as clock:
             after, iterations, settled = self._posterior(state, stage, request.rng)
@@ -175,7 +179,9 @@ class Bayesian:
         cost = Cost("saddle point", iterations, 0, clock.seconds, taken - clock.seconds)
         return StageRecord.timeless(predictions, stage.task, outcome, cost), after, {}
 
-    def _posterior(self, state, stage: Stage, rng) -> tuple[BayesianState, int, bool]:
+    def _posterior(self, state, stage: Stage, rng):
+        if self.depth > 1:
+            return self._deep(state, stage, rng.spawn(self.replicates))
         task, delta, streams = stage.task, stage.elastic, rng.spawn(self.replicates)
         if stage.trains == "readout":
             return self._readout(self._widened(state, task.X, streams), stage), 0, True
@@ -210,11 +216,35 @@ class Bayesian:
             xi[:, :active] = saddle.xi
             if active < span.rank:
                 columns = np.column_stack([np.ones(len(xi)), xi[:, :active], wbar])
-                xi[:, active:] = _independent(xi[:, active:], columns, saddle.weights)
+                xi[:, active:] = sampling.independent(xi[:, active:], columns, saddle.weights)
             w.append((mean + scale * xi) @ turn.T)
             found.append(saddle)
         shrink = 1.0 if before is None else math.hypot(scale, pull * before.shrink)
         after = self._joined(span, np.stack(w), shrink, stage, found)
+        return after, sum(f.iterations for f in found), all(f.settled for f in found)
+
+    def _deep(self, state, stage: Stage, streams) -> tuple[DeepBayesianState, int, bool]:
+        task = stage.task
+        if stage.trains == "readout" and isinstance(state, DeepBayesianState):
+            first = Prior(state.span, state.w, state.weights[:, 0])
+            first = self._widened(first, task.X, streams)
+            state = replace(state, span=first.span, w=first.w)
+            return state.with_readout(task, stage.richness, self.temperature), 0, True
+        # Features without a stage before have their prior, as those of richness 0.
+        richness = stage.richness if stage.trains == "all" else 0.0
+        span = Span.of([task])
+        anchor = span.training_points(task.X)
+        found = [
+            settle_deep(
+                [
+                    Chains(self.phi, self._gaussian(stream, k), stream)
+                    for k in (span.rank, *[task.n_train] * (self.depth - 1))
+                ],
+                anchor, task.y, richness, self.temperature, self.tol, self.max_iterations,
+            )
+            for stream in streams
+        ]  # fmt: skip
+        after = DeepBayesianState.of(self.phi, span, task.X, stage.richness, found)
         return after, sum(f.iterations for f in found), all(f.settled for f in found)
 
     def _widened(self, state, X, streams) -> "BayesianState | Prior":
@@ -233,7 +263,7 @@ class Bayesian:
                 [
                     before @ old.T,
                     state.shrink
-                    * _independent(
+                    * sampling.independent(
                         self._gaussian(stream, added.shape[1]),
                         np.column_stack([np.ones(len(before)), before]),
                         weights,
@@ -279,7 +309,7 @@ class Bayesian:
             1 / np.sum(state.weights**2, axis=1), none, none + 1,
         )  # fmt: skip
 
-    def _moved(self, after: BayesianState, stage: Stage) -> bool:
+    def _moved(self, after: BayesianState | DeepBayesianState, stage: Stage) -> bool:
         # Neurons coupled to source neurons remember them, however often they move.
         return stage.elastic > 0 or after.memory.max() <= MEMORY
 
@@ -300,19 +330,6 @@ class Prior:
     def of(cls, dimension: int, replicates: int, particles: int) -> "Prior":
         weights = np.full((replicates, particles), 1 / particles)
         return cls(Span(np.zeros((dimension, 0))), np.zeros((replicates, particles, 0)), weights)
-
-
-def _independent(
-    sample: Float[np.ndarray, "M n"],
-    columns: Float[np.ndarray, "M m"],
-    weights: Float[np.ndarray, " M"],
-) -> Float[np.ndarray, "M n"]:
-    """The sample without what it shares with ``columns``, and with unit second moments."""
-    root = np.sqrt(weights)[:, None]
-    basis, _ = np.linalg.qr(root * columns)
-    rest = root * sample
-    rest = rest - basis @ (basis.T @ rest)
-    return np.linalg.solve(np.linalg.cholesky(rest.T @ rest), rest.T).T / root
 
 
 def growth_exponent(activation: Activation) -> float:

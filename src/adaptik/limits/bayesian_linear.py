@@ -1,17 +1,19 @@
-"""The two-layer linear posterior in closed form (theory section 6): an oracle for the sampler.
+"""Linear posteriors in closed form (theory section 6): an oracle for the sampler.
 
-Given b = A^T Delta (A the samples in the coordinates of their span), linear neurons are Gaussian:
+With one hidden layer, given b = A^T Delta (A the samples in the coordinates of their span), linear
+neurons are Gaussian:
 
     source  S_1 = (1 - gamma^2 b_1 b_1^T)^-1
     target  Q = (1 + delta - gamma^2 b_2 b_2^T)^-1,   S_2 = Q + delta^2 Q S_1 Q
 
-and Delta is the maximum of the concave action, found by Newton steps inside its domain.
+and Delta is the maximum of the concave action, found by Newton steps inside its domain. More hidden
+layers are in ``deep_linear_posterior``.
 """
 
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import jax
@@ -23,13 +25,14 @@ from ..solution import Cost, Outcome, Solution, StageRecord
 from ..stages import Stage, check_posterior
 from ..tasks import Task
 from .base import Advance, Request, recorded_inputs
+from .deep_linear_posterior import LinearPosteriorState, minimised, read_out
 from .linear import LinearState
 from .span import Span
 
 
 @dataclass(frozen=True)
 class BayesianLinear:
-    """The posterior of infinitely wide linear networks with one hidden layer, exactly.
+    """The posterior of infinitely wide linear networks, exactly.
 
     What :class:`adaptik.Bayesian` samples, with its conventions, for the linear activation.
 
@@ -38,9 +41,12 @@ class BayesianLinear:
     temperature
         T > 0.
     tol
-        Residual of the saddle-point equations relative to the labels.
+        Residual of the saddle-point equations relative to the labels; with more than one hidden
+        layer, of the action's slope relative to the prior's part.
     max_iterations
         Newton steps after which a stage gives up.
+    depth
+        Number of hidden layers; the elastic coupling needs 1.
 
     Examples
     --------
@@ -56,32 +62,68 @@ class BayesianLinear:
     temperature: float = 0.01
     tol: float = 1e-9
     max_iterations: int = 200
+    depth: int = 1
 
     def __post_init__(self):
         require_between(0, math.inf, temperature=self.temperature)
         require_between(0, 1, tol=self.tol)
-        require_integers(1, max_iterations=self.max_iterations)
+        require_integers(1, max_iterations=self.max_iterations, depth=self.depth)
 
     def describe(self) -> dict[str, Any]:
-        return {"limit": "BayesianLinear", "temperature": self.temperature, "tol": self.tol}
+        return {
+            "limit": "BayesianLinear",
+            "depth": self.depth,
+            "temperature": self.temperature,
+            "tol": self.tol,
+        }
 
     def refined(self, tol: float, found: Solution | None) -> "BayesianLinear":
         return self
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         for i, stage in enumerate(stages):
-            check_posterior(i, stage)
+            check_posterior(i, stage, self.depth)
         rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
         return 8 * (12 * rank**2 + 6 * max(s.task.n_train * s.task.outputs for s in stages) ** 2)
 
-    def start(self, stages, tasks, rng) -> LinearState:
+    def start(self, stages, tasks, rng) -> LinearState | LinearPosteriorState:
         span, outputs = Span.of(tasks.values()), stages[0].task.outputs
         zero = np.zeros((span.rank, outputs))
+        if self.depth > 1:
+            return LinearPosteriorState(span, self.depth, np.eye(span.rank), zero, zero)
         return LinearState(span, np.eye(span.rank), zero, np.eye(outputs), zero)
 
-    def advance(self, state: LinearState, stage: Stage, request: Request) -> Advance:
+    def advance(
+        self, state: LinearState | LinearPosteriorState, stage: Stage, request: Request
+    ) -> Advance:
         began = time.perf_counter()
         points = state.span.training_points(stage.task.X)
+        if isinstance(state, LinearPosteriorState):
+            after, residual, steps = self._deep(state, points, stage)
+        else:
+            after, residual, steps = self._two_layer(state, points, stage)
+        predictions = {
+            key: after.predict(X)[None]
+            for key, X in recorded_inputs(request.tasks, stage.task.outputs)
+        }
+        outcome = Outcome.CONVERGED if residual <= self.tol else Outcome.OUT_OF_STEPS
+        cost = Cost("saddle point", steps, 0, 0.0, time.perf_counter() - began)
+        return StageRecord.timeless(predictions, stage.task, outcome, cost), after, {}
+
+    def _deep(self, state: LinearPosteriorState, points, stage: Stage):
+        residual, steps, action = 0.0, 0, np.nan
+        if stage.trains == "all":
+            S = np.eye(state.span.rank)
+            if stage.richness > 0:
+                S, action, residual, steps = minimised(
+                    points, stage.task.y, stage.richness, self.temperature, self.depth, self.tol,
+                    self.max_iterations,
+                )  # fmt: skip
+            state = replace(state, S=S)
+        y, gamma = stage.task.y, stage.richness
+        return read_out(state, points, y, gamma, self.temperature, action), residual, steps
+
+    def _two_layer(self, state: LinearState, points, stage: Stage):
         with jax.enable_x64(True):
             found = _maximise(
                 jnp.asarray(points), jnp.asarray(stage.task.y), jnp.asarray(state.M),
@@ -95,14 +137,7 @@ class BayesianLinear:
             M, shrink = state.M, state.shrink
         v = stage.richness * M @ b
         A = np.eye(stage.task.outputs) + stage.richness * b.T @ v
-        after = LinearState(state.span, M, v, A, M @ b, shrink)
-        predictions = {
-            key: after.predict(X)[None]
-            for key, X in recorded_inputs(request.tasks, stage.task.outputs)
-        }
-        outcome = Outcome.CONVERGED if residual <= self.tol else Outcome.OUT_OF_STEPS
-        cost = Cost("saddle point", steps, 0, 0.0, time.perf_counter() - began)
-        return StageRecord.timeless(predictions, stage.task, outcome, cost), after, {}
+        return LinearState(state.span, M, v, A, M @ b, shrink), residual, steps
 
 
 def _precision(points, delta, tilt, elastic):

@@ -154,3 +154,16 @@ def _off(w: np.ndarray, z: np.ndarray) -> np.ndarray:
     columns = np.column_stack([w, np.ones(len(w))])
     basis, _ = np.linalg.qr(columns if len(w) >= columns.shape[1] + z.shape[1] else w)
     return _whiten(z - basis @ (basis.T @ z))
+
+
+def independent(
+    sample: Float[np.ndarray, "M n"],
+    columns: Float[np.ndarray, "M m"],
+    weights: Float[np.ndarray, " M"],
+) -> Float[np.ndarray, "M n"]:
+    """The sample without what it shares with ``columns``, and with unit second moments."""
+    root = np.sqrt(weights)[:, None]
+    basis, _ = np.linalg.qr(root * columns)
+    rest = root * sample
+    rest = rest - basis @ (basis.T @ rest)
+    return np.linalg.solve(np.linalg.cholesky(rest.T @ rest), rest.T).T / root

@@ -69,7 +69,7 @@ def dual_of(phi, weights, y, ridge: float) -> Float[np.ndarray, "P C"]:
     return np.linalg.solve(gram + ridge * np.eye(len(y)), y)
 
 
-class _Moments:
+class Moments:
     """Gradient and curvature of J/gamma^2 at the particles' own Delta."""
 
     def __init__(self, phi, weights, y, delta, ridge: float, richness: float, earlier=None):
@@ -146,7 +146,7 @@ def settle(
         steps += 1
         phi = chains.features(site)
         weights = chains.calibrated(site, given, anchors)
-        now = _Moments(phi, weights, y, delta, ridge, richness, earlier)
+        now = Moments(phi, weights, y, delta, ridge, richness, earlier)
         if behind is not None:
             action += _climbed(behind, (delta, now), y, ridge, richness)
         behind = (delta, now)
@@ -178,7 +178,7 @@ def settle(
         dual_of(phi, weights, y, ridge),
         action,
         float(np.linalg.norm(late) / np.linalg.norm(y)),
-        _correlation(before, np.sum((phi @ delta) ** 2, 1)),
+        correlation(before, np.sum((phi @ delta) ** 2, 1)),
         chains.acceptance,
         steps,
         gains == AVERAGED,
@@ -194,7 +194,7 @@ def _climbed(start, end, y, ridge: float, richness: float) -> float:
     return float(richness**2 * (plain - trapezoid - (at_a.bend(change) - at_b.bend(change)) / 12))
 
 
-def _correlation(before, after) -> float:
+def correlation(before, after) -> float:
     if before is None or np.std(before) == 0 or np.std(after) == 0:
         return 0.0
     return float(np.corrcoef(before, after)[0, 1])

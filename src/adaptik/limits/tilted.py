@@ -118,6 +118,10 @@ class Chains:
     def features(self, site: Site) -> Float[np.ndarray, "M P"]:
         return np.asarray(_features(self.activation, site, self.xi))
 
+    def slopes(self, site: Site) -> Float[np.ndarray, "M k"]:
+        """Gradient of the logarithm of the tilt in xi."""
+        return np.asarray(_slopes(self.activation, site, self.xi))
+
     def log_tilts(self, site: Site) -> Float[np.ndarray, " M"]:
         return np.asarray(_log_tilts(self.activation, site, self.xi))
 
@@ -126,6 +130,7 @@ class Chains:
         site: Site,
         given: Float[np.ndarray, " M"],
         anchors: Float[np.ndarray, "M rank"] | None = None,
+        most: int | None = None,
     ) -> Float[np.ndarray, " M"]:
         """Weights of the particles that make known moments of their law exact.
 
@@ -134,7 +139,8 @@ class Chains:
         source neuron wbar, whose own second moments are kept. Of all weights that satisfy them,
         these are nearest to ``given``. A linear neuron's second moments are then exact, and those
         of any other are nearly so; directions in which the tilt acts most come first where there
-        are too few particles for all. Weights are positive: conditions are dropped until they are.
+        are too few particles for all, or more than ``most``. Weights are positive: conditions are
+        dropped until they are.
         """
         xi = np.asarray(self.xi)
         slopes = np.asarray(_slopes(self.activation, site, self.xi))
@@ -144,6 +150,7 @@ class Chains:
         k = xi.shape[1]
         if anchors is not None:
             anchors = np.column_stack([anchors[:, :k] @ axes, anchors[:, k:]])
+        k = min(k, most or k)
         while k > 0:
             zeros = _identities(score, turned, anchors, given, k)
             if zeros.shape[1] <= CONDITIONS * len(xi):

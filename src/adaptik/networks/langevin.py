@@ -6,7 +6,9 @@ For the squared loss the head is Gaussian given the hidden weights and integrate
 
 Phi the network's feature kernel on the samples; chains move hidden weights only, and a head is
 drawn for each network kept. First-layer weights move in the span of the inputs; outside they keep
-their prior.
+their prior. So do the weights above in the span of the features below, where the samples are fewer
+than the width: preactivations are xi R^T with R R^T the kernel below and xi standard Gaussians
+before the likelihood, and weights are drawn for each network kept.
 """
 
 import math
@@ -31,6 +33,7 @@ from .posterior_state import PosteriorMember, PosteriorState
 from .train import recorded_inputs, versions
 
 R_HAT = 1.05  # below which chains count as mixed
+JITTER = 1e-10  # of a kernel's trace, for samples whose features are those of others
 
 
 def sample_posterior(
@@ -139,12 +142,7 @@ def _check(stages, network, temperature, chains, warmup, samples, keep):
     if keep > samples:
         raise InputError(f"keep={keep} is more than the {samples} samples; keep at most as many")
     for i, stage in enumerate(stages):
-        check_posterior(i, stage)
-        if stage.elastic > 0 and network.depth > 1:
-            raise InputError(
-                f"stage {i}: elastic={stage.elastic:g} is for one hidden layer, network has "
-                f"depth {network.depth}; use 0"
-            )
+        check_posterior(i, stage, network.depth)
         if stage.richness == 0 or stage.trains == "readout":
             raise InputError(
                 f"stage {i}: richness {stage.richness:g}, trains={stage.trains!r}: features have "
@@ -187,8 +185,19 @@ def _features(phi: Elementwise, data, xi):
     points, mean, scale, _, _, _ = data
     field = jnp.einsum("cnk,pk->cpn", mean + scale * xi[0], points)
     for W in xi[1:]:
-        field = jnp.einsum("cnm,cpm->cpn", W, phi(field)) / math.sqrt(W.shape[-1])
+        features = phi(field)
+        if W.shape[1] == W.shape[2]:
+            field = jnp.einsum("cnm,cpm->cpn", W, features) / math.sqrt(W.shape[-1])
+        else:
+            field = jnp.einsum("cnq,cpq->cpn", W, _root(features))
     return phi(field)
+
+
+def _root(features):
+    """R of the kernel of features (chains, P, N): R R^T = <phi phi>."""
+    gram = jnp.einsum("cpn,cqn->cpq", features, features) / features.shape[-1]
+    size = JITTER * jnp.trace(gram, axis1=1, axis2=2)
+    return jnp.linalg.cholesky(gram + size[:, None, None] * jnp.eye(gram.shape[-1]))
 
 
 def _log_likelihood(phi: Elementwise, data, xi):
@@ -224,7 +233,8 @@ class _Run:
             jnp.asarray(temperature),
             jnp.asarray(N * stage.richness**2),
         )
-        shapes = [(N, self.basis.shape[1]), *[(N, N)] * (network.depth - 1)]
+        above = (N, min(N, task.n_train))
+        shapes = [(N, self.basis.shape[1]), *[above] * (network.depth - 1)]
         self.xi = tuple(jnp.asarray(rng.standard_normal((chains, *s))) for s in shapes)
         self.step = 0.1
         self.activation = network.phi
@@ -283,8 +293,23 @@ class _Run:
             inside = self.centre[c] @ self.basis + self.scale * first[c]
             W0 = resting + (inside - resting @ self.basis) @ self.basis.T
             head = self._head(features[c])
-            drawn.append((W0, *(W[c] for W in deeper), head))
+            drawn.append((W0, *self._above(self.data[0] @ inside.T, [W[c] for W in deeper]), head))
         return drawn
+
+    def _above(self, h, coordinates: list[np.ndarray]) -> list[np.ndarray]:
+        """Weights above the first layer, from its preactivations (P, N)."""
+        weights = []
+        for xi in coordinates:
+            phi, N = np.asarray(self.phi.phi(jnp.asarray(h))), xi.shape[0]
+            W = xi
+            if xi.shape[1] < N:
+                wanted = np.asarray(_root(phi[None])[0]) @ xi.T
+                rough = self.rng.standard_normal((N, N))
+                gap = math.sqrt(N) * wanted - phi @ rough.T
+                W = rough + np.linalg.lstsq(phi, gap, rcond=None)[0].T
+            h = phi @ W.T / math.sqrt(N)
+            weights.append(W)
+        return weights
 
     def _head(self, phi: np.ndarray) -> np.ndarray:
         """A draw of the head given the features (P, N): prior sample plus its correction."""
