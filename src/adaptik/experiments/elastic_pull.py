@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from ..estimate import leave_one_out, pseudo_values
 from ..limits import Bayesian, BayesianLinear
+from ..limits.base import Limit
 from ..networks import Network, sample_posterior
 from ..solution import Solution
 from ..solving import solve
@@ -57,7 +58,7 @@ class Config(Accuracy):
         )
 
     @property
-    def limit(self) -> Bayesian | BayesianLinear:
+    def limit(self) -> Limit:
         if self.activation == "linear":
             return BayesianLinear(self.temperature)
         return Bayesian(

@@ -54,8 +54,8 @@ class Limit(Protocol):
 
     def start(
         self, stages: Sequence[Stage], tasks: dict[str, Task], rng: np.random.Generator
-    ) -> AbstractState:
-        """The law at initialisation."""
+    ) -> Any:
+        """What the first :meth:`advance` takes as its state: the law at initialisation."""
         ...
 
     def advance(self, state: Any, stage: Stage, request: Request) -> Advance:
