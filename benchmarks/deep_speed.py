@@ -24,8 +24,8 @@ CASES = {
         + [ak.Reveal(2, "tanh", 4096, 2), ak.Deep(2, "tanh")],
     ),
     "large": dict(
-        depth=3, samples=50, activation="tanh", keys=2,
-        reference=ak.Reveal(3, "tanh", 8192, 4, reveal_tol=5e-3),
+        depth=3, samples=50, activation="tanh", keys=1,
+        reference=ak.Reveal(3, "tanh", 8192, 2, reveal_tol=5e-3),
         methods=[ak.Reveal(3, "tanh", 4096, 1), ak.Deep(3, "tanh")],
     ),
 }  # fmt: skip
