@@ -217,7 +217,7 @@ class Bayesian:
             chains = Chains(self.phi, xi[:, :active], stream)
             saddle = settle(
                 chains, site, task.y, stage.richness, self.temperature, given,
-                None if before is None else wbar, self.max_iterations,
+                None if before is None else wbar, self.tol, self.max_iterations,
             )  # fmt: skip
             xi[:, :active] = saddle.xi
             if active < span.rank:

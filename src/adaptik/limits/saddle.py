@@ -22,7 +22,7 @@ from .tilted import Chains, Site
 
 REACH = 0.35  # standard deviation of the change of the logarithm of the tilt in one step
 FULL_STEPS = 3  # in a row, before averaging begins
-AVERAGED = 12
+AVERAGED = 12  # steps at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Saddle:
     iterations
         Newton steps.
     settled
-        Whether the averaging phase was reached.
+        Whether averaging ended before the steps did.
     """
 
     xi: Float[np.ndarray, "M k"]
@@ -119,6 +119,7 @@ def settle(
     ridge: float,
     given: Float[np.ndarray, " M"],
     anchors: Float[np.ndarray, "M rank"] | None,
+    tol: float,
     max_iterations: int,
 ) -> Saddle:
     """Move Delta and the particles to the saddle point.
@@ -136,12 +137,14 @@ def settle(
     anchors
         Source neurons whose laws are normalised one by one; ``None`` where all share one law, in
         which the particles are then resampled as the tilt grows.
+    tol
+        Residual allowed; averaging goes on until it is met.
     max_iterations
         Newton steps before giving up.
     """
     delta, action, full, gains, behind = np.zeros_like(y), 0.0, 0, 0, None
     residuals, before = [], None
-    steps, earlier = 0, None
+    steps, earlier, settled = 0, None, False
     while steps < max_iterations:
         steps += 1
         phi = chains.features(site)
@@ -155,7 +158,8 @@ def settle(
         if full >= FULL_STEPS:
             before = np.sum(now.u**2, 1) if before is None else before
             residuals.append(now.residual)
-            if gains == AVERAGED:
+            settled = gains >= AVERAGED and _late(residuals, y) <= tol
+            if settled:
                 break
             gains += 1
             part = min(part, 1 / gains)
@@ -170,19 +174,26 @@ def settle(
         chains.move(site)
     phi = chains.features(site)
     weights = chains.calibrated(site, given, anchors)
-    late = np.mean(residuals[len(residuals) // 2 :], axis=0) if residuals else np.inf * y
     return Saddle(
         np.asarray(chains.xi),
         weights,
         delta,
         dual_of(phi, weights, y, ridge),
         action,
-        float(np.linalg.norm(late) / np.linalg.norm(y)),
+        _late(residuals, y),
         correlation(before, np.sum((phi @ delta) ** 2, 1)),
         chains.acceptance,
         steps,
-        gains == AVERAGED,
+        settled,
     )
+
+
+def _late(residuals: list[np.ndarray], y) -> float:
+    """Relative residual averaged over the later half of the averaging."""
+    if not residuals:
+        return np.inf
+    late = np.mean(residuals[len(residuals) // 2 :], axis=0)
+    return float(np.linalg.norm(late) / np.linalg.norm(y))
 
 
 def _climbed(start, end, y, ridge: float, richness: float) -> float:

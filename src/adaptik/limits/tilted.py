@@ -151,10 +151,11 @@ class Chains:
         if anchors is not None:
             anchors = np.column_stack([anchors[:, :k] @ axes, anchors[:, k:]])
         k = min(k, most or k)
+        first = None if anchors is None else anchors[:1]
         while k > 0:
-            zeros = _identities(score, turned, anchors, given, k)
-            if zeros.shape[1] <= CONDITIONS * len(xi):
-                weights = _nearest(given, zeros)
+            count = _identities(score[:1], turned[:1], first, given[:1], k).shape[1]
+            if count <= CONDITIONS * len(xi):
+                weights = _nearest(given, _identities(score, turned, anchors, given, k))
                 if weights.min() > 0:
                     return weights
             k = 3 * k // 4
