@@ -1,10 +1,13 @@
 """Posterior samples of finite networks: their own consistency, and the limit."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import adaptik as ak
 from adaptik.errors import InputError
+from adaptik.hamiltonian import trajectory
 from adaptik.networks.langevin import convergence
 
 SOURCE, TARGET = ak.tasks.linear_pair(0.8, n_source=10, n_target=6, dimension=12, n_test=40, seed=1)
@@ -133,3 +136,36 @@ def test_bad_input_is_refused(arguments, names):
     full |= arguments
     with pytest.raises(InputError, match=names):
         ak.sample_posterior(full.pop("stages"), full.pop("network"), **full)
+
+
+def test_sampling_in_two_calls_is_sampling_in_one():
+    stages = [ak.Stage(SOURCE, 1.0), ak.Stage(TARGET, 1.0, elastic=2.0)]
+    network, options = ak.Network(60, "tanh"), dict(temperature=0.1, warmup=5, samples=8, keep=4)
+    whole = ak.sample_posterior(stages, network, **options)
+    first = ak.sample_posterior(stages[:1], network, observe=[TARGET], **options)
+    both = ak.sample_posterior(stages[1:], network, after=first, **options)
+    assert len(both.stages) == 2
+    np.testing.assert_array_equal(both.predictions(TARGET), whole.predictions(TARGET))
+    free = ak.sample_posterior([ak.Stage(TARGET, 1.0)], network, after=first, **options)
+    assert distance(free.predictions(TARGET), whole.predictions(TARGET)) > 0.05
+
+    def refused(message, after=first, network=network, **changed):
+        with pytest.raises(InputError, match=message):
+            ak.sample_posterior(stages[1:], network, after=after, **options | changed)
+
+    refused("after has width=60, got 50", network=ak.Network(50, "tanh"))
+    refused("after has temperature=0.1", temperature=0.2)
+    refused("after has chains=2", chains=3)
+    refused("result of adaptik.sample_posterior", after=ak.train(stages[:1], network, record=2))
+
+
+def test_trajectories_forget_where_they_started_whatever_their_step():
+    """After a quarter of a turn positions are momenta; a whole one would return to the start."""
+    with jax.enable_x64(True):
+        start = jax.random.normal(jax.random.key(0), (4000, 2))
+        for step in (0.05, 0.39, 0.7):
+            key = jax.random.key(1)
+            end, chance = trajectory(lambda x: 0.0 * x[:, 0], start, key, jnp.asarray(step))
+            assert float(chance) == pytest.approx(1.0)
+            assert abs(np.corrcoef(start[:, 0], end[:, 0])[0, 1]) < 0.35
+            assert np.std(end) == pytest.approx(1.0, abs=0.03)

@@ -37,10 +37,10 @@ class Config(Accuracy):
         each with a source network of its own.
     """
 
-    particles: int = 2048
+    particles: int = 1024
     width: int = 1000
     temperature: float = 0.02
-    elastic: tuple[float, ...] = (0.0, 0.3, 1.0, 3.0, 10.0, 100.0)
+    elastic: tuple[float, ...] = (0.0, 0.3, 1.0, 10.0, 100.0)
     warmup: int = 30
     samples: int = 40
 
