@@ -162,7 +162,8 @@ def slow(i, key):
     return {"value": np.full(3, np.nan if i == 8 else i), "key": key}
 
 if __name__ == "__main__":
-    sweeps.sweep(slow, {"i": range(200)}, store=sys.argv[1], workers=2)
+    where = {"executor": os.environ["DASK"]} if "DASK" in os.environ else {"workers": 2}
+    sweeps.sweep(slow, {"i": range(200)}, store=sys.argv[1], **where)
 """
 
 
@@ -277,6 +278,24 @@ def test_a_dask_cluster_gives_the_same_bits_and_survives_a_killed_worker(tmp_pat
     there = run(tmp_path / "dask", patient, grid, executor=cluster.scheduler_address, progress=kill)
     assert len(victims) == 1
     xr.testing.assert_identical(serial.drop_vars("seconds"), there.drop_vars("seconds"))
+
+
+@pytest.mark.slow
+def test_a_killed_client_of_a_scheduler_goes_on_where_it_was(tmp_path, script, cluster):
+    undisturbed = script("undisturbed")
+    assert undisturbed.wait() == 0
+    client = script("dask", DASK=cluster.scheduler_address)
+    wait_for_cases(tmp_path / "dask", 30)
+    client.send_signal(signal.SIGKILL)
+    client.wait()
+    before = contents(tmp_path / "dask")
+    assert 0 < (before["status"] == 0).sum() < 200
+    assert script("dask", DASK=cluster.scheduler_address).wait() == 0
+    expected, found = contents(tmp_path / "undisturbed"), contents(tmp_path / "dask")
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
+        done = before["status"] == 1
+        np.testing.assert_array_equal(found[name][done], before[name][done])
 
 
 def test_an_unreachable_scheduler_is_said_to_be(tmp_path):
