@@ -38,7 +38,7 @@ class Config(Accuracy):
     """
 
     particles: int = 1024
-    width: int = 1000
+    width: int = 512
     temperature: float = 0.02
     elastic: tuple[float, ...] = (0.0, 0.3, 1.0, 10.0, 100.0)
     warmup: int = 30
