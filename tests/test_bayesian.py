@@ -226,3 +226,20 @@ def test_limits_without_the_coupling_refuse_it(other):
 def test_the_page_about_it_says_what_is_so():
     page = Path(__file__).parents[1] / "docs" / "bayesian.md"
     assert doctest.testfile(str(page), module_relative=False) == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("limit", "error"),  # the second draws what no sample sees
+    [
+        (ak.BayesianLinear(0.1), 1e-9),
+        (ak.Bayesian("linear", temperature=0.1, particles=2048, replicates=2), 0.1),
+    ],
+)
+def test_weights_that_no_sample_sees_follow_the_source_sample(limit, error):
+    """Their variance is 1/(1 + delta) + (delta/(1 + delta))^2: the source sample's is 1."""
+    seen, unseen = np.eye(6)[:3], np.eye(6)[5:]
+    source = ak.Task(np.sqrt(6) * seen, [1.0, -1.0, 0.5], name="source")
+    target = ak.Task(np.sqrt(6) * seen[:2], [1.0, 0.5], name="target")
+    stages = [ak.Stage(source, 1.0), ak.Stage(target, 1.0, elastic=2.0)]
+    kernel = ak.solve(stages, limit).kernel(np.sqrt(6) * unseen).value
+    assert kernel.item() == pytest.approx(1 / 3 + (2 / 3) ** 2, rel=error)
