@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 LogTilt = Callable[[PyTree], Float[Array, " chains"]]
 
 ACCEPTANCE = 0.95  # aimed at when steps are adapted
-LARGEST_STEP = 0.7
+SMALLEST_STEP, LARGEST_STEP = 0.005, 0.7  # the smallest bounds what a trajectory costs
 SHORTEST, LONGEST = 0.4 * math.pi, 0.6 * math.pi  # angle of a trajectory, drawn between them
 
 
@@ -103,4 +103,4 @@ def trajectory(
 def adapted(step: float, acceptance: float) -> float:
     """The step for the next trajectories, after one with this acceptance."""
     factor = min(max(1 + acceptance - ACCEPTANCE, 0.7), 1.1)
-    return min(step * factor, LARGEST_STEP)
+    return min(max(step * factor, SMALLEST_STEP), LARGEST_STEP)

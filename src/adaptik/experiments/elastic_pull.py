@@ -138,12 +138,14 @@ def _losses(end: Solution, task: Task) -> Float[np.ndarray, " members"]:
 
 
 def _cosines(state: Any, other: Any, task: Task) -> Float[np.ndarray, " members"]:
-    """Cosine of every member's centred feature kernel with the mean one of another state."""
+    """Cosine of two states' centred feature kernels as jackknife pseudo-values.
+
+    Of the kernels' means over members: what single members fluctuate would look like a distance.
+    """
     X = task.split("test")[0][:COMPARED]
-    kernels = _centred(state.kernel(X, None, "feature"))
-    mean = _centred(other.kernel(X, None, "feature")).mean(0)
-    sizes = np.linalg.norm(kernels, axis=(1, 2)) * np.linalg.norm(mean)
-    return np.sum(kernels * mean, axis=(1, 2)) / sizes
+    one, two = (leave_one_out(_centred(s.kernel(X, None, "feature"))) for s in (state, other))
+    sizes = np.linalg.norm(one, axis=(1, 2)) * np.linalg.norm(two, axis=(1, 2))
+    return pseudo_values(np.sum(one * two, axis=(1, 2)) / sizes)
 
 
 def _centred(kernels: Float[np.ndarray, "members n n"]) -> Float[np.ndarray, "members n n"]:

@@ -26,21 +26,25 @@ class Config(elastic_pull.Config):
         Of both stages.
     """
 
+    # Even and bounded: laws of ReLU neurons condense on directions that particles do not find.
+    activation: str = "cos(1)"
+    temperature: float = 0.1
+    elastic: tuple[float, ...] = (0.0, 1.0, 10.0, 100.0)
     source_degree: int = 2
     target_degree: int = 2
     alignment: tuple[float, ...] = (0.0, 0.95)
-    dimension: int = 6
-    n_source: int = 40
+    dimension: int = 4
+    n_source: int = 30
     n_target: int = 12
     n_test: int = 300
-    richness: tuple[float, ...] = (0.5, 2.0)
+    richness: tuple[float, ...] = (1.0,)
 
 
 PRESETS = {
     "quick": Config(),
     "full": Config(
         **elastic_pull.PAPER, alignment=(0.0, 0.5, 0.8, 0.95), dimension=12, n_source=150,
-        n_target=40, n_test=2000,
+        n_target=40, n_test=2000, richness=(0.5, 1.0),
     ),
 }  # fmt: skip
 

@@ -140,6 +140,10 @@ class Layers:
     def log_tilts(self, sites: list[Site]) -> Float[np.ndarray, "L M"]:
         return np.stack([c.log_tilts(s) for c, s in zip(self.chains, sites, strict=True)])
 
+    def allow(self, now: list[Site], then: list[Site]) -> bool:
+        """Whether a step leaves the laws of all layers normalisable."""
+        return all(c.allows(a, b) for c, a, b in zip(self.chains, now, then, strict=True))
+
     def asked(self, at: Unknowns, sites: list[Site], weights, late: bool):
         """What the equations ask to change, and the moments of the last layer."""
         phi = self.features(sites)
@@ -240,7 +244,7 @@ def settle_deep(
                 break
             damping, newton = 1 / (len(asked) + 1 / damping), 1 / len(asked)
         step = Unknowns(newton * step.delta, damping * step.kernels, damping * step.pulls)
-        after, new, change, part = _reached(layers, at, layers.carried(at, step), tilts)
+        after, new, change, part = _reached(layers, at, sites, layers.carried(at, step), tilts)
         if not late:
             relaxed += part == 1.0
             for c, logarithm in zip(chains, change, strict=True):
@@ -267,13 +271,13 @@ def settle_deep(
     )
 
 
-def _reached(layers: Layers, at: Unknowns, step: Unknowns, tilts):
-    """As much of a step as moves no layer's tilt by more than :data:`REACH`."""
+def _reached(layers: Layers, at: Unknowns, now: list[Site], step: Unknowns, tilts):
+    """As much of a step as moves no layer's tilt by more than :data:`REACH`, nor over the edge."""
     for part in 0.8 ** np.arange(60):
         after = at.moved(step, float(part))
         sites = layers.sites(after)
         change = layers.log_tilts(sites) - tilts
-        if np.std(change, axis=1).max() <= REACH:
+        if np.std(change, axis=1).max() <= REACH and layers.allow(now, sites):
             break
     return after, sites, change, float(part)
 

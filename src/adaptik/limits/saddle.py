@@ -111,6 +111,15 @@ def _reach(phi, u, step, richness: float) -> float:
     return 0.0
 
 
+def _moved(chains: Chains, site: Site, delta, step, richness: float):
+    """Delta and the law after as much of a step as leaves the law normalisable."""
+    for part in 0.8 ** np.arange(60):
+        there = site._replace(directions=jnp.asarray(richness * (delta + part * step)))
+        if chains.allows(site, there):
+            return delta + part * step, there
+    return delta, site
+
+
 def settle(
     chains: Chains,
     site: Site,
@@ -144,7 +153,7 @@ def settle(
     """
     delta, action, full, gains, behind = np.zeros_like(y), 0.0, 0, 0, None
     residuals, before = [], None
-    steps, earlier, settled = 0, None, False
+    steps, earlier, settled, level = 0, None, False, np.inf
     while steps < max_iterations:
         steps += 1
         phi = chains.features(site)
@@ -158,15 +167,20 @@ def settle(
         if full >= FULL_STEPS:
             before = np.sum(now.u**2, 1) if before is None else before
             residuals.append(now.residual)
-            settled = gains >= AVERAGED and _late(residuals, y) <= tol
+            late = _late(residuals, y)
+            settled = gains >= AVERAGED and late <= tol
             if settled:
                 break
             gains += 1
             part = min(part, 1 / gains)
+            if gains % AVERAGED == 0:
+                # A residual that does not fall is no noise: particles still find new places.
+                if late > level:
+                    full, gains, residuals, before, late = 0, 0, [], None, np.inf
+                level = late
         else:
             full = full + 1 if part == 1.0 else 0
-        delta = delta + part * now.step
-        site = site._replace(directions=jnp.asarray(richness * delta))
+        delta, site = _moved(chains, site, delta, part * now.step, richness)
         if anchors is None and full < FULL_STEPS:
             chains.resample(
                 0.5 * richness**2 * (np.sum((phi @ delta) ** 2, 1) - np.sum(now.u**2, 1))

@@ -20,6 +20,9 @@ from ..hamiltonian import adapted, trajectory
 
 TRAJECTORIES = 2  # between two looks at the particles
 CONDITIONS = 1 / 8  # of the particles' number: as many moments are made exact at most
+FAR = 1e6  # standard deviations from the origin, where phi is what it is at infinity
+TO_EDGE = 0.5  # of the way to where a law stops being normalisable, at most, in one step
+CLIMBERS, CLIMB = 256, 50  # particles, and steps, that look for the steepest direction
 
 
 class Site(NamedTuple):
@@ -83,6 +86,29 @@ def _refreshed(activation: Activation, site: Site, xi, key, step):
 
 
 @partial(jax.jit, static_argnums=0)
+def _steepness(activation: Activation, site: Site, xi):
+    """Largest 2 ln(tilt)/|xi|^2 at infinity that climbing from the particles' directions finds."""
+    far = site._replace(mean=jnp.zeros((1, xi.shape[1])))
+
+    def steepness(u):
+        return 2 * _log_tilt(activation.phi, far, FAR * u) / FAR**2
+
+    def unit(u):
+        return u / jnp.maximum(jnp.linalg.norm(u, axis=-1, keepdims=True), 1e-30)
+
+    def climb(carry, angle):  # angles that shrink settle on ridges where phi has a kink
+        u, top = carry
+        value, back = jax.vjp(steepness, u)
+        (slope,) = back(jnp.ones_like(value))
+        slope = slope - jnp.sum(slope * u, -1, keepdims=True) * u
+        return (unit(u + angle * unit(slope)), jnp.maximum(top, jnp.max(value))), None
+
+    start = (unit(xi[:: max(1, len(xi) // CLIMBERS)]), jnp.zeros(()))
+    (u, top), _ = jax.lax.scan(climb, start, jnp.geomspace(1.0, 1e-3, CLIMB))
+    return jnp.maximum(top, jnp.max(steepness(u)))
+
+
+@partial(jax.jit, static_argnums=0)
 def _features(activation: Activation, site: Site, xi):
     return activation.phi(site.weights(xi) @ site.points.T)
 
@@ -121,6 +147,23 @@ class Chains:
     def slopes(self, site: Site) -> Float[np.ndarray, "M k"]:
         """Gradient of the logarithm of the tilt in xi."""
         return np.asarray(_slopes(self.activation, site, self.xi))
+
+    def steepness(self, site: Site) -> float:
+        """By how much the tilt outgrows the Gaussian at infinity.
+
+        1 is where the law stops being normalisable: sup over unit vectors u of
+        2 ln(tilt(R u))/R^2 as R grows. It depends on ``scale``, not on ``mean``.
+        """
+        return float(_steepness(self.activation, site, self.xi))
+
+    def allows(self, now: Site, then: Site) -> bool:
+        """Whether a step of the law keeps off the edge of what is normalisable.
+
+        Beyond it the partition function is infinite, which particles, being few, do not see: they
+        would follow and run away.
+        """
+        room = 1 - self.steepness(now)
+        return self.steepness(then) <= 1 - (1 - TO_EDGE) * room
 
     def log_tilts(self, site: Site) -> Float[np.ndarray, " M"]:
         return np.asarray(_log_tilts(self.activation, site, self.xi))

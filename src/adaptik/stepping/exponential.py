@@ -14,7 +14,7 @@ embedded solution of order two. A flow with a constant kernel is solved exactly 
 from abc import abstractmethod
 from collections.abc import Callable
 from math import factorial
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -37,7 +37,7 @@ class AbstractLinearisation(eqx.Module):
 
     @abstractmethod
     def read(self, v: PyTree) -> Float[Array, "members modes"]:
-        """V^T R^T B~ v."""
+        """V^T R^T B~ v; ``read(spread(u)) = rates * u``."""
 
 
 class LinearisedFlow(AbstractFlow):
@@ -96,6 +96,13 @@ def _add(*terms: tuple[ArrayLike, PyTree]) -> PyTree:
     return jax.tree.map(total, *(tree for _, tree in terms))
 
 
+class _Read(NamedTuple):
+    """A vector shaped like y with V^T R^T B~ of it."""
+
+    vector: PyTree
+    read: Float[Array, "members modes"]
+
+
 class Exponential(diffrax.AbstractAdaptiveSolver):
     """The solver; its flow is passed as diffrax's ``args`` and must be a LinearisedFlow."""
 
@@ -113,39 +120,41 @@ class Exponential(diffrax.AbstractAdaptiveSolver):
         lin, slope, rates, decay = args.linearise(y0)
         read_slope = lin.read(slope)
 
-        fractions = (
-            1 / 2,
-            2 / 3,
-            1.0,
-        )  # all functions of the step in one evaluation: compiles fast
+        # All functions of the step in one evaluation: compiles fast.
+        fractions = (1 / 2, 2 / 3, 1.0)
         hs = h * jnp.asarray(fractions)
         plain = phi_functions(jnp.asarray(-hs * decay), 2)
         stiff = [None, *_divided(hs.reshape(-1, *(1,) * rates.ndim), rates, decay)]
 
-        def apply(k, c, v, read_v):
+        def moved(c, *terms):
+            """sum factor h phi_k(c h A) v, from triples (factor, k, v), and its reading."""
             i = fractions.index(c)
-            return _add((plain[k][i], v), (1.0, lin.spread(stiff[k][i] * read_v)))
+            reads = sum(factor * h * stiff[k][i] * v.read for factor, k, v in terms)
+            vectors = [(factor * h * plain[k][i], v.vector) for factor, k, v in terms]
+            change = sum(factor * h * plain[k][i] * v.read for factor, k, v in terms)
+            return _add(*vectors, (1.0, lin.spread(reads))), change + rates * reads
 
-        def defect(y):  # N(y) - N(y0)
-            change = _add((1.0, y), (-1.0, y0))
-            linear = _add((-decay, change), (-1.0, lin.spread(lin.read(change))))
-            return _add((1.0, args(y)), (-1.0, slope), (-1.0, linear))
+        # In the precision of the flow, which may be less than that of y.
+        low = jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), y0, slope)
 
-        y2 = _add((1.0, y0), (h / 2, apply(1, 1 / 2, slope, read_slope)))
-        d2 = defect(y2)
-        read_d2 = lin.read(d2)
-        y3 = _add(
-            (1.0, y0),
-            (h * 2 / 3, apply(1, 2 / 3, slope, read_slope)),
-            (h * 8 / 9, apply(2, 2 / 3, d2, read_d2)),
-        )
-        d3 = defect(y3)
-        read_d3 = lin.read(d3)
-        euler = _add((1.0, y0), (h, apply(1, 1.0, slope, read_slope)))
-        correction = apply(2, 1.0, d3, read_d3)
-        y1 = _add((1.0, euler), (1.5 * h, correction))
-        error = _add((1.5 * h, correction), (-2 * h, apply(2, 1.0, d2, read_d2)))
-        spread = spread_error(args.weigh(y0, error), y0)
+        def defect(change, change_read):
+            """N(y0 + change) - N(y0), whose part in the range of B needs no pass over y."""
+            field = args(_add((1.0, low), (1.0, change)))
+            rest = _add((1.0, field), (-1.0, slope), (decay, change))
+            return _Read(
+                _add((1.0, rest), (1.0, lin.spread(change_read))),
+                lin.read(rest) + rates * change_read,
+            )
+
+        start = _Read(slope, read_slope)
+        change, change_read = moved(1 / 2, (1 / 2, 1, start))
+        d2 = defect(change, change_read)
+        change, change_read = moved(2 / 3, (2 / 3, 1, start), (8 / 9, 2, d2))
+        d3 = defect(change, change_read)
+        change, _ = moved(1.0, (1.0, 1, start), (1.5, 2, d3))
+        y1 = jax.tree.map(lambda leaf, c: leaf + c.astype(leaf.dtype), y0, change)
+        error, _ = moved(1.0, (1.5, 2, d3), (-2.0, 2, d2))
+        spread = spread_error(args.weigh(low, error), y0)
         return y1, spread, dict(y0=y0, y1=y1), None, diffrax.RESULTS.successful
 
     def func(self, terms, t0, y0, args):
