@@ -71,7 +71,9 @@ def case(config: str, draw: int, alignment: float, richness: float) -> xr.Datase
 def draw(dataset: xr.Dataset) -> Figure:
     """Loss against the pull, a panel for every richness."""
     config = configuration(dataset, Config)
-    figure, axes = curves.panels(len(config.richness), sharey=True)
+    figure, axes = curves.panels(
+        len(config.richness), width=max(4.2, 6.5 / len(config.richness)), sharey=True
+    )
     for ax, richness in zip(axes, config.richness, strict=True):
         for i, alignment in enumerate(config.alignment):
             one = dataset.sel(richness=richness, alignment=alignment)

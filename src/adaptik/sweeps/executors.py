@@ -5,6 +5,7 @@ again, and one that keeps killing its workers is given up with an error.
 """
 
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -86,7 +87,7 @@ def processes(function, cases, threads, workers) -> Iterator[Done]:
     while todo:
         with parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
             parallel: Any = Parallel(return_as="generator_unordered", pre_dispatch="2*n_jobs")
-            jobs = (delayed(run_case)(function, i, a, threads) for i, a in list(todo.items()))
+            jobs = (delayed(_run_kept)(function, i, a, threads) for i, a in list(todo.items()))
             try:
                 for done in parallel(jobs):
                     del todo[done.index]
@@ -102,6 +103,18 @@ def processes(function, cases, threads, workers) -> Iterator[Done]:
                     f"{function.__module__!r}; put it into an importable module or into the script "
                     "that is run, or use executor='serial'"
                 ) from error
+
+
+def _run_kept(*arguments) -> Done:
+    """:func:`run_case` in a worker that stays.
+
+    Compiled programs stay in memory, which loky (where psutil is installed) takes for a leak: it
+    would start the worker anew, and everything would be compiled again.
+    """
+    from joblib.externals.loky import process_executor
+
+    process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
+    return run_case(*arguments)
 
 
 def dask(address: str) -> Callable[..., Iterator[Done]]:
