@@ -2,7 +2,8 @@
 
     ADAPTIK_DATA=... python benchmarks/posterior.py [depth] [activation] [width]
 
-Fashion-MNIST classes 0 and 1, 50 training inputs, richness 0.5, temperature 0.02.
+Fashion-MNIST classes 0 and 1, 50 training inputs, richness 0.5, temperature 0.02. With one hidden
+layer (depth 1) a second stage follows: classes 8 and 9, 50 training inputs, elastic coupling 1.
 """
 
 import sys
@@ -23,25 +24,29 @@ def cosine(a, b):
 
 
 def main(depth: int = 2, activation: str = "tanh", width: int = 1000):
-    task = ak.tasks.load("fashion-mnist", classes=(0, 1), n_train=50, n_test=200)
-    stages = [ak.Stage(task, RICHNESS)]
+    options = dict(n_train=50, n_test=200)
+    stages = [ak.Stage(ak.tasks.load("fashion-mnist", classes=(0, 1), **options), RICHNESS)]
+    if depth == 1:
+        target = ak.tasks.load("fashion-mnist", classes=(8, 9), **options)
+        stages.append(ak.Stage(target, RICHNESS, elastic=1.0))
     limit = ak.Bayesian(activation, depth, TEMPERATURE, particles=4096, replicates=2)
     theory = ak.solve(stages, limit)
-    state = theory.states[0]
-    print(f"limit: {theory.outcome.value}, residuals {state.residual}, action {state.action}")
-    network = ak.sample_posterior(
+    networks = ak.sample_posterior(
         stages, ak.Network(width, activation, depth=depth), temperature=TEMPERATURE,
         warmup=100, samples=200, keep=20,
     )  # fmt: skip
-    sampled = network.states[0]
-    print(f"networks: R-hat {sampled.r_hat:.3f}, effective samples {sampled.effective:.0f}")
-    print("| quantity | cosine | relative difference | ratio of norms | between chains |")
-    print("|---|---|---|---|---|")
-    for layer in range(1, depth + 1):
-        K = theory.kernel(task.X, layer=layer).value
-        M = np.asarray(sampled.layer_kernel(task.X, None, "feature", layer))
-        row(f"kernel of layer {layer}", K, sampled.mean_kernel if layer == depth else M)
-    row("predictions", theory.predict(task.X_test).value, sampled.predict(task.X_test)[..., 0])
+    for i, stage in enumerate(stages):
+        state, sampled, X = theory.states[i], networks.states[i], stage.task.X
+        print(f"stage {i}, limit: {theory.records[i].outcome.value}, residuals {state.residual}, ")
+        print(f"  networks: R-hat {sampled.r_hat:.3f}, effective samples {sampled.effective:.0f}")
+        print("| quantity | cosine | relative difference | ratio of norms | between chains |")
+        print("|---|---|---|---|---|")
+        for layer in range(1, depth + 1):
+            K = state.layer_kernel(X, None, "feature", layer).mean(0)
+            M = np.asarray(sampled.layer_kernel(X, None, "feature", layer))
+            row(f"kernel of layer {layer}", K, sampled.mean_kernel if layer == depth else M)
+        X = stage.task.X_test
+        row("predictions", state.predict(X).mean(0)[:, 0], sampled.predict(X)[..., 0])
 
 
 def row(name: str, found, chains):

@@ -47,6 +47,17 @@ def test_processes_give_the_same_bits(tmp_path):
     xr.testing.assert_identical(serial.drop_vars("seconds"), parallel.drop_vars("seconds"))
 
 
+def test_workers_that_grow_are_kept(tmp_path):
+    def growing(i):  # as compiled programs do; loky looks once a second
+        held = sys.modules.setdefault("held", types.ModuleType("held"))
+        vars(held).setdefault("arrays", []).append(np.ones(25_000_000))
+        time.sleep(1.1)
+        return {"process": float(os.getpid())}
+
+    data = run(tmp_path / "s", growing, {"i": [0, 1, 2, 3]}, executor="processes", workers=1)
+    assert len(np.unique(data.process)) == 1
+
+
 def test_functions_that_workers_cannot_import_are_said_to_be(tmp_path, monkeypatch):
     nowhere = types.ModuleType("nowhere_at_all")
     exec("def lost(a, b):\n    return {'value': a}", vars(nowhere))

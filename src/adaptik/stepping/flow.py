@@ -76,7 +76,6 @@ def _settled(flow: AbstractFlow, y, loss_tol, rate_tol):
     return loss, rate, converged | (jnp.abs(rate) <= STALL * rate_tol)
 
 
-@eqx.filter_jit
 def integrate(
     flow: AbstractFlow,
     y0: PyTree,
@@ -97,10 +96,22 @@ def integrate(
     and ``y`` itself at ``snapshot_times``; the stepper lands exactly on both. ``tol`` bounds the
     error of one step in units of the predictor.
     """
+    # A program that calls back cannot be kept on disk (jax_compilation_cache_dir).
+    return _integrate(
+        flow, y0, record, solver, duration, record_times, snapshot_times, loss_tol, rate_tol, tol,
+        max_steps, progress.listened(),
+    )  # fmt: skip
 
+
+@eqx.filter_jit
+def _integrate(
+    flow, y0, record, solver, duration, record_times, snapshot_times, loss_tol, rate_tol, tol,
+    max_steps: int, watched: bool,
+) -> Trajectory:  # fmt: skip
     def stop(t, y, args, **_):
         loss, _, settled = _settled(args, y, loss_tol, rate_tol)
-        jax.debug.callback(progress.report, t, loss)
+        if watched:
+            jax.debug.callback(progress.report, t, loss)
         return settled
 
     subsaves = [

@@ -13,6 +13,11 @@ def report(time, loss) -> None:
         _listeners[-1](float(time), float(loss))
 
 
+def listened() -> bool:
+    """Whether somebody listens."""
+    return bool(_listeners)
+
+
 @contextmanager
 def listening(listener: Listener | None) -> Iterator[None]:
     """Send reports to ``listener`` while the context is open."""
