@@ -166,13 +166,26 @@ def test_exponential_and_chebyshev_stepping_agree(case, monkeypatch):
     fast = ak.solve(stages, limit)
     monkeypatch.setattr(stepped, "EXPONENTIAL_UP_TO", 0)
     slow = ak.solve(stages, limit)
-    assert (fast.records[0].cost.method, slow.records[0].cost.method) == (
-        "exponential",
-        "chebyshev",
-    )
+    methods = [solution.records[0].cost.method.split()[0] for solution in (fast, slow)]
+    assert methods == ["exponential", "chebyshev"]
     a, b = (s.predictions(task)[-1] for s in (fast, slow))
     assert np.std(a) > 0.05
     np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("modes", "coordinates", "tol", "taken", "reason"),
+    [
+        (200, 199, 5e-3, "Exponential", "explicit steps would cost about"),
+        (200, 20, 5e-3, "Chebyshev", "explicit steps cost about 1/"),  # measured: 1/2.4
+        (200, 20, 1e-4, "Exponential", "explicit steps would cost about"),
+        (900, 20, 5e-3, "Chebyshev", "900 samples x outputs"),
+    ],
+)
+def test_the_cheaper_stepper_is_taken_and_says_why(modes, coordinates, tol, taken, reason):
+    chosen = stepped.stepper_for(modes, coordinates, 1024, tol)
+    assert type(chosen.solver).__name__ == taken
+    assert reason in chosen.method
 
 
 def test_lazy_weight_decay_is_the_small_richness_flow():

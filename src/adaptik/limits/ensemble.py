@@ -44,7 +44,7 @@ from .ensemble_frozen import fixed_kernel
 from .ensemble_state import EnsembleState
 from .span import Span
 from .step_error import again, step_error, timed_together
-from .stepped import step_through
+from .stepped import Chosen, step_through
 
 COARSER = 8.0  # tolerance of the second solve that estimates the error of the first: half the steps
 EVALUATIONS = 1500  # of the vector field in a rich stage until it converges, both solves; measured
@@ -245,5 +245,5 @@ class Ensemble:
 
         return step_through(
             stage, request, flow, packed(layers), Recorder(flow, points), keys,
-            state_at, Chebyshev(), tol, self.max_steps,
+            state_at, Chosen(Chebyshev()), tol, self.max_steps,
         )  # fmt: skip

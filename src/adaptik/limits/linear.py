@@ -20,7 +20,7 @@ from ..stepping import AbstractLinearisation, LinearisedFlow
 from ..tasks import Task
 from .base import Advance, Request, recorded_inputs, refuse_layers
 from .span import Span
-from .stepped import EXPONENTIAL_UP_TO, solver_for, step_through
+from .stepped import EXPONENTIAL_UP_TO, by_size, step_through
 
 NEURONS = 4096  # drawn where samples of single neurons are asked for
 
@@ -106,7 +106,7 @@ class Linear:
                 Recorder([jnp.asarray(points) for points in recorded.values()]),
                 list(recorded),
                 state_at,
-                solver_for(task),
+                by_size(task.n_train * task.outputs),
                 self.tol,
                 self.max_steps,
             )

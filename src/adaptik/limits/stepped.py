@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,15 +12,57 @@ from ..solution import AbstractState, Cost, StageRecord
 from ..stages import Stage
 from ..stepping import HORIZON, AbstractFlow, Chebyshev, Exponential, integrate, outcome
 from ..stepping.clock import compile_clock
-from ..tasks import Task
 from .base import Advance, Request
 
 EXPONENTIAL_UP_TO = 800  # samples x outputs: beyond, eigendecompositions cost more than they save
+# Operations of a pass over one number, and of eigendecompositions in units of P^3, beside products.
+PASS, EIGH = 27, 60
+EVALUATIONS = 10  # of the flow by Chebyshev steps for one exponential step, at a tolerance of 5e-3
+CLEARLY = 1.3  # by how much Chebyshev steps must be cheaper: stiffness makes them dearer
 
 
-def solver_for(task: Task) -> Exponential | Chebyshev:
-    """The cheaper time stepper for a flow that knows its stiff part."""
-    return Exponential() if task.n_train * task.outputs <= EXPONENTIAL_UP_TO else Chebyshev()
+class Chosen(NamedTuple):
+    """A time stepper, and why."""
+
+    solver: Exponential | Chebyshev
+    reason: str = ""
+
+    @property
+    def method(self) -> str:
+        name = type(self.solver).__name__.lower()
+        return f"{name} ({self.reason})" if self.reason else name
+
+
+def stepper_for(modes: int, coordinates: int, particles: int, tol: float) -> Chosen:
+    """The cheaper time stepper for a flow of particles that knows its stiff part.
+
+    Parameters
+    ----------
+    modes
+        Samples times outputs: the size of what is decomposed, and of a particle's fields.
+    coordinates
+        Numbers that move in a particle's weights.
+    particles
+        Of a replicate.
+    tol
+        Of a step: Chebyshev steps are of order 2, exponential ones of order 3.
+    """
+    if modes > EXPONENTIAL_UP_TO:
+        return by_size(modes)
+    fields = particles * modes
+    exponential = EIGH * modes**3 + fields * (4 * modes + 28 * coordinates + 18 * PASS)
+    evaluations = EVALUATIONS * max(1.0, (5e-3 / tol) ** (1 / 6))
+    chebyshev = evaluations * fields * (4 * coordinates + 6 * PASS)
+    ratio = exponential / chebyshev
+    if ratio > CLEARLY:
+        return Chosen(Chebyshev(), f"explicit steps cost about 1/{ratio:.1f} of exponential ones")
+    return Chosen(Exponential(), f"explicit steps would cost about {1 / ratio:.1f} times as much")
+
+
+def by_size(modes: int) -> Chosen:
+    """The time stepper for a flow whose evaluations cost little beside decompositions."""
+    reason = f"{modes} samples x outputs, exponential up to {EXPONENTIAL_UP_TO}"
+    return Chosen(Exponential() if modes <= EXPONENTIAL_UP_TO else Chebyshev(), reason)
 
 
 def step_through(
@@ -32,7 +73,7 @@ def step_through(
     recorder: Callable[[Any, Any], list],
     keys: list[tuple[str, str]],
     state_at: Callable[[float, Any], AbstractState],
-    solver: diffrax.AbstractSolver,
+    chosen: Chosen,
     tol: float,
     max_steps: int,
 ) -> Advance:
@@ -44,6 +85,8 @@ def step_through(
         ``recorder(t, y)`` is a list of predictions, of the tasks and splits named by ``keys``.
     state_at
         Turns a time and the stepper's ``y`` into a state.
+    chosen
+        The time stepper; the reason for it goes into the record's cost.
     """
     duration = min(stage.duration or HORIZON, HORIZON)
     loss_tol, rate_tol = (-1.0, -1.0) if stage.duration else stage.tolerances
@@ -54,7 +97,7 @@ def step_through(
                 flow,
                 y0,
                 recorder,
-                solver,
+                chosen.solver,
                 duration=jnp.asarray(float(duration)),
                 record_times=jnp.asarray(np.minimum(request.times, duration)),
                 snapshot_times=jnp.asarray(np.array(request.snapshots, float)),
@@ -83,7 +126,7 @@ def step_through(
         rate=float(trajectory.rate),
         outcome=outcome(trajectory, loss_tol, rate_tol),
         cost=Cost(
-            type(solver).__name__.lower(),
+            chosen.method,
             int(trajectory.steps),
             int(trajectory.rejected),
             clock.seconds,

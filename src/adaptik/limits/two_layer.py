@@ -35,7 +35,7 @@ from .particle_flow import (
 )
 from .particles import Particles, Sampling
 from .span import Span
-from .stepped import solver_for, step_through
+from .stepped import Chosen, step_through, stepper_for
 from .two_layer_frozen import advance_frozen
 from .two_layer_state import (
     ReadoutTerm,
@@ -225,11 +225,13 @@ class TwoLayer:
                 jnp.asarray(basis, self.dtype),
                 **scalar,
             )
-            solver = solver_for(task)
+            modes, coordinates = task.n_train * task.outputs, y0.w.shape[-1]
+            chosen = stepper_for(modes, coordinates, y0.w.shape[1], self.tol)
             weights, fade_at = recorder.weights, recorder.fade
             if tangent:
                 y0 = Tangent(y0, jax.tree.map(jnp.zeros_like, y0))
-                flow, recorder, solver = TangentFlow(flow), TangentRecorder(recorder), Chebyshev()
+                flow, recorder = TangentFlow(flow), TangentRecorder(recorder)
+                chosen = Chosen(Chebyshev(), "linearised flow")
 
             def state_at(t: float, y) -> TwoLayerState:
                 y = jax.tree.map(lambda leaf: leaf.astype(self.dtype), y)
@@ -259,7 +261,7 @@ class TwoLayer:
                 recorder,
                 list(targets),
                 state_at,
-                solver,
+                chosen,
                 self.tol,
                 self.max_steps,
             )
