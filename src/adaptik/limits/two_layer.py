@@ -44,7 +44,7 @@ from .two_layer_state import (
 )
 
 DUAL_FROM = 1e-3  # smallest singular value of the samples, of the largest, for dual coefficients
-STEP_SHARE = 0.25  # of a tolerance on predictions: allowed in one step
+STEP_SHARE = 0.5  # of a tolerance on predictions: allowed in one step
 
 
 @dataclass(frozen=True)
