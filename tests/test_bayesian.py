@@ -3,12 +3,15 @@
 import doctest
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import root
 
 import adaptik as ak
 from adaptik.errors import InputError
+from adaptik.limits.tilted import Chains, Site
 
 SOURCE, TARGET = ak.tasks.linear_pair(0.8, n_source=8, n_target=6, dimension=10, n_test=40, seed=0)
 LINE = ak.Task([[1.0], [-0.7], [1.6]], [1.0, 0.4, 0.3], name="line")
@@ -243,3 +246,40 @@ def test_weights_that_no_sample_sees_follow_the_source_sample(limit, error):
     stages = [ak.Stage(source, 1.0), ak.Stage(target, 1.0, elastic=2.0)]
     kernel = ak.solve(stages, limit).kernel(np.sqrt(6) * unseen).value
     assert kernel.item() == pytest.approx(1 / 3 + (2 / 3) ** 2, rel=error)
+
+
+def tilted_site(direction, scale=0.8, seed=0):
+    points = np.random.default_rng(seed).standard_normal((6, 3)) / 2
+    return Site(
+        jnp.zeros((1, 3)), jnp.asarray(scale), jnp.asarray(points),
+        jnp.asarray(direction)[:, None], jnp.ones(1),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu", "tanh"])
+def test_where_laws_stop_being_normalisable(activation):
+    rng = np.random.default_rng(1)
+    phi = ak.activations.get(activation)
+    with jax.enable_x64(True):
+        site = tilted_site(rng.standard_normal(6))
+        chains = Chains(phi, rng.standard_normal((300, 3)), rng)
+        u = rng.standard_normal((400_000, 3))
+        u /= np.linalg.norm(u, axis=1, keepdims=True)
+        far = 1e6 * 0.8 * u @ np.asarray(site.points).T
+        reached = ((np.asarray(phi.phi(jnp.asarray(far))) @ np.asarray(site.directions)) ** 2).max()
+        assert chains.steepness(site) == pytest.approx(reached / 1e12, rel=1e-3, abs=1e-9)
+        edge = max(chains.steepness(site), 1e-9) ** -0.5
+        near = site._replace(directions=0.9 * edge * site.directions)
+        beyond = site._replace(directions=1.01 * edge * site.directions)
+        assert chains.allows(site, site)
+        assert chains.allows(near, beyond) == (activation == "tanh")
+
+
+def test_averaging_starts_over_while_particles_find_new_places():
+    # Cosine neurons on a quadratic: a small region of weights takes over slowly.
+    task, _ = ak.tasks.hermite_pair(
+        2, 2, 0.5, n_source=30, n_target=2, dimension=4, n_test=2, seed=0
+    )
+    limit = ak.Bayesian("cos(1)", temperature=0.1, particles=1024, replicates=1)
+    solution = ak.solve([ak.Stage(task, 0.7)], limit, record=2)
+    assert solution.outcome.ok and solution.states[-1].residual.max() < 0.02
