@@ -11,6 +11,7 @@ from scipy.optimize import root
 
 import adaptik as ak
 from adaptik.errors import InputError
+from adaptik.limits import deep_saddle, saddle
 from adaptik.limits.tilted import Chains, Site
 
 SOURCE, TARGET = ak.tasks.linear_pair(0.8, n_source=8, n_target=6, dimension=10, n_test=40, seed=0)
@@ -273,6 +274,40 @@ def test_where_laws_stop_being_normalisable(activation):
         beyond = site._replace(directions=1.01 * edge * site.directions)
         assert chains.allows(site, site)
         assert chains.allows(near, beyond) == (activation == "tanh")
+
+
+@pytest.fixture
+def blind():
+    """Linear particles so near the origin that no step moves their tilt."""
+    rng = np.random.default_rng(2)
+    points, phi = rng.standard_normal((3, 3)), ak.activations.get("linear")
+    with jax.enable_x64(True):
+        yield points, [Chains(phi, 1e-6 * rng.standard_normal((300, 3)), rng) for _ in range(2)]
+
+
+def test_steps_that_particles_do_not_feel_stop_before_the_edge(blind):
+    points, (chains, _) = blind
+    y, richness, scale = np.ones((3, 1)), 1.5, 0.5
+    site = Site(
+        jnp.zeros((1, 3)), jnp.asarray(scale), jnp.asarray(points), jnp.zeros((3, 1)), jnp.ones(1)
+    )
+    phi = chains.features(site)
+    part = saddle._reach(chains, site, phi, phi @ (0 * y), 100 * y, richness)
+    reached = (richness * scale * np.linalg.norm(points.T @ (part * 100 * y))) ** 2
+    assert 0.25 < reached < 1  # at most half of the way, in parts of 0.8
+
+
+def test_steps_of_deep_laws_stop_before_the_edge(blind):
+    points, chains = blind
+    y, richness = np.ones((3, 1)), 1.5
+    layers = deep_saddle.Layers(chains, points, y, richness, 0.1)
+    kernel = np.diag([1.0, 2.0, 3.0])[None]
+    at = deep_saddle.Unknowns(0 * y, kernel, 0 * kernel)
+    step = deep_saddle.Unknowns(100 * y, 0 * kernel, 0 * kernel)
+    sites = layers.sites(at)
+    after, *_ = deep_saddle._reached(layers, at, sites, step, layers.log_tilts(sites))
+    reached = richness**2 * float(np.sum(after.delta * (kernel[0] @ after.delta)))
+    assert 0.25 < reached <= 0.5 + 1e-9
 
 
 def test_averaging_starts_over_while_particles_find_new_places():

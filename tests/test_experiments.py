@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import types
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -11,13 +12,13 @@ import xarray as xr
 
 from adaptik import pages, sweeps
 from adaptik.errors import InputError
-from adaptik.experiments import EXPERIMENTS, find, gallery, verdict
+from adaptik.experiments import EXPERIMENTS, elastic_pull, find, gallery, verdict
 from adaptik.experiments.both import Both
 from adaptik.experiments.finding import CaseFailed, cases, configuration
 from adaptik.experiments.reproduce import configure, judge, reproduce
 from adaptik.networks import Network, train
 from adaptik.stages import Stage
-from adaptik.tasks import load
+from adaptik.tasks import Task, load
 
 TINY = dict(particles=128, replicates=2, width=64, networks=2, draws=2)
 LINEAR = dict(dimension=40, draws=3, networks=2, width=64, network_dimension=20)
@@ -366,3 +367,25 @@ def test_an_outcome_with_a_contradicted_claim_differs():
     assert verdict.overall(claims) == "differs" and verdict.overall([]) == "not reproduced"
     few = verdict.Claim("c", 0.3, 0.1, freedom=2)  # 3 standard errors of 3 draws are not enough
     assert few.word == "not reproduced"
+
+
+def test_fluctuations_of_members_are_no_distance_between_kernels():
+    # The same kernel twice, each member with noise of its own.
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40, 6))
+    task = Task(X, X[:, 0], X, X[:, 0], name="any")
+
+    def state(noise, turn=0.0):
+        kernel = X @ np.diag([3.0, 1, 1, 1, 1, 1]) @ X.T + turn * X[:, :1] @ X[:, :1].T
+        noisy = kernel + noise * rng.standard_normal((8, 40, 40))
+        return types.SimpleNamespace(kernel=lambda *_: noisy)
+
+    one, two = state(3.0), state(3.0)
+    each = elastic_pull._centred(one.kernel())
+    mean = elastic_pull._centred(two.kernel()).mean(0)
+    sizes = np.linalg.norm(each, axis=(1, 2)) * np.linalg.norm(mean)
+    assert 1 - np.mean(np.sum(each * mean, axis=(1, 2)) / sizes) > 0.05
+    assert abs(1 - elastic_pull._cosines(one, two, task).mean()) < 0.01
+    single = [elastic_pull._cosines(state(0.0), state(0.0, turn), task) for turn in (0.0, 9.0)]
+    np.testing.assert_allclose(single[0], 1.0)
+    assert np.all(single[1] < 0.9)

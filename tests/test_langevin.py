@@ -7,7 +7,7 @@ import pytest
 
 import adaptik as ak
 from adaptik.errors import InputError
-from adaptik.hamiltonian import trajectory
+from adaptik.hamiltonian import SMALLEST_STEP, adapted, trajectory
 from adaptik.networks.langevin import convergence
 
 SOURCE, TARGET = ak.tasks.linear_pair(0.8, n_source=10, n_target=6, dimension=12, n_test=40, seed=1)
@@ -157,6 +157,14 @@ def test_sampling_in_two_calls_is_sampling_in_one():
     refused("after has temperature=0.1", temperature=0.2)
     refused("after has chains=2", chains=3)
     refused("result of adaptik.sample_posterior", after=ak.train(stages[:1], network, record=2))
+
+
+def test_refusals_shorten_steps_but_not_for_ever():
+    assert adapted(0.4, 0.1) < 0.4 < adapted(0.4, 1.0)
+    step = 0.4
+    for _ in range(100):
+        step = adapted(step, 0.0)
+    assert step == SMALLEST_STEP
 
 
 def test_trajectories_forget_where_they_started_whatever_their_step():

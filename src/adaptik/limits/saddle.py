@@ -100,24 +100,19 @@ def _outer(phi, delta) -> Float[np.ndarray, "M PC"]:
     return (phi[:, :, None] * (phi @ delta)[:, None, :]).reshape(len(phi), -1)
 
 
-def _reach(phi, u, step, richness: float) -> float:
-    """How much of a step moves the tilt by :data:`REACH` at most."""
+def _reach(chains: Chains, site: Site, phi, u, step, richness: float) -> float:
+    """How much of a step moves the tilt by :data:`REACH` at most, and not over the edge.
+
+    What is allowed is convex in Delta: shorter steps are allowed, too.
+    """
     du = phi @ step
     linear = richness**2 * np.sum(u * du, axis=1)
     square = 0.5 * richness**2 * np.sum(du * du, axis=1)
     for part in 0.8 ** np.arange(60):
-        if np.std(part * linear + part**2 * square) <= REACH:
+        there = site._replace(directions=site.directions + part * richness * step)
+        if np.std(part * linear + part**2 * square) <= REACH and chains.allows(site, there):
             return float(part)
     return 0.0
-
-
-def _moved(chains: Chains, site: Site, delta, step, richness: float):
-    """Delta and the law after as much of a step as leaves the law normalisable."""
-    for part in 0.8 ** np.arange(60):
-        there = site._replace(directions=jnp.asarray(richness * (delta + part * step)))
-        if chains.allows(site, there):
-            return delta + part * step, there
-    return delta, site
 
 
 def settle(
@@ -163,7 +158,7 @@ def settle(
             action += _climbed(behind, (delta, now), y, ridge, richness)
         behind = (delta, now)
         earlier = None if anchors is None else phi
-        part = _reach(phi, now.u, now.step, richness)
+        part = _reach(chains, site, phi, now.u, now.step, richness)
         if full >= FULL_STEPS:
             before = np.sum(now.u**2, 1) if before is None else before
             residuals.append(now.residual)
@@ -180,7 +175,8 @@ def settle(
                 level = late
         else:
             full = full + 1 if part == 1.0 else 0
-        delta, site = _moved(chains, site, delta, part * now.step, richness)
+        delta = delta + part * now.step
+        site = site._replace(directions=jnp.asarray(richness * delta))
         if anchors is None and full < FULL_STEPS:
             chains.resample(
                 0.5 * richness**2 * (np.sum((phi @ delta) ** 2, 1) - np.sum(now.u**2, 1))
