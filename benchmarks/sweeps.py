@@ -2,9 +2,10 @@
 
     python benchmarks/sweeps.py [seconds a case] [cases]
 
-Overhead: cases that take one second (default) of busy waiting, one after the other; the time of the
-whole sweep beyond their sum is bookkeeping. Scaling: the same CPU-bound cases on one and on two
-worker processes, after a sweep that starts them. Needs two idle cores.
+Overhead: cases that take one second (default) of busy waiting, one after the other in this process
+and on two workers; the time of the whole sweep beyond their sum (half of it) is bookkeeping.
+Scaling: the same CPU-bound cases one after the other and on two worker processes, after a sweep
+that starts them. Needs two idle cores.
 """
 
 import os
@@ -51,11 +52,10 @@ def main() -> None:
     print(f"{cases} cases of {seconds:g} s; load when started: {load()}")
     print("overhead   executor        whole sweep   beyond the cases")
     timed(busy, 1, 0.01, executor="serial")
-    for executor in ("serial", "processes"):
-        settings = {"executor": executor} | ({"workers": 1} if executor == "processes" else {})
-        timed(busy, 1, 0.01, **settings)  # the worker starts
-        whole = timed(busy, cases, seconds, **settings)
-        share = whole / (cases * seconds) - 1
+    for executor, workers in (("serial", 1), ("processes", 2)):  # one process would be this one
+        timed(busy, workers, 0.01, executor=executor, workers=workers)  # the workers start
+        whole = timed(busy, cases, seconds, executor=executor, workers=workers)
+        share = whole * workers / (cases * seconds) - 1
         print(f"           {executor:12s} {whole:12.2f} s {100 * share:14.2f} %")
     print("scaling    workers         whole sweep   speed-up")
     times = {}

@@ -47,15 +47,32 @@ def test_processes_give_the_same_bits(tmp_path):
     xr.testing.assert_identical(serial.drop_vars("seconds"), parallel.drop_vars("seconds"))
 
 
-def test_workers_that_grow_are_kept(tmp_path):
+GROWING = """
+import os, sys, time, types
+import numpy as np
+from adaptik import sweeps
+
+def main():
     def growing(i):  # as compiled programs do; loky looks once a second
         held = sys.modules.setdefault("held", types.ModuleType("held"))
-        vars(held).setdefault("arrays", []).append(np.ones(25_000_000))
+        vars(held).setdefault("arrays", []).append(np.ones(20_000_000))
         time.sleep(1.1)
         return {"process": float(os.getpid())}
 
-    data = run(tmp_path / "s", growing, {"i": [0, 1, 2, 3]}, executor="processes", workers=1)
-    assert len(np.unique(data.process)) == 1
+    grid = {"i": list(range(10))}
+    data = sweeps.sweep(growing, grid, store=sys.argv[1], executor="processes", workers=2)
+    assert len(np.unique(data.process)) == 2
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_workers_that_grow_are_kept(tmp_path):
+    path = tmp_path / "growing.py"
+    path.write_text(GROWING)
+    # Workers that loky ends and does not start again would leave the sweep waiting for ever.
+    subprocess.run([sys.executable, str(path), str(tmp_path / "s")], check=True, timeout=120)
 
 
 def test_functions_that_workers_cannot_import_are_said_to_be(tmp_path, monkeypatch):
