@@ -57,7 +57,8 @@ def solve(
         A solution of the same limit whose stages ran before; the result contains both.
     tol
         Standard error asked of predictions at the ends of stages, root mean square over the
-        recorded inputs; particles or replicates are added until it is met. See
+        recorded inputs; particles or replicates are added until it is met, from the limit's own
+        or, where it leaves their number open, from as few as can be. See
         :attr:`Solution.sampling_error` for what was reached.
     progress
         Called with ``(stage, time, training loss)`` as the solve goes on.
@@ -134,14 +135,16 @@ def _solve_to(
         raise InputError(
             "tol cannot refine the stages of after; solve all in one call, or leave tol out"
         )
-    limit = limit.refined(tol, None)
+    check_sequence(stages)
+    tasks = recorded_tasks(stages, options["observe"])
+    limit = limit.refined(tol, tasks, None)
     for _ in range(REFINEMENTS):
         solution = solve(stages, limit, **options)
         if solution.sampling_error <= tol or not solution.outcome.ok:
             return solution
         if solution.members == 1:
             raise InputError("tol needs the spread of replicates; give the limit at least 2")
-        limit = limit.refined(tol, solution)
+        limit = limit.refined(tol, tasks, solution)
     return solve(stages, limit, **options)
 
 

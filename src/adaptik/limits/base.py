@@ -62,11 +62,12 @@ class Limit(Protocol):
         """Run one stage from ``state``: what happened, the state at its end, the snapshots."""
         ...
 
-    def refined(self, tol: float, found: Solution | None) -> "Limit":
+    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Limit":
         """The limit set for predictions with standard errors of ``tol``.
 
-        ``found`` is a solution by the limit as it is, whose errors are too large; ``None`` before
-        there is one. Limits without sampling control their steps alone.
+        ``tasks`` are those recorded, as in :meth:`predicted_bytes`; ``found`` is a solution by
+        the limit as it is, whose errors are too large, ``None`` before there is one. Limits
+        without sampling control their steps alone.
         """
         ...
 

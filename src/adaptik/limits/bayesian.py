@@ -120,7 +120,7 @@ class Bayesian:
             "tol": self.tol,
         }
 
-    def refined(self, tol: float, found: Solution | None) -> "Bayesian":
+    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Bayesian":
         if found is None:
             return self
         return replace(self, particles=math.ceil(self.particles * growth(found, tol)))

@@ -99,7 +99,7 @@ class Deep:
         fields = {name: getattr(self, name) for name in names}
         return {"limit": "Deep", "activation": self.activation.name, **fields}
 
-    def refined(self, tol: float, found: Solution | None) -> "Deep":
+    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Deep":
         if found is None:
             return self
         return replace(self, replicates=math.ceil(self.replicates * growth(found, tol)))

@@ -76,7 +76,7 @@ class DeepLinear:
         fields = dict(depth=self.depth, tol=self.tol, reveal_tol=self.reveal_tol)
         return {"limit": "DeepLinear", **fields}
 
-    def refined(self, tol: float, found: Solution | None) -> "DeepLinear":
+    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "DeepLinear":
         return replace(self, tol=min(self.tol, tol / 10))
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:

@@ -114,7 +114,7 @@ class Ensemble:
         fields = {name: getattr(self, name) for name in names}
         return {"limit": "Ensemble", "activation": self.phi.name, **fields}
 
-    def refined(self, tol: float, found: Solution | None) -> "Ensemble":
+    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Ensemble":
         if found is None:
             return replace(self, tol=min(self.tol, tol / 10))
         return replace(self, replicates=math.ceil(self.replicates * growth(found, tol)))

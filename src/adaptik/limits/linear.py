@@ -58,7 +58,7 @@ class Linear:
     def describe(self) -> dict[str, Any]:
         return {"limit": "Linear", "tol": self.tol}
 
-    def refined(self, tol: float, found: Solution | None) -> "Linear":
+    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Linear":
         return replace(self, tol=min(self.tol, tol / 10))
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:

@@ -97,7 +97,7 @@ class Reveal:
             **{name: getattr(self, name) for name in names},
         }
 
-    def refined(self, tol: float, found: Solution | None) -> "Reveal":
+    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Reveal":
         if found is None:
             return replace(self, tol=min(self.tol, tol / 10))
         return replace(self, particles=math.ceil(self.particles * growth(found, tol)))

@@ -45,6 +45,7 @@ from .two_layer_state import (
 
 DUAL_FROM = 1e-3  # smallest singular value of the samples, of the largest, for dual coefficients
 STEP_SHARE = 0.5  # of a tolerance on predictions: allowed in one step
+FEWEST = 256  # particles with which solving for a tolerance begins
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,7 @@ class TwoLayer:
         return self.particles
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        dimension = stages[0].task.dimension
-        rank = min(dimension, sum(t.n_train for t in tasks.values()))
+        rank = _rank(tasks)
         outputs = max(s.task.outputs for s in stages)
         count = self.replicates * self._count(rank, outputs)
         count *= 2 ** sum(_is_paired(s) for s in stages)
@@ -175,9 +175,13 @@ class TwoLayer:
             return LazyControl.of(state, stage).correct(advance, request)
         return advance
 
-    def refined(self, tol: float, found: Solution | None) -> "TwoLayer":
+    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "TwoLayer":
         if found is None:
-            return replace(self, tol=min(self.tol, STEP_SHARE * tol))
+            count = self.particles
+            if count is None:  # errors tell how many are needed
+                least = _rank(tasks) + max(task.outputs for task in tasks.values())
+                count = max(FEWEST, 2 ** math.ceil(math.log2(1.25 * least)))
+            return replace(self, tol=min(self.tol, STEP_SHARE * tol), particles=count)
         state = found.states[-1]
         assert isinstance(state, TwoLayerState)
         particles = math.ceil(state.particles.w.shape[1] * growth(found, tol) / 256) * 256
@@ -292,6 +296,12 @@ class TwoLayer:
         if abs(start) > 1e-12 / richness:
             terms.append(ReadoutTerm(state.particles, start))
         return (*terms, ReadoutTerm(moved, 1 / richness))
+
+
+def _rank(tasks: dict[str, Task]) -> int:
+    """Upper bound of the number of span coordinates."""
+    inputs = [task.X.shape for task in tasks.values()]
+    return min(inputs[0][1], sum(count for count, _ in inputs))
 
 
 def _is_paired(stage: Stage) -> bool:
