@@ -326,3 +326,16 @@ def test_weights_are_white_given_the_readout_and_fresh_heads_uncorrelated():
     for w, z in zip(fresh.w, fresh.z, strict=True):
         np.testing.assert_allclose(z.T @ w, 0, atol=1e-10)
         np.testing.assert_allclose([z.mean(), np.mean(z**2)], [0, 1], atol=1e-12)
+
+
+@pytest.mark.parametrize("limit", [ak.TwoLayer("relu", particles=32), ak.DeepLinear(2)])
+def test_listeners_are_told_how_far_a_solve_is(limit):
+    task = ak.tasks.load("digits", classes=(3, 5), n_train=6, n_test=4)
+    stages = [ak.Stage(task, 1.0, duration=1.0), ak.Stage(task, 1.0, duration=2.0)]
+    seen = []
+    found = ak.solve(stages, limit, record=2, progress=lambda *told: seen.append(told))
+    for i, stage in enumerate(stages):
+        times = [t for at, t, _ in seen if at == i]
+        losses = [loss for at, _, loss in seen if at == i]
+        assert len(times) >= 3 and min(times) < 0.1 and times[-1] == max(times) == stage.duration
+        assert losses[-1] == pytest.approx(found.records[i].train_loss, rel=1e-3)

@@ -61,7 +61,8 @@ def solve(
         or, where it leaves their number open, from as few as can be. See
         :attr:`Solution.sampling_error` for what was reached.
     progress
-        Called with ``(stage, time, training loss)`` as the solve goes on.
+        Called with ``(stage, time, training loss)`` as the solve goes on; where a stage is run
+        several times, for replicates or to estimate errors of steps, time starts again.
 
     Returns
     -------

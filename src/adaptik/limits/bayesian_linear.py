@@ -77,7 +77,9 @@ class BayesianLinear:
             "tol": self.tol,
         }
 
-    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "BayesianLinear":
+    def refined(
+        self, tol: float, tasks: dict[str, Task], found: Solution | None
+    ) -> "BayesianLinear":
         return self
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
