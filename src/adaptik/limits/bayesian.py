@@ -144,8 +144,8 @@ class Bayesian:
             check_posterior(i, stage, self.depth)
             if self.depth > 1 and stage.task.outputs > 1:
                 raise InputError(
-                    f"stage {i}: {stage.task.outputs} outputs with depth={self.depth}: the residuals "
-                    "of the sampled saddle point are too noisy there to trust its kernels; use one "
+                    f"stage {i}: {stage.task.outputs} outputs with depth={self.depth}: residuals of "
+                    "the sampled saddle point are too noisy there to trust its kernels; use one "
                     "output, depth=1, or sample_posterior"
                 )
             if stage.richness > 0:
