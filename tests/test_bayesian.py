@@ -127,6 +127,29 @@ def test_several_outputs_against_quadrature(monkeypatch):
     assert solution.kernel(task.X, kind="ntk").value.shape == (3, 3, 2, 2)
 
 
+@pytest.mark.parametrize("activation", ["linear", "tanh", "relu"])
+def test_moves_leave_a_law_with_two_directions_as_it_is(activation):
+    """Reflections carry particles between modes; of two, neither may prefer the likelier side."""
+    phi = (PHI | {"linear": lambda h: h})[activation]
+    A = np.array([[1.0, 0.3], [-0.4, 0.8], [0.2, -1.0]])
+    d = np.array([[0.3, 0.5], [0.4, -0.4], [-0.5, 0.2]])
+    d *= 0.8 if activation == "linear" else 1.0  # normalisable
+    grid = np.linspace(-9, 9, 401)
+    w = np.stack(np.meshgrid(grid, grid, indexing="ij"), -1).reshape(-1, 2)
+    p = np.exp(0.5 * np.sum((phi(w @ A.T) @ d) ** 2, 1) - 0.5 * np.sum(w**2, 1))
+    p /= p.sum()
+    with jax.enable_x64(True):
+        site = Site(jnp.zeros((1, 2)), jnp.ones(()), *map(jnp.asarray, (A, d, np.ones(2))))
+        rng = np.random.default_rng(0)
+        chains = Chains(ak.activations.get(activation), rng.standard_normal((20_000, 2)), rng)
+        for _ in range(40):
+            chains.move(site)
+        xi = np.asarray(chains.xi)
+    for i, j in ((0, 0), (0, 1), (1, 1)):
+        found, exact = xi[:, i] * xi[:, j], p @ (w[:, i] * w[:, j])
+        assert abs(found.mean() - exact) < 4 * found.std() / np.sqrt(len(xi))
+
+
 def test_the_action_is_that_of_the_closed_form():
     gamma, T = 1.5, 0.05
     stages = [ak.Stage(SOURCE, gamma)]

@@ -28,9 +28,7 @@ def limit(activation, temperature=0.05, depth=2, particles=2048, replicates=2, *
 def test_the_linear_closed_form_solves_the_equations_of_every_layer(depth, richness):
     """theory section 6 with Gaussian laws; at richness 2 the action is not convex."""
     T = 0.05
-    solution = ak.solve(
-        [ak.Stage(PAIR, richness)], ak.BayesianLinear(temperature=T, depth=depth, tol=1e-7)
-    )
+    solution = ak.solve([ak.Stage(PAIR, richness)], ak.BayesianLinear(temperature=T, depth=depth))
     state = solution.states[0]
     assert solution.outcome is ak.Outcome.CONVERGED
     inv, points = np.linalg.inv, state.span.points(PAIR.X).inside
@@ -52,9 +50,10 @@ def test_with_one_hidden_layer_it_is_the_two_layer_closed_form():
     assert distance(A @ S @ A.T, exact.kernel(TASK.X).value) < 1e-7
 
 
-def test_linear_neurons_against_the_closed_form():
+@pytest.mark.parametrize(("task", "richness"), [(TASK, 0.5), (PAIR, 1.0)])
+def test_linear_neurons_against_the_closed_form(task, richness):
     depth = 2
-    stages = [ak.Stage(TASK, 0.5)]
+    stages = [ak.Stage(task, richness)]
     sampled = ak.solve(stages, limit("linear", particles=4096))
     exact = ak.solve(stages, ak.BayesianLinear(temperature=0.05, depth=depth))
     assert sampled.outcome is exact.outcome is ak.Outcome.CONVERGED
@@ -69,7 +68,7 @@ def test_linear_neurons_against_the_closed_form():
     assert distance(K, M) < 0.01
     # Kernels without learning are far away, and so is the exponent of another depth.
     assert distance(X @ X.T / 10, exact.kernel(X).value) > 0.2
-    assert sampled.states[0].action.mean() == pytest.approx(exact.states[0].action, rel=0.1)
+    assert sampled.states[0].action.mean() == pytest.approx(exact.states[0].action, rel=0.05)
 
 
 def on_a_line(activation, x, y, gamma, T):
@@ -189,11 +188,6 @@ def test_too_few_steps_are_reported():
 def test_what_is_not_known_is_refused(model, more, names):
     with pytest.raises(InputError, match=names):
         ak.solve([ak.Stage(TASK, 1.0), ak.Stage(OTHER, 1.0, **more)], model)
-
-
-def test_several_outputs_are_refused():
-    with pytest.raises(InputError, match="stage 0: 2 outputs with depth=2"):
-        ak.solve([ak.Stage(PAIR, 1.0)], limit("erf"))
 
 
 @pytest.mark.slow

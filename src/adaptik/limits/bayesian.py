@@ -142,12 +142,6 @@ class Bayesian:
         rank = 0
         for i, stage in enumerate(stages):
             check_posterior(i, stage, self.depth)
-            if self.depth > 1 and stage.task.outputs > 1:
-                raise InputError(
-                    f"stage {i}: {stage.task.outputs} outputs with depth={self.depth}: residuals of "
-                    "the sampled saddle point are too noisy there to trust its kernels; use one "
-                    "output, depth=1, or sample_posterior"
-                )
             if stage.richness > 0:
                 self._check_normalisable(i, stage)
             carried = rank if stage.elastic > 0 or stage.trains == "readout" else 0

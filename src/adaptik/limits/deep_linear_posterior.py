@@ -26,6 +26,7 @@ from .linear import NEURONS
 from .span import Span
 
 STARTS = (0.1, 3.0)  # lengths of U
+POLISH = 2  # Newton steps at the minimum: the action's rounding hides its last digits
 
 
 @register
@@ -120,6 +121,7 @@ def _action(flat, points, y, strength, ridge, depth: int):
 
 
 _slope = partial(jax.jit, static_argnames="depth")(jax.value_and_grad(_action))
+_gradient = partial(jax.jit, static_argnames="depth")(jax.grad(_action))
 _curvature = partial(jax.jit, static_argnames="depth")(jax.hessian(_action))
 
 
@@ -151,8 +153,13 @@ def minimised(
             steps += found.nit
             if best is None or found.fun < best.fun:
                 best = found
-    assert best is not None
-    U = best.x.reshape(rank, -1)
+        assert best is not None
+        u = best.x
+        for _ in range(POLISH):  # U turned by any rotation is as good: the curvature is singular
+            slope, curvature = (np.asarray(f(u, *given)) for f in (_gradient, _curvature))
+            u = u - np.linalg.lstsq(curvature, slope, rcond=1e-10)[0]
+        slope = np.asarray(_gradient(u, *given))
+    U = u.reshape(rank, -1)
     S = np.eye(rank) + U @ U.T
     prior = depth * np.linalg.norm(U - np.linalg.solve(S, U))
-    return S, float(best.fun), float(np.linalg.norm(best.jac) / max(prior, 1e-300)), steps
+    return S, float(best.fun), float(np.linalg.norm(slope) / max(prior, 1e-300)), steps

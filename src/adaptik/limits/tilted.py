@@ -76,8 +76,9 @@ def _refreshed(activation: Activation, site: Site, xi, key, step):
         total += chance / TRAJECTORIES
     axis = site.points.T @ (site.directions @ jax.random.normal(turn, site.signs.shape))
     axis = axis / jnp.maximum(jnp.linalg.norm(axis), 1e-30)
-    w = site.weights(xi)
-    for i, image in enumerate((w - 2 * (w @ axis)[:, None] * axis, -w)):
+    for i, along in enumerate((axis, None)):  # each from where the particles are by then
+        w = site.weights(xi)
+        image = -w if along is None else w - 2 * (w @ along)[:, None] * along
         there = (image - site.mean) / site.scale
         gain = tilt(there) - tilt(xi) + 0.5 * jnp.sum(xi**2 - there**2, -1)
         taken = jnp.log(jax.random.uniform(jax.random.fold_in(mirror, i), gain.shape)) < gain
