@@ -3,7 +3,7 @@
     python benchmarks/coverage.py [solves] [data ...]
 
 50 independent solves (default) of one rich stage, richness 1, 50 samples, 8 replicates of 256 and
-1024 particles, against a reference of 16 x 16 384; the share of 1000 test points at which the
+1024 particles, against a reference of 16 x 8192; the share of 1000 test points at which the
 difference is within two standard errors (its own and the reference's), averaged over solves.
 Student's distribution with 7 degrees of freedom has 91.4 %. Also the root mean square of difference
 over standard error, which would be 1.18 for it (1 for a Gaussian).
@@ -30,7 +30,7 @@ def main() -> None:
     print("data     particles   within 2 s.e.   rms difference / s.e.   mean s.e.")
     for data in sys.argv[2:] or ("fashion", "hermite"):
         task = task_of(data, 50, 1000)
-        known = predicted(task, 16_384, 16, 10_000, 5e-4)
+        known = predicted(task, 8192, 16, 10_000, 5e-4)
         for particles in (256, 1024):
             shares, ratios, sizes = [], [], []
             for key in range(solves):

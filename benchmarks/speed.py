@@ -1,6 +1,6 @@
 """Seconds and errors of one curve: the published recipe, training a wide network, adaptik.
 
-    python benchmarks/speed.py [P ...]
+    python benchmarks/speed.py [P ...] [fashion | hermite]
 
 A curve is one rich stage of gradient flow until the training loss is 1e-4, with predictions at all
 test points. Every row is a process of its own; what is timed has run before, so compilation, in a
@@ -33,6 +33,7 @@ import adaptik as ak
 from adaptik import lazy_kernels
 
 NEURONS, STEPS, WIDTH, SMALL = 10_000, 20_000, 20_000, 1024
+TESTS = {"fashion": 1000, "hermite": 10_000}  # test points
 REFERENCE = {"fashion": 4096, "hermite": 8192}  # particles of each of 4 replicates
 
 
@@ -164,10 +165,11 @@ def apart(*arguments):
 
 
 def main() -> None:
-    counts = [int(n) for n in sys.argv[1:]] or [50, 200, 800]
+    counts = [int(n) for n in sys.argv[1:] if n.isdigit()] or [50, 200, 800]
+    names = [n for n in sys.argv[1:] if not n.isdigit()] or list(TESTS)
     print("data      P  tests gamma  what               seconds  compile    error  peak MiB")
     for samples in counts:
-        for data, tests in (("fashion", 1000), ("hermite", 10_000)):
+        for data, tests in ((name, TESTS[name]) for name in names):
             for richness in (0.3, 1.0, 3.0) if samples <= 400 else (1.0,):
                 setting = ((data, samples, tests), richness)
                 given = apart("reference", *setting, None) if samples <= 400 else None
