@@ -65,6 +65,7 @@ class Store:
         if not self.path.exists():
             self._create()
         self.group = self._open()
+        self._arrays: dict[str, Any] = {}
         self.status = np.array(self.group["status"])
 
     def _create(self) -> None:
@@ -150,7 +151,7 @@ class Store:
             )
         encoded = {}
         for name, variable in result.data_vars.items():
-            array: Any = self.group[str(name)]
+            array = self._held(str(name))
             values = _encoded(variable.values)
             inner = array.shape[len(self.grid.shape) :]
             if values.shape != inner:
@@ -193,9 +194,14 @@ class Store:
     def _attributes(self) -> dict[str, Any]:
         return dict(self.group.attrs)
 
+    def _held(self, name: str) -> Any:
+        """An array, opened once: opening takes as long as writing a case."""
+        if name not in self._arrays:
+            self._arrays[name] = self.group[name]
+        return self._arrays[name]
+
     def _set(self, name: str, index: Index, value: Any) -> None:
-        array: Any = self.group[name]
-        array[index] = value
+        self._held(name)[index] = value
 
     def _finish(self, index: Index, status: int, seconds: float) -> None:
         self._set("seconds", index, seconds)
