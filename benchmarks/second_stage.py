@@ -4,8 +4,8 @@
 
 Two stages of gradient flow at equal richness, 200 samples each, the second with a fresh or the kept
 head, until the loss is 1e-4. Motion is the relative Frobenius change of the feature kernel on the
-stage's own samples from its start to its end. "scratch" solves the target alone. The second of two
-equal solves is timed; every seed draws particles anew, and the median of three is printed.
+stage's own samples from its start to its end. "scratch" solves the target alone. The
+first of four keys compiles; medians of the other three are printed.
 """
 
 import numpy as np

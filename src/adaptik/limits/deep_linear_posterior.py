@@ -121,7 +121,6 @@ def _action(flat, points, y, strength, ridge, depth: int):
 
 
 _slope = partial(jax.jit, static_argnames="depth")(jax.value_and_grad(_action))
-_gradient = partial(jax.jit, static_argnames="depth")(jax.grad(_action))
 _curvature = partial(jax.jit, static_argnames="depth")(jax.hessian(_action))
 
 
@@ -156,10 +155,10 @@ def minimised(
         assert best is not None
         u = best.x
         for _ in range(POLISH):  # U turned by any rotation is as good: the curvature is singular
-            slope, curvature = (np.asarray(f(u, *given)) for f in (_gradient, _curvature))
-            u = u - np.linalg.lstsq(curvature, slope, rcond=1e-10)[0]
-        slope = np.asarray(_gradient(u, *given))
+            slope, curvature = _slope(u, *given)[1], _curvature(u, *given)
+            u = u - np.linalg.lstsq(np.asarray(curvature), np.asarray(slope), rcond=1e-10)[0]
+        action, slope = _slope(u, *given)
     U = u.reshape(rank, -1)
     S = np.eye(rank) + U @ U.T
     prior = depth * np.linalg.norm(U - np.linalg.solve(S, U))
-    return S, float(best.fun), float(np.linalg.norm(slope) / max(prior, 1e-300)), steps
+    return S, float(action), float(np.linalg.norm(slope) / max(prior, 1e-300)), steps
