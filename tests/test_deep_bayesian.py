@@ -24,7 +24,7 @@ def limit(activation, temperature=0.05, depth=2, particles=2048, replicates=2, *
     )
 
 
-@pytest.mark.parametrize(("depth", "richness"), [(2, 0.6), (2, 2.0), (3, 1.0)])
+@pytest.mark.parametrize(("depth", "richness"), [(2, 0.6), (2, 1.0), (2, 2.0), (3, 1.0)])
 def test_the_linear_closed_form_solves_the_equations_of_every_layer(depth, richness):
     """theory section 6 with Gaussian laws; at richness 2 the action is not convex."""
     T = 0.05
