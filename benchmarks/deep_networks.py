@@ -3,12 +3,13 @@
     python benchmarks/deep_networks.py FOLDER [seeds] [width ...]
 
 Two stages, source richness 2 and target richness 0.5. Every network that was trained is kept in
-FOLDER, so that a run goes on where it stopped and the limits can be compared again. A row a width:
-root-mean-square difference of predictions at 20 new inputs, relative to their size and in joint
-standard errors (about 1 where only sampling parts the two; 3 is what is asked for), the largest
-single one, and the relative Frobenius difference of the mean feature (Phi) and gradient (G) kernels
-of every layer. The first row of a case is the limit: its method, its standard error relative to
-the size of predictions, and by how much training has moved the kernels.
+FOLDER, so that a run goes on where it stopped and the limits can be compared again; the limit has
+as many replicates as there are seeds, eight at least. A row a width: root-mean-square difference of
+predictions at 20 new inputs, relative to their size and in joint standard errors (about 1 where
+only sampling parts the two; 3 is what is asked for), the largest single one, and the relative
+Frobenius difference of the mean feature (Phi) and gradient (G) kernels of every layer. The first
+row of a case is the limit: its method, its standard error relative to the size of predictions, and
+by how much training has moved the kernels.
 """
 
 import sys
@@ -48,6 +49,10 @@ def trained(depth: int, phi: str, width: int, seeds: int, folder: Path) -> Measu
             np.savez(path, **done)  # pyright: ignore[reportArgumentType]
         with np.load(path) as kept:
             found.append(dict(kept))
+    return joined(found)
+
+
+def joined(found: list[Measured]) -> Measured:
     return {key: np.concatenate([one[key] for one in found]) for key in found[0]}
 
 
@@ -80,8 +85,12 @@ def main() -> None:
     for depth, phi in CASES:
         began = time.perf_counter()
         limit = ak.Deep(depth, phi, WIDTH[phi], replicates=8)
-        solution = ak.solve(STAGES, limit, record=2, snapshots=[(0, 0.0)])
-        theory, start = measured(solution), measured(solution, 0, 0.0)
+        solutions = [
+            ak.solve(STAGES, limit, key=key, record=2, snapshots=[(0, 0.0)])
+            for key in range(max(1, seeds // 8))
+        ]
+        theory = joined([measured(solution) for solution in solutions])
+        start = joined([measured(solution, 0, 0.0) for solution in solutions])
         size = float(np.std(theory["f"].mean(0)))
         row(
             depth, phi, type(limit.choose(STAGES)).__name__,

@@ -298,21 +298,8 @@ class LinearNetworkFlow:
         return self.offset + self.weights_at(t, y).predictor() / self.richness
 
     def rate(self, t, y, slope):
-        """Rate of decrease of the training loss where y' is ``slope``.
-
-        The loss descends along the push without decay: by |push|^2/gamma^2, and decay moves every
-        trained layer W by <push, lambda W>/gamma^2 with <push, W> = gamma sum Delta <z h>.
-        """
-        moving = [self.ends[k : k + 2] for k, on in enumerate(self.trained) if on]
-        push = slope.copy()
-        for start, end in moving:
-            push[start:end] += self.decay * y[start:end]
-        descent = float(push @ push) / self.richness**2
-        if self.decay:
-            raw = self.weights_at(t, y).predictor()
-            pull = float(np.sum(self._signal(raw) * (self.X @ raw))) / self.richness
-            descent -= self.decay * len(moving) * pull
-        return self.objective.rate_factor * descent
+        """Rate of decrease of the loss with what weight decay adds to it: |y'|^2/gamma^2."""
+        return self.objective.rate_factor * float(slope @ slope) / self.richness**2
 
     def loss(self, t, y):
         f = self.X @ self._coefficients(t, y)

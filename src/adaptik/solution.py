@@ -95,7 +95,8 @@ class StageRecord:
     duration
         Time at the end of the stage (averaged over members where they differ).
     train_loss, rate
-        Training loss of the stage at its end and its rate of decrease: the residuals.
+        Training loss of the stage at its end, and the rate of decrease of what the flow descends,
+        the loss with the terms of weight decay and elastic pull (for constant kernels the loss).
     outcome, cost
         How it ended and what it took.
     step_error

@@ -31,8 +31,10 @@ class Stage:
         (squared loss, lazy or readout only).
     loss_tol, rate_tol
         Without a duration the stage has converged when the training loss is at most
-        ``loss_tol`` (default 1e-4; with weight decay no bound) and falls by at most
-        ``rate_tol`` (default 1e-6) per unit time.
+        ``loss_tol`` (default 1e-4; with weight decay no bound) and, with the terms of decay and
+        pull, falls by at most ``rate_tol`` (default 1e-6) per unit time. Where weight decay is on
+        and none of the three is given, :class:`adaptik.TwoLayer` goes on to where the flow comes
+        to rest.
     head
         ``"fresh"`` starts from a new random readout and a zero predictor; ``"kept"``
         continues with the readout and the predictor of the stage before.
@@ -167,6 +169,12 @@ class Stage:
         if isinstance(self.trains, int):
             return self.trains
         return depth if self.trains == "readout" else 0
+
+    @property
+    def ends_at_rest(self) -> bool:
+        """Whether the stage ends where weight decay brings the flow to rest."""
+        own = self.duration is None and self.loss_tol is None and self.rate_tol is None
+        return own and self.weight_decay > 0
 
     @property
     def tolerances(self) -> tuple[float, float]:

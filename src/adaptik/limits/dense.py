@@ -102,6 +102,13 @@ class EnsembleFlow(AbstractFlow):
     def loss(self, y):
         return jnp.mean(self.objective.value(self.predict(y), self.labels))
 
+    def burden(self, y):
+        replicates, width, _ = y[-1].shape
+        on = packed(trained(unpacked(y, self.inside.dtype), self.frozen))
+        first, *hidden, head = (jnp.sum(m * jnp.square(w)) for m, w in zip(on, y, strict=True))
+        total = self.decay * ((first + head) / width + sum(hidden)) / replicates
+        return 0.5 * self.objective.rate_factor * total / self.richness**2
+
     def weigh(self, y, error):
         own, error = unpacked(y, self.inside.dtype), unpacked(error, self.inside.dtype)
         change = tangent(own, error, self.inside, 0.0, self.phi)

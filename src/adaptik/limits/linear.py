@@ -202,6 +202,12 @@ class MomentFlow(LinearisedFlow):
     def loss(self, y: Moments):
         return jnp.mean(self.objective.value(self._predict(y), self.labels))
 
+    def burden(self, y: Moments):
+        gamma = self.richness
+        total = self.decay * (jnp.trace(y.M) + jnp.trace(y.A))
+        rich = (gamma > 0) & (not self.frozen)
+        return jnp.where(rich, total / jnp.where(rich, gamma, 1.0) ** 2, 0.0)
+
     def weigh(self, y: Moments, error: Moments):
         # Features' errors act on the predictor through the kernel, whose scale is that of M and A.
         seen = jnp.sqrt(jnp.mean(jnp.square(self.inside @ error.beta)))

@@ -41,6 +41,11 @@ class Coordinates(eqx.Module):
         """Of the preactivations."""
         return jnp.einsum("rmk,pk->rmp", w, self.lift)
 
+    def squares(self, w) -> Float[Array, "R M"]:
+        """Squared lengths of weights that differ by ``w``."""
+        other = w if self.start is None else self.changes(w)
+        return jnp.sum(w * other, -1)
+
     def pushed(self, strength: Float[Array, "R M P"]):
         """The move of w that adds ``strength`` times the samples to the weights."""
         return (
@@ -99,6 +104,13 @@ class ParticleFlow(LinearisedFlow):
     def loss(self, y: Law):
         y = self._cast(y)
         return jnp.mean(self.objective.value(self._forward(y)[2], self.anchors.labels))
+
+    def burden(self, y: Law):
+        y = self._cast(y)
+        squares = self.anchors.coordinates.squares(y.w) + jnp.sum(jnp.square(y.z), -1)
+        pulled = self.anchors.coordinates.squares(y.w - self.home)
+        weighed = jnp.mean(self.decay * squares + self.elastic * pulled)
+        return 0.5 * self.objective.rate_factor * weighed / self.richness**2
 
     def weigh(self, y: Law, error: Law):
         # What the error does to the predictor on the samples. Errors of single particles average

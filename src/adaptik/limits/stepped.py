@@ -1,5 +1,6 @@
 """A stage whose kernel moves: stepped through time, with what was asked for kept."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..solution import AbstractState, Cost, StageRecord
+from ..solution import AbstractState, Cost, Outcome, StageRecord
 from ..stages import Stage
 from ..stepping import HORIZON, AbstractFlow, Chebyshev, Exponential, integrate, outcome
 from ..stepping.clock import compile_clock
@@ -19,6 +20,7 @@ EXPONENTIAL_UP_TO = 800  # samples x outputs: beyond, eigendecompositions cost m
 PASS, EIGH = 27, 60
 EVALUATIONS = 10  # of the flow by Chebyshev steps for one exponential step, at a tolerance of 5e-3
 CLEARLY = 1.3  # by how much Chebyshev steps must be cheaper: stiffness makes them dearer
+NEAR_REST = 1e-4  # rate at which it is first tried to find where the flow comes to rest
 
 
 class Chosen(NamedTuple):
@@ -76,6 +78,7 @@ def step_through(
     chosen: Chosen,
     tol: float,
     max_steps: int,
+    ending: Callable[[Any], Any] | None = None,
 ) -> Advance:
     """Run a stage by time stepping; call it with double precision enabled.
 
@@ -87,50 +90,69 @@ def step_through(
         Turns a time and the stepper's ``y`` into a state.
     chosen
         The time stepper; the reason for it goes into the record's cost.
+    ending
+        From the ``y`` at which a stage has settled to the one that it tends to, or ``None`` where
+        that is not found, and the number of steps.
     """
     duration = min(stage.duration or HORIZON, HORIZON)
     loss_tol, rate_tol = (-1.0, -1.0) if stage.duration else stage.tolerances
+    tries = [rate_tol] if ending is None else [max(NEAR_REST, rate_tol), rate_tol]
+    found, steps, rejected = None, 0, 0
     with compile_clock() as clock:
         began = time.perf_counter()
-        trajectory = jax.block_until_ready(
-            integrate(
-                flow,
-                y0,
-                recorder,
-                chosen.solver,
-                duration=jnp.asarray(float(duration)),
-                record_times=jnp.asarray(np.minimum(request.times, duration)),
-                snapshot_times=jnp.asarray(np.array(request.snapshots, float)),
-                loss_tol=jnp.asarray(loss_tol),
-                rate_tol=jnp.asarray(rate_tol),
-                tol=jnp.asarray(tol),
-                max_steps=max_steps,
+        for rate_tol in tries:
+            trajectory = jax.block_until_ready(
+                integrate(
+                    flow,
+                    y0,
+                    recorder,
+                    chosen.solver,
+                    duration=jnp.asarray(float(duration)),
+                    record_times=jnp.asarray(np.minimum(request.times, duration)),
+                    snapshot_times=jnp.asarray(np.array(request.snapshots, float)),
+                    loss_tol=jnp.asarray(loss_tol),
+                    rate_tol=jnp.asarray(rate_tol),
+                    tol=jnp.asarray(tol),
+                    max_steps=max_steps,
+                )
             )
-        )
+            steps, rejected = steps + int(trajectory.steps), rejected + int(trajectory.rejected)
+            end, end_time, method = trajectory.end, float(trajectory.end_time), chosen.method
+            ended = outcome(trajectory, loss_tol, rate_tol)
+            residuals = trajectory.loss, trajectory.rate
+            times, last = [end_time], [trajectory.last]
+            if ending is not None and ended in (Outcome.CONVERGED, Outcome.STALLED):
+                found, taken = ending(end)
+                steps += taken
+            if found is not None:
+                end, end_time, ended = found, math.inf, Outcome.CONVERGED
+                times, last = [*times, math.inf], [*last, recorder(jnp.asarray(math.inf), found)]
+                residuals = flow.loss_and_rate(end)
+                method = f"{method}; {taken} Newton steps at the end"
+                break
         run_seconds = time.perf_counter() - began - clock.seconds
-    end_time = float(trajectory.end_time)
     snapshots: dict[float, AbstractState] = {
         t: state_at(t, jax.tree.map(lambda leaf, i=i: leaf[i], trajectory.snapshots))
         for i, t in enumerate(request.snapshots)
-        if t <= end_time
+        if t <= times[0]
     }
-    reached = np.flatnonzero(np.isfinite(trajectory.record_times) & (request.times < end_time))
+    reached = np.flatnonzero(np.isfinite(trajectory.record_times) & (request.times < times[0]))
     record = StageRecord(
-        times=np.append(request.times[reached], end_time),
+        times=np.append(request.times[reached], times),
         predictions={
-            key: np.concatenate([np.asarray(path)[reached], np.asarray(last)[None]])
-            for key, path, last in zip(keys, trajectory.recorded, trajectory.last, strict=True)
+            key: np.concatenate([np.asarray(path)[reached], np.stack(ends)])
+            for key, path, *ends in zip(keys, trajectory.recorded, *last, strict=True)
         },
         duration=end_time,
-        train_loss=float(trajectory.loss),
-        rate=float(trajectory.rate),
-        outcome=outcome(trajectory, loss_tol, rate_tol),
+        train_loss=float(residuals[0]),
+        rate=float(residuals[1]),
+        outcome=ended,
         cost=Cost(
-            chosen.method,
-            int(trajectory.steps),
-            int(trajectory.rejected),
+            method,
+            steps,
+            rejected,
             clock.seconds,
             run_seconds,
         ),
     )
-    return record, state_at(end_time, trajectory.end), snapshots
+    return record, state_at(end_time, end), snapshots

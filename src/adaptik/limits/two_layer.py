@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -35,6 +36,7 @@ from .particle_flow import (
 )
 from .particles import Particles, Sampling
 from .span import Span
+from .stationary import at_rest
 from .stepped import Chosen, step_through, stepper_for
 from .two_layer_frozen import advance_frozen
 from .two_layer_state import (
@@ -232,6 +234,7 @@ class TwoLayer:
             modes, coordinates = task.n_train * task.outputs, y0.w.shape[-1]
             chosen = stepper_for(modes, coordinates, y0.w.shape[1], self.tol)
             weights, fade_at = recorder.weights, recorder.fade
+            ending = partial(at_rest, flow) if stage.ends_at_rest else None
             if tangent:
                 y0 = Tangent(y0, jax.tree.map(jnp.zeros_like, y0))
                 flow, recorder = TangentFlow(flow), TangentRecorder(recorder)
@@ -268,6 +271,7 @@ class TwoLayer:
                 chosen,
                 self.tol,
                 self.max_steps,
+                ending,
             )
         f = record.predictions[task.name, "train"][-1]
         ended = judged(record.outcome, stage, after.particles.z, f)  # pyright: ignore[reportAttributeAccessIssue]

@@ -81,6 +81,11 @@ class RichFlow(AbstractFlow):
         f = self.offset + raw(_cast(y, self.X.dtype), self.X, self.phi) / self.richness
         return jnp.mean(self.objective.value(f, self.y))
 
+    def burden(self, y: Layers):
+        total = self.decay * sum(jnp.sum(jnp.square(w)) for w in y[self.frozen :])
+        total = total + self.elastic * jnp.sum(jnp.square(y[0] - self.home))
+        return 0.5 * self.objective.rate_factor * total / (self.richness**2 * len(y[-1]))
+
     def weigh(self, y: Layers, error: Layers):
         return _weighed(self, y, error) / self.richness
 

@@ -37,9 +37,22 @@ class AbstractFlow(eqx.Module):
     def weigh(self, y: PyTree, error: PyTree) -> Float[Array, ""]:
         """Size of an error in y, in units of the predictor."""
 
+    def burden(self, y: PyTree) -> Float[Array, ""]:
+        """What weight decay and an elastic pull add to the training loss.
+
+        The flow descends the sum of both: under weight decay the loss alone may rise again, and
+        its rate vanish on the way.
+        """
+        return jnp.zeros(())
+
     def loss_and_rate(self, y: PyTree) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Training loss and its rate of decrease."""
-        loss, slope = jax.jvp(self.loss, (y,), (self(y),))
+        """Training loss, and the rate of decrease of its sum with the :meth:`burden`."""
+
+        def both(y):
+            loss = self.loss(y)
+            return loss + self.burden(y), loss
+
+        (_, loss), (slope, _) = jax.jvp(both, (y,), (self(y),))
         return loss, -slope
 
 

@@ -1,0 +1,146 @@
+"""Where flows under weight decay come to rest."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+
+import adaptik as ak
+from adaptik.limits import stationary
+from adaptik.limits.dense import EnsembleFlow
+from adaptik.limits.particle_flow import Anchors, Coordinates, Law, ParticleFlow
+from adaptik.losses import get
+from adaptik.networks.flows import RichFlow
+
+DECAY, RICHNESS = 0.05, 2.0
+SOURCE, TARGET = ak.tasks.linear_pair(0.7, n_source=8, n_target=6, dimension=12, n_test=20)
+DIGITS = ak.tasks.load("digits", classes=(3, 5), n_train=10, n_test=20)
+LIMITS = dict(particles=256, replicates=2, tol=1e-3)
+
+
+def at_rest(phi, task=SOURCE, **options):
+    stages = [ak.Stage(task, RICHNESS, weight_decay=DECAY)]
+    return ak.solve(stages, ak.TwoLayer(phi, **(LIMITS | options)), record=3)
+
+
+@pytest.mark.parametrize(("phi", "task"), [("relu", DIGITS), ("erf", SOURCE)], ids=["relu", "erf"])
+def test_rest_is_where_a_long_flow_ends(phi, task):
+    found = at_rest(phi, task)
+    record = found.records[0]
+    assert found.outcome is ak.Outcome.CONVERGED and record.duration == math.inf
+    assert "Newton steps" in record.cost.method and abs(record.rate) < 1e-10
+    assert math.isfinite(record.times[-2])
+    stage = ak.Stage(task, RICHNESS, duration=4000.0, weight_decay=DECAY)
+    flow = ak.solve([stage], ak.TwoLayer(phi, dtype="float64", **LIMITS), record=3)
+    X = task.X_test
+    assert np.abs(found.states[0].predict(X) - flow.states[0].predict(X)).max() < 1e-4
+    kernels = [s.kernel(task.X).value for s in (found, flow)]
+    assert np.abs(kernels[0] - kernels[1]).max() < 1e-4 * np.abs(kernels[1]).max()
+
+
+def test_predictors_at_rest_are_ridge_regression_on_their_own_kernels():
+    found, task = at_rest("relu", DIGITS), DIGITS
+    f, y, eye = found.predict(task.X).value, task.y[:, 0], np.eye(task.n_train)
+    for kind, ridge in (("feature", DECAY), ("ntk", 2 * DECAY)):
+        K = found.kernel(task.X, kind=kind).value
+        regression = K @ np.linalg.solve(K + ridge * task.n_train * eye, y)
+        np.testing.assert_allclose(f, regression, atol=1e-5)
+
+
+def test_linear_neurons_at_rest_solve_a_scalar_equation():
+    X, y = SOURCE.X / np.sqrt(SOURCE.dimension), SOURCE.y[:, 0]
+    P = len(y)
+
+    def beta(size):  # the penalty (lambda/gamma) |beta|, as a ridge that depends on |beta|
+        ridge = DECAY / (RICHNESS * size) * np.eye(X.shape[1])
+        return np.linalg.solve(X.T @ X / P + ridge, X.T @ y / P)
+
+    size = brentq(lambda s: np.linalg.norm(beta(s)) - s, 1e-6, 10.0, xtol=1e-14)
+    exact = SOURCE.X_test / np.sqrt(SOURCE.dimension) @ beta(size)
+    np.testing.assert_allclose(at_rest("linear").predict(SOURCE.X_test).value, exact, atol=2e-6)
+
+
+def test_what_was_sampled_is_forgotten():
+    found = at_rest("relu", DIGITS, particles=512, replicates=3)
+    assert found.predict(DIGITS.X_test).standard_error.max() < 1e-5
+
+
+def test_elastic_pull_at_rest():
+    def solution(duration):
+        first = ak.Stage(SOURCE, RICHNESS, duration=3.0)
+        options = dict(duration=duration, weight_decay=0.2, elastic=2.0)
+        stages = [first, ak.Stage(TARGET, RICHNESS, **options)]
+        precise = LIMITS | dict(dtype="float64", tol=1e-5)
+        return ak.solve(stages, ak.TwoLayer("erf", **precise), record=3)
+
+    found, flow = solution(None), solution(100.0)
+    assert found.records[1].duration == math.inf
+    X = TARGET.X_test
+    assert np.abs(found.states[1].predict(X) - flow.states[1].predict(X)).max() < 1e-4
+
+
+def test_rest_that_is_not_found_leaves_the_flow(monkeypatch):
+    monkeypatch.setattr(stationary, "STEPS", 1)
+    record = at_rest("relu", DIGITS).records[0]
+    assert math.isfinite(record.duration) and "Newton" not in record.cost.method
+    assert record.outcome is ak.Outcome.CONVERGED and record.rate < 1e-6
+
+
+def test_tolerances_that_are_given_end_the_flow():
+    stage = ak.Stage(SOURCE, RICHNESS, weight_decay=DECAY, rate_tol=1e-3)
+    record = ak.solve([stage], ak.TwoLayer("erf", **LIMITS), record=3).records[0]
+    assert math.isfinite(record.duration) and 0 < record.rate < 1e-3
+
+
+def test_stages_follow_a_stage_at_rest(tmp_path):
+    stages = [
+        ak.Stage(SOURCE, RICHNESS, weight_decay=DECAY),
+        ak.Stage(TARGET, 1.0, duration=2.0),
+    ]
+    found = ak.solve(stages, ak.TwoLayer("erf", **LIMITS), record=3)
+    assert np.isfinite(found.loss(TARGET).value)
+    found.save(tmp_path / "found")
+    again = ak.Solution.load(tmp_path / "found")
+    assert again.records[0].duration == math.inf
+
+
+def flows():
+    """A flow of each kind with weight decay, and a point on it."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        X, y = SOURCE.X / np.sqrt(SOURCE.dimension), SOURCE.y
+        numbers = dict(richness=jnp.asarray(1.5), decay=jnp.asarray(0.2))
+        elastic = dict(elastic=jnp.asarray(0.4))
+        phi = ak.activations.get("tanh")
+        w, z = rng.standard_normal((1, 20, 12)), rng.standard_normal((1, 20, 1))
+        zero = jnp.zeros((1, len(y), 1))
+        anchors = Anchors(Coordinates(jnp.asarray(X)), jnp.asarray(X @ X.T), jnp.asarray(y))
+        squared = get("squared")
+        particles = ParticleFlow(
+            phi, squared, anchors, zero, home=jnp.asarray(w[:, ::-1]), **numbers, **elastic
+        )
+        yield "particles", particles, Law(jnp.asarray(w), jnp.asarray(z)), (1 / 20, 1 / 20)
+        layers = tuple(jnp.asarray(rng.standard_normal(s)) for s in ((20, 12), (20, 20), (20, 1)))
+        network = RichFlow(
+            jnp.asarray(SOURCE.X), jnp.asarray(y), zero[0], home=layers[0][::-1], phi=phi.phi,
+            objective=squared, frozen=0, **numbers, **elastic,
+        )  # fmt: skip
+        yield "network", network, layers, (1 / 20,) * 3
+        dense = (layers[0][None], layers[1][None, None] / np.sqrt(20), layers[2][None])
+        ensemble = EnsembleFlow(
+            jnp.asarray(X), jnp.asarray(y), zero, phi=phi.phi, objective=squared, **numbers
+        )
+        yield "ensemble", ensemble, dense, (1 / 20, 1.0, 1 / 20)
+
+
+@pytest.mark.parametrize("case", list(flows()), ids=lambda case: case[0])
+def test_rates_are_those_of_what_flows_descend(case):
+    _, flow, y, weights = case
+    with jax.enable_x64(True):
+        squares = [jnp.sum(jnp.square(move)) for move in flow(y)]
+        speed = sum(w * s for w, s in zip(weights, squares, strict=True))
+        _, rate = flow.loss_and_rate(y)
+        assert float(rate) == pytest.approx(2 * float(speed) / 1.5**2, rel=1e-9)
