@@ -179,6 +179,7 @@ def test_exponential_and_chebyshev_stepping_agree(case, monkeypatch):
         (200, 199, 5e-3, "Exponential", "explicit steps would cost about"),
         (200, 20, 5e-3, "Chebyshev", "explicit steps cost about 1/"),  # measured: 1/2.4
         (200, 20, 1e-4, "Exponential", "explicit steps would cost about"),
+        (800, 799, 5e-3, "Exponential", "explicit steps would cost about"),  # measured: 1.8
         (900, 20, 5e-3, "Chebyshev", "900 samples x outputs"),
     ],
 )

@@ -23,6 +23,7 @@ from .tilted import Chains, Site
 REACH = 0.35  # standard deviation of the change of the logarithm of the tilt in one step
 FULL_STEPS = 3  # in a row, before averaging begins
 AVERAGED = 12  # steps at least
+STUCK, TINY = 20, 1e-4  # steps in a row, each so small a part of Newton's, after which to give up
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,8 +149,8 @@ def settle(
     """
     delta, action, full, gains, behind = np.zeros_like(y), 0.0, 0, 0, None
     residuals, before = [], None
-    steps, earlier, settled, level = 0, None, False, np.inf
-    while steps < max_iterations:
+    steps, stuck, earlier, settled, level = 0, 0, None, False, np.inf
+    while steps < max_iterations and stuck < STUCK:
         steps += 1
         phi = chains.features(site)
         weights = chains.calibrated(site, given, anchors)
@@ -159,6 +160,7 @@ def settle(
         behind = (delta, now)
         earlier = None if anchors is None else phi
         part = _reach(chains, site, phi, now.u, now.step, richness)
+        stuck = stuck + 1 if part < TINY else 0
         if full >= FULL_STEPS:
             before = np.sum(now.u**2, 1) if before is None else before
             residuals.append(now.residual)
