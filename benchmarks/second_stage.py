@@ -1,12 +1,14 @@
 """What a second stage costs per unit of feature motion, against the first.
 
-    python benchmarks/second_stage.py
+    ADAPTIK_DATA=... python benchmarks/second_stage.py [fashion | hermite]
 
 Two stages of gradient flow at equal richness, 200 samples each, the second with a fresh or the kept
 head, until the loss is 1e-4. Motion is the relative Frobenius change of the feature kernel on the
 stage's own samples from its start to its end. "scratch" solves the target alone. The
 first of four keys compiles; medians of the other three are printed.
 """
+
+import sys
 
 import numpy as np
 from speed import task_of
@@ -31,7 +33,7 @@ def stages_of(data: str, richness: float):
 
 def main() -> None:
     print("data     gamma  stages      stage  motion  steps  seconds  steps/motion  seconds/motion")
-    for data in ("fashion", "hermite"):
+    for data in sys.argv[1:] or ("fashion", "hermite"):
         for richness in (0.3, 1.0, 3.0):
             for name, stages in stages_of(data, richness):
                 rows = [measured(stages, key) for key in range(4)][1:]  # the first compiles
