@@ -68,6 +68,40 @@ def test_what_was_sampled_is_forgotten():
     assert found.predict(DIGITS.X_test).standard_error.max() < 1e-5
 
 
+def test_several_outputs_at_rest():
+    y = np.column_stack([DIGITS.y[:, 0], np.sign(DIGITS.X[:, 20]), DIGITS.X[:, 36]])
+    task = ak.Task(DIGITS.X, y, name="three")
+    found = at_rest("erf", task)
+    assert found.records[0].duration == math.inf
+    K = found.kernel(task.X).value
+    regression = K @ np.linalg.solve(K + DECAY * task.n_train * np.eye(task.n_train), y)
+    np.testing.assert_allclose(found.predict(task.X).value, regression, atol=1e-4)
+
+
+def test_the_curvature_of_relu_neurons_is_inverted_exactly():
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(1)
+        X = rng.standard_normal((5, 4))
+        anchors = Anchors(
+            Coordinates(jnp.asarray(X)), jnp.asarray(X @ X.T), rng.standard_normal((5, 2))
+        )
+        flow = ParticleFlow(
+            ak.activations.get("relu"), get("squared"), anchors, jnp.zeros((1, 5, 2)),
+            home=jnp.zeros((1, 1, 1)), richness=jnp.asarray(0.7), decay=jnp.asarray(2.0),
+            elastic=jnp.asarray(0.5),
+        )  # fmt: skip
+        law, v = (
+            Law(*(jnp.asarray(rng.standard_normal(s)) for s in ((1, 7, 4), (1, 7, 2))))
+            for _ in range(2)
+        )
+        sigma = jnp.asarray(3.0)
+        change = jax.jvp(flow, (law,), (v,))[1]
+        bent = jax.tree.map(lambda a, b: sigma * a - b, v, change)
+        back = stationary.Bend.at(flow, law, sigma).solve(bent)
+        for found, exact in zip(back, v, strict=True):
+            np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-9)
+
+
 def test_elastic_pull_at_rest():
     def solution(duration):
         first = ak.Stage(SOURCE, RICHNESS, duration=3.0)

@@ -8,8 +8,8 @@ whose slowest modes take thousands of times 1/lambda. A step of implicit Euler o
 solves (sigma + E'') step = -E'; it follows the flow where sigma is large and is a Newton step where
 it is small. A step is taken where E falls by what its quadratic model says, which a step over
 negative curvature does not: near a saddle point (the origin, say) sigma stays large and the flow's
-way off it is followed. Families of stationary points (neurons of
-homogeneous activations may share what they carry in any way) are no obstacle: sigma stays positive.
+way off it is followed. Families of stationary points (neurons of homogeneous activations may share
+what they carry in any way) are no obstacle: sigma stays positive.
 
 E'' couples neurons through f alone. Within one neuron only phi'' keeps it from having a closed
 inverse; without phi'' it is the preconditioner of conjugate gradients, exact for ReLU.

@@ -122,9 +122,10 @@ def step_through(
             ended = outcome(trajectory, loss_tol, rate_tol)
             residuals = trajectory.loss, trajectory.rate
             times, last = [end_time], [trajectory.last]
-            if ending is not None and ended in (Outcome.CONVERGED, Outcome.STALLED):
-                found, taken = ending(end)
-                steps += taken
+            if ending is None or ended not in (Outcome.CONVERGED, Outcome.STALLED):
+                break
+            found, taken = ending(end)
+            steps += taken
             if found is not None:
                 end, end_time, ended = found, math.inf, Outcome.CONVERGED
                 times, last = [*times, math.inf], [*last, recorder(jnp.asarray(math.inf), found)]
