@@ -136,6 +136,8 @@ def test_stages_follow_a_stage_at_rest(tmp_path):
     ]
     found = ak.solve(stages, ak.TwoLayer("erf", **LIMITS), record=3)
     assert np.isfinite(found.loss(TARGET).value)
+    total = found.to_xarray().total_time.values
+    assert np.isinf(total).sum() == 1 and np.diff(total[np.isfinite(total)]).min() >= 0
     found.save(tmp_path / "found")
     again = ak.Solution.load(tmp_path / "found")
     assert again.records[0].duration == math.inf

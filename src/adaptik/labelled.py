@@ -103,7 +103,9 @@ def save_dataset(dataset: xr.Dataset, path: str | os.PathLike) -> None:
 
 
 def _times(solution: Solution, counts: list[int]) -> dict[str, tuple[str, np.ndarray]]:
-    starts = np.concatenate([[0.0], np.cumsum([r.duration for r in solution.records])[:-1]])
+    # A stage without an end counts until the last finite time that it recorded.
+    lengths = [r.times[np.isfinite(r.times)].max(initial=0.0) for r in solution.records]
+    starts = np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
     stage_time = np.concatenate([r.times for r in solution.records])
     return {
         "stage": ("time", np.repeat(np.arange(len(counts)), counts)),
