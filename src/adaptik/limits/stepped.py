@@ -16,9 +16,9 @@ from ..stepping.clock import compile_clock
 from .base import Advance, Request
 
 EXPONENTIAL_UP_TO = 800  # samples x outputs: beyond, eigendecompositions cost more than they save
-# Operations of a pass over one number, and of eigendecompositions in units of P^2, beside products:
-# large ones run faster, so that from 200 to 800 samples their time grows like P^2.
-PASS, EIGH = 27, 12_000
+# Operations of a pass over one number, and of eigendecompositions in units of P^3, beside products.
+# Large ones run faster: from 200 to 800 samples their time grows like P^2.
+PASS, EIGH, LARGE = 27, 60, 200
 EVALUATIONS = 10  # of the flow by Chebyshev steps for one exponential step, at a tolerance of 5e-3
 CLEARLY = 1.3  # by how much Chebyshev steps must be cheaper: stiffness makes them dearer
 NEAR_REST = 1e-4  # rate at which it is first tried to find where the flow comes to rest
@@ -53,7 +53,8 @@ def stepper_for(modes: int, coordinates: int, particles: int, tol: float) -> Cho
     if modes > EXPONENTIAL_UP_TO:
         return by_size(modes)
     fields = particles * modes
-    exponential = EIGH * modes**2 + fields * (4 * modes + 28 * coordinates + 18 * PASS)
+    decomposition = EIGH * modes**3 / max(1.0, modes / LARGE)
+    exponential = decomposition + fields * (4 * modes + 28 * coordinates + 18 * PASS)
     evaluations = EVALUATIONS * max(1.0, (5e-3 / tol) ** (1 / 6))
     chebyshev = evaluations * fields * (4 * coordinates + 6 * PASS)
     ratio = exponential / chebyshev
