@@ -48,7 +48,8 @@ def test_one_layer_is_the_two_layer_linear_limit(name):
         )
     first, second = moments.records[-1], revealed.records[-1]
     np.testing.assert_allclose(second.train_loss, first.train_loss, atol=1e-5)
-    if np.isfinite(second.rate):
+    # Under decay the rate of DeepLinear leaves out the initial matrices, which fade by themselves.
+    if np.isfinite(second.rate) and SEQUENCES[name][-1].weight_decay == 0:
         np.testing.assert_allclose(second.rate, first.rate, atol=1e-5)
 
 

@@ -252,7 +252,10 @@ class PopulationFlow:
         return float(np.mean(np.asarray(self.objective.value(f, self.labels))))
 
     def rate(self, t, y, slope):
-        """Rate of decrease of the loss with what weight decay adds to it: |y'|^2/gamma^2."""
+        """Rate of decrease of the loss with what decay of the learned part adds: |y'|^2/gamma^2.
+
+        What is left of the matrices at the start fades by itself and is left out.
+        """
         return self.objective.rate_factor * float(slope @ slope) / self.richness**2
 
     def predictions(self, t, y):
