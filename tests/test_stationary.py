@@ -143,6 +143,14 @@ def test_stages_follow_a_stage_at_rest(tmp_path):
     assert again.records[0].duration == math.inf
 
 
+def test_moments_and_particles_have_the_same_rate_under_decay():
+    stage = ak.Stage(SOURCE, 1.5, duration=3.0, weight_decay=0.2)
+    particles = ak.TwoLayer("linear", dtype="float64", **(LIMITS | dict(tol=1e-6)))
+    rates = [ak.solve([stage], limit).records[0].rate for limit in (ak.Linear(), particles)]
+    assert rates[0] > 1e-3
+    assert rates[1] == pytest.approx(rates[0], rel=1e-4)
+
+
 def flows():
     """A flow of each kind with weight decay, and a point on it."""
     with jax.enable_x64(True):

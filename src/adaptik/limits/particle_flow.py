@@ -96,7 +96,7 @@ class ParticleFlow(LinearisedFlow):
         return self.objective.signal(f, self.anchors.labels) / f.shape[1]
 
     def _move(self, y: Law, phi, slope, signal) -> Law:
-        push = _push(y.z, phi, slope, self.anchors.coordinates, signal, self.richness)
+        push = push_of(y.z, phi, slope, self.anchors.coordinates, signal, self.richness)
         decay, elastic = (c.astype(y.w.dtype) for c in (self.decay, self.elastic))
         pull = decay * y.w + elastic * (y.w - self.home)
         return Law(push.w - pull, push.z - decay * y.z)
@@ -163,7 +163,7 @@ class Linearisation(AbstractLinearisation):
 
     def spread(self, u):
         signal = jnp.einsum("rpcn,rn->rpc", self.modes, u) / self.phi.shape[-1]
-        return _push(self.at.z, self.phi, self.slope, self.coordinates, signal, self.richness)
+        return push_of(self.at.z, self.phi, self.slope, self.coordinates, signal, self.richness)
 
     def read(self, v: Law):
         v = jax.tree.map(lambda leaf: leaf.astype(self.phi.dtype), v)
@@ -174,7 +174,7 @@ class Linearisation(AbstractLinearisation):
         return jnp.einsum("rpcn,rpc->rn", self.modes, change)
 
 
-def _push(z, phi, slope, coordinates: Coordinates, signal, richness) -> Law:
+def push_of(z, phi, slope, coordinates: Coordinates, signal, richness) -> Law:
     signal = (richness * signal).astype(z.dtype)
     dw = coordinates.pushed(slope * jnp.einsum("rmc,rpc->rmp", z, signal))
     return Law(dw, jnp.einsum("rmp,rpc->rmc", phi, signal))
@@ -213,7 +213,7 @@ class TangentFlow(AbstractFlow):
         given, y = y, self._cast(y)
         phi, slope = self._fields(y)
         signal = self.inner._signal(self._predict(y, phi, slope))
-        push = _push(
+        push = push_of(
             y.base.z, phi, slope, self.inner.anchors.coordinates, signal, self.inner.richness
         )
         decay = self.inner.decay.astype(y.base.w.dtype)

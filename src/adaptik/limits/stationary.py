@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .particle_flow import Law, ParticleFlow
+from .particle_flow import Law, ParticleFlow, push_of
 
 FIRST = 1.0  # sigma at the start, in units of lambda
 FASTER, SLOWER = 0.1, 3.0  # factors of sigma after a step that is taken, and one that is not
@@ -104,10 +104,7 @@ def _product(a: Law, b: Law):
 
 
 def _energy(flow: ParticleFlow, law: Law):
-    weights = jnp.sum(jnp.square(law.w), -1) + jnp.sum(jnp.square(law.z), -1)
-    pull = jnp.sum(jnp.square(law.w - flow.home), -1)
-    own = 0.5 * jnp.mean(flow.decay * weights + flow.elastic * pull)
-    return 0.5 * flow.richness**2 * flow.loss(law) + own
+    return 0.5 * flow.richness**2 * (flow.loss(law) + flow.burden(law))
 
 
 class Bend(eqx.Module):
@@ -167,6 +164,5 @@ class Bend(eqx.Module):
         change = change + jnp.einsum("rmc,rmp->rpc", alone.z, self.phi)
         change = (change / self.phi.shape[1]).ravel()
         back = jax.scipy.linalg.cho_solve((self.core, True), change).reshape(self.pull.shape)
-        strength = self.slope * jnp.einsum("rmc,rpc->rmp", self.z, back)
-        shared = Law(coordinates.pushed(strength), jnp.einsum("rmp,rpc->rmc", self.phi, back))
+        shared = push_of(self.z, self.phi, self.slope, coordinates, back, 1.0)
         return jax.tree.map(jnp.subtract, alone, self._alone(shared))
