@@ -296,9 +296,12 @@ def test_the_command_line_reproduces_resumes_and_reports(run, monkeypatch, capsy
         patch.setattr("adaptik.experiments.linear_curves.phase_diagram", never)
         assert run(command) == 0  # everything is there already
     capsys.readouterr()
+    before = (tmp_path / "out" / "config.json").read_bytes()
     monkeypatch.setitem(entry.load().PRESETS, "quick", replace(tiny(entry.name), seed=1))
-    assert run(command) == 2
-    assert "written with other configuration" in capsys.readouterr().err
+    for other in (command, command.replace("fig1b", "fig1a")):
+        assert run(other) == 2
+        assert "holds another experiment or configuration" in capsys.readouterr().err
+    assert (tmp_path / "out" / "config.json").read_bytes() == before
 
 
 def test_bad_commands_are_refused_before_computing(run, capsys, tmp_path):

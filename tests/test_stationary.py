@@ -1,6 +1,7 @@
 """Where flows under weight decay come to rest."""
 
 import math
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -78,22 +79,39 @@ def test_several_outputs_at_rest():
     np.testing.assert_allclose(found.predict(task.X).value, regression, atol=1e-4)
 
 
+def relu_flow(rng, samples, coordinates, outputs):
+    X, y = (rng.standard_normal((samples, n)) for n in (coordinates, outputs))
+    anchors = Anchors(Coordinates(jnp.asarray(X)), jnp.asarray(X @ X.T), jnp.asarray(y))
+    return ParticleFlow(
+        ak.activations.get("relu"), get("squared"), anchors, jnp.zeros((1, samples, outputs)),
+        home=jnp.zeros((1, 1, 1)), richness=jnp.asarray(0.7), decay=jnp.asarray(2.0),
+        elastic=jnp.asarray(0.5),
+    )  # fmt: skip
+
+
+def normal_law(rng, particles, coordinates, outputs):
+    shapes = [(1, particles, n) for n in (coordinates, outputs)]
+    return Law(*(jnp.asarray(rng.standard_normal(s)) for s in shapes))
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_what_newton_steps_allocate_is_predicted(outputs):
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(1)
+        flow, law = relu_flow(rng, 12, 8, outputs), normal_law(rng, 256, 8, outputs)
+        compiled = stationary._attempt.lower(flow, law, jnp.asarray(1.0)).compile().compiled
+        allocated = compiled.memory_analysis().temp_size_in_bytes
+    assert allocated < stationary.peak_bytes(256, 8, 12, outputs) < 4 * allocated
+    stage = ak.Stage(SOURCE, RICHNESS, weight_decay=DECAY)
+    limit, tasks = ak.TwoLayer("relu", particles=2048, replicates=1), {SOURCE.name: SOURCE}
+    flowing = limit.predicted_bytes([replace(stage, rate_tol=1e-3)], tasks)
+    assert limit.predicted_bytes([stage], tasks) > flowing
+
+
 def test_the_curvature_of_relu_neurons_is_inverted_exactly():
     with jax.enable_x64(True):
         rng = np.random.default_rng(1)
-        X = rng.standard_normal((5, 4))
-        anchors = Anchors(
-            Coordinates(jnp.asarray(X)), jnp.asarray(X @ X.T), rng.standard_normal((5, 2))
-        )
-        flow = ParticleFlow(
-            ak.activations.get("relu"), get("squared"), anchors, jnp.zeros((1, 5, 2)),
-            home=jnp.zeros((1, 1, 1)), richness=jnp.asarray(0.7), decay=jnp.asarray(2.0),
-            elastic=jnp.asarray(0.5),
-        )  # fmt: skip
-        law, v = (
-            Law(*(jnp.asarray(rng.standard_normal(s)) for s in ((1, 7, 4), (1, 7, 2))))
-            for _ in range(2)
-        )
+        flow, law, v = relu_flow(rng, 5, 4, 2), normal_law(rng, 7, 4, 2), normal_law(rng, 7, 4, 2)
         sigma = jnp.asarray(3.0)
         change = jax.jvp(flow, (law,), (v,))[1]
         bent = jax.tree.map(lambda a, b: sigma * a - b, v, change)

@@ -1,6 +1,6 @@
 """Compute an experiment, draw it, judge it, and leave everything in a folder."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,18 +112,29 @@ def reproduce(entry: Entry, config: Any, folder: str | Path, **sweep: Any) -> Ou
     Raises
     ------
     InputError
-        Before any computation, if the folder cannot be written to or holds cases of another
-        configuration.
+        Before any computation, if the folder cannot be written to or holds another experiment
+        or configuration.
     """
     folder = report.checked_folder(folder)
     finding = entry.load()
-    report.write_file(folder / "config.json", report.as_json(config))
+    _settle(folder / "config.json", {"experiment": entry.name, **asdict(config)})
     dataset = finding.compute(config, store=folder / "cases", **sweep)
     save_dataset(dataset, folder / "results.zarr.zip")
     report.write_file(folder / f"{entry.name}.png", report.png(finding.draw(dataset)))
     outcome = judge(entry, dataset, config)
     report.write_file(folder / "verdict.json", report.as_json(outcome.document()))
     return outcome
+
+
+def _settle(file: Path, config: dict[str, Any]) -> None:
+    """Write down what the folder is for, unless it is there for something else."""
+    wanted = report.as_json(config)
+    if file.exists() and file.read_bytes() != wanted:
+        raise InputError(
+            f"--out: {str(file.parent)!r} holds another experiment or configuration, see "
+            f"{file.name} there; choose another folder"
+        )
+    report.write_file(file, wanted)
 
 
 def judge(entry: Entry, dataset: xr.Dataset, config: Any) -> Outcome:

@@ -55,6 +55,12 @@ def at_rest(flow: ParticleFlow, law: Law) -> tuple[Law | None, int]:
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found), steps
 
 
+def peak_bytes(particles: int, coordinates: int, samples: int, outputs: int) -> int:
+    """An upper bound of what one compiled Newton step allocates for a replicate."""
+    per_particle = 6 * coordinates + samples * (24 + 2.5 * outputs**2)
+    return int(8 * (particles * per_particle + 8 * (samples * outputs) ** 2))
+
+
 def _doubled(tree):
     def double(leaf):
         return leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf

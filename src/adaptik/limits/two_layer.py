@@ -36,7 +36,7 @@ from .particle_flow import (
 )
 from .particles import Particles, Sampling
 from .span import Span
-from .stationary import at_rest
+from .stationary import at_rest, peak_bytes
 from .stepped import Chosen, step_through, stepper_for
 from .two_layer_frozen import advance_frozen
 from .two_layer_state import (
@@ -135,18 +135,19 @@ class TwoLayer:
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         rank = _rank(tasks)
         outputs = max(s.task.outputs for s in stages)
-        count = self.replicates * self._count(rank, outputs)
-        count *= 2 ** sum(_is_paired(s) for s in stages)
+        count = self._count(rank, outputs) * 2 ** sum(_is_paired(s) for s in stages)
         width = np.dtype(self.dtype).itemsize
         largest = max(s.task.n_train for s in stages)
-        per_particle = 6 * rank + 30 * min(largest, rank) + 14 * largest * outputs
+        active = min(largest, rank)
+        per_particle = 6 * rank + 30 * active + 14 * largest * outputs
+        moving = self.replicates * count * per_particle * width
+        if any(s.ends_at_rest for s in stages):
+            moving = max(moving, peak_bytes(count, active, largest, outputs))
         recorded = 24 * sum(
             t.n_train + (0 if t.X_test is None else len(t.X_test)) for t in tasks.values()
         )
         kernels = 6 * self.replicates * (largest * outputs) ** 2
-        return int(
-            count * per_particle * width + 8 * (recorded * self.replicates * outputs + kernels)
-        )
+        return int(moving + 8 * (recorded * self.replicates * outputs + kernels))
 
     def start(self, stages, tasks, rng) -> TwoLayerState:
         refuse_layers(stages, "TwoLayer")
