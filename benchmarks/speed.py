@@ -185,7 +185,8 @@ def main() -> None:
                 if given is not None:
                     print(
                         f"{data:7s} {samples:3d} {tests:6d} {richness:5g}  reference: time "
-                        f"{given[1]:.0f}, standard error {given[2]:.5f}"
+                        f"{given[1]:.0f}, standard error {given[2]:.5f}",
+                        flush=True,
                     )
                 for kind in kinds:
                     asks = f"adaptik, tol {asked:.3g}" if kind.endswith("as recipe") else kind

@@ -169,6 +169,28 @@ def test_moments_and_particles_have_the_same_rate_under_decay():
     assert rates[1] == pytest.approx(rates[0], rel=1e-4)
 
 
+def test_a_pull_weighs_dual_coefficients_as_the_weights_they_stand_for():
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        X, y = rng.standard_normal((5, 7)), jnp.asarray(rng.standard_normal((5, 1)))
+        start, dual = rng.standard_normal((1, 20, 7)), rng.standard_normal((1, 20, 5))
+        gram, z = jnp.asarray(X @ X.T), jnp.asarray(rng.standard_normal((1, 20, 1)))
+        coefficients = Coordinates(gram, jnp.asarray(start @ X.T))
+        cases = [
+            (Coordinates(jnp.asarray(X)), start, start + dual @ X),
+            (coefficients, np.zeros_like(dual), dual),
+        ]
+        burdens = []
+        for coordinates, home, w in cases:
+            flow = ParticleFlow(
+                ak.activations.get("relu"), get("squared"), Anchors(coordinates, gram, y),
+                jnp.zeros((1, 5, 1)), home=jnp.asarray(home), richness=jnp.asarray(0.7),
+                decay=jnp.asarray(0.0), elastic=jnp.asarray(0.5),
+            )  # fmt: skip
+            burdens.append(float(flow.burden(Law(jnp.asarray(w), z))))
+        assert burdens[1] == pytest.approx(burdens[0], rel=1e-12) and burdens[0] > 0
+
+
 def flows():
     """A flow of each kind with weight decay, and a point on it."""
     with jax.enable_x64(True):

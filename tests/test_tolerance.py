@@ -26,7 +26,7 @@ def test_an_open_number_of_particles_follows_from_the_tolerance():
     assert few.states[-1].particles.w.shape[1] == 256
     tol = few.sampling_error / 2
     more = ak.solve(STAGES, ak.TwoLayer("relu"), record=2, tol=tol, observe=[OTHER])
-    assert more.states[-1].particles.w.shape[1] > 256
+    assert 2 * 256 < more.states[-1].particles.w.shape[1] <= 6 * 256
     assert more.sampling_error <= tol
 
 

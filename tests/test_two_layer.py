@@ -174,17 +174,22 @@ def test_exponential_and_chebyshev_stepping_agree(case, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("modes", "coordinates", "tol", "taken", "reason"),
-    [
-        (200, 199, 5e-3, "Exponential", "explicit steps would cost about"),
-        (200, 20, 5e-3, "Chebyshev", "explicit steps cost about 1/"),  # measured: 1/2.4
-        (200, 20, 1e-4, "Exponential", "explicit steps would cost about"),
-        (800, 799, 5e-3, "Exponential", "explicit steps would cost about"),  # measured: 1.8
-        (900, 20, 5e-3, "Chebyshev", "900 samples x outputs"),
+    ("modes", "coordinates", "particles", "leading", "taken", "reason"),
+    [  # measured: what explicit steps take, in units of exponential ones
+        (50, 50, 1024, 0.39, "Exponential", "explicit steps would cost about"),  # 1.5
+        (200, 199, 1024, 0.41, "Exponential", "explicit steps would cost about"),  # 1.04
+        (800, 799, 1024, 0.41, "Exponential", "explicit steps would cost about"),  # 1.8
+        (100, 20, 2048, 0.10, "Chebyshev", "explicit steps cost about 1/"),  # 1/2.0
+        (200, 20, 1024, 0.08, "Chebyshev", "explicit steps cost about 1/"),  # 1/2.4
+        (200, 20, 8704, 0.08, "Chebyshev", "explicit steps cost about 1/"),  # 1/1.1 to 1/1.9
+        (200, 100, 1024, 0.03, "Chebyshev", "explicit steps cost about 1/"),  # 1/2.8
+        (900, 20, 1024, 0.08, "Chebyshev", "900 samples x outputs"),
     ],
 )
-def test_the_cheaper_stepper_is_taken_and_says_why(modes, coordinates, tol, taken, reason):
-    chosen = stepped.stepper_for(modes, coordinates, 1024, tol)
+def test_the_cheaper_stepper_is_taken_and_says_why(
+    modes, coordinates, particles, leading, taken, reason
+):
+    chosen = stepped.stepper_for(modes, coordinates, particles, 5e-3, leading)
     assert type(chosen.solver).__name__ == taken
     assert reason in chosen.method
 

@@ -196,7 +196,7 @@ class TwoLayer:
         richness = 1.0 if tangent else stage.richness
         anchor = state.span.training_points(task.X)
         particles = state.particles
-        basis, lift, resting, w, h = _coordinates(anchor, particles.w, decay == 0)
+        basis, lift, resting, w, h, leading = _coordinates(anchor, particles.w, decay == 0)
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
             scalar = {
                 k: jnp.asarray(float(v))
@@ -233,7 +233,7 @@ class TwoLayer:
                 **scalar,
             )
             modes, coordinates = task.n_train * task.outputs, y0.w.shape[-1]
-            chosen = stepper_for(modes, coordinates, y0.w.shape[1], self.tol)
+            chosen = stepper_for(modes, coordinates, y0.w.shape[1], self.tol, leading)
             weights, fade_at = recorder.weights, recorder.fade
             ending = partial(at_rest, flow) if stage.ends_at_rest else None
             if tangent:
@@ -316,16 +316,18 @@ def _is_paired(stage: Stage) -> bool:
 def _coordinates(anchor: np.ndarray, w: np.ndarray, still: bool):
     """How weights move in a stage: ``resting + law @ basis.T``, preactivations by ``law @ lift.T``.
 
-    Returns ``basis, lift, resting, law, h``; ``h`` is None unless the law holds dual coefficients.
-    These take half of the matrix products, but only as many as samples; they need independent
-    samples and weights that do not decay (``still``).
+    Returns ``basis, lift, resting, law, h, leading``; ``h`` is None unless the law holds dual
+    coefficients. These take half of the matrix products, but only as many as samples; they need
+    independent samples and weights that do not decay (``still``). ``leading`` is the share of the
+    largest eigenvalue in the trace of K_x.
     """
     dtype = w.dtype
     _, values, rows = np.linalg.svd(anchor, full_matrices=False)
     active = int((values > values[0] * 1e-7).sum())
+    leading = float(values[0] ** 2 / np.sum(values**2))
     if still and values[-1] > values[0] * DUAL_FROM and len(values) == len(anchor):
         law = np.zeros((*w.shape[:2], len(anchor)), dtype)
-        return anchor.T, anchor @ anchor.T, w, law, w @ anchor.T.astype(dtype)
+        return anchor.T, anchor @ anchor.T, w, law, w @ anchor.T.astype(dtype), leading
     basis = rows[:active].T
     law = w @ basis.astype(dtype)
-    return basis, anchor @ basis, w - law @ basis.T.astype(dtype), law, None
+    return basis, anchor @ basis, w - law @ basis.T.astype(dtype), law, None, leading
