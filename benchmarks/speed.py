@@ -12,9 +12,10 @@ row of adaptik.
 - recipe: 10 000 i.i.d. neurons, 20 000 explicit Euler steps, all test points carried, single
   precision; seconds are those of 50 steps (10 without jit) times their number, the error is that
   of i.i.d. samples alone (their readout at the start subtracted, which the recipe does not do).
-- network: width 20 000, full-batch gradient descent at half the largest stable step at the
-  start; seconds are those of 20 steps times their number over 20, the error is that of a network
-  of width 1024 divided by sqrt(20 000/1024).
+- network: width 20 000, full-batch gradient descent. Steps are at first half the largest stable one
+  at the start, and halved until their error (against half as long ones, at width 1024) is below
+  that of the width, which is that of a network of width 1024 divided by sqrt(20 000/1024). Seconds
+  are those of 20 steps times their number over 20, the error is that of both together.
 - adaptik: ``solve(tol=...)``, all replicates and all refinements included. "as recipe" asks for the
   error of the recipe.
 
@@ -26,6 +27,7 @@ import multiprocessing
 import resource
 import sys
 import time
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -87,26 +89,47 @@ def recipe(task, richness, duration, jitted: bool) -> float:
     return timed(jax.jit(several) if jitted else several, (h, z)) * STEPS / steps
 
 
-def network(task, richness, duration) -> float:
-    """Seconds of the whole run."""
-    X, y = jnp.asarray(task.X, "f"), jnp.asarray(task.y[:, 0], "f")
-    D, P = task.dimension, task.n_train
-    rng = np.random.default_rng(0)
-    W, v = (jnp.asarray(rng.standard_normal(s), "f") for s in ((WIDTH, D), WIDTH))
+def network(task, richness, duration, allowed: float) -> tuple[float, float, int]:
+    """Seconds of the whole run, the error of its steps, and their number.
+
+    As few steps as keep the error of steps, measured at width 1024, below ``allowed``.
+    """
+    inputs = [jnp.asarray(a, "f") for a in (task.X, task.y[:, 0], task.X_test)]
     kernel = lazy_kernels.ntk(task.X, depth=1, activation="relu")
-    steps = int(np.ceil(duration * np.linalg.eigvalsh(kernel)[-1] / P))
+    steps = int(np.ceil(duration * np.linalg.eigvalsh(kernel)[-1] / task.n_train))
+    error, finer = np.inf, descent(*inputs, richness, duration, SMALL, steps, steps)
+    while not error <= allowed:
+        coarse, steps = finer, 2 * steps
+        finer = descent(*inputs, richness, duration, SMALL, steps, steps)
+        error = rms(coarse - finer)
+    steps //= 2
+    seconds = timed(descent, *inputs, richness, duration, WIDTH, steps, 20)
+    return seconds * steps / 20, error, steps
+
+
+@partial(jax.jit, static_argnames=("width", "taken"))
+def descent(X, y, X_test, richness, duration, width, steps, taken):
+    """Predictions after the first ``taken`` of ``steps`` steps of full-batch gradient descent."""
+    W, v = (
+        jax.random.normal(jax.random.key(i), s)
+        for i, s in enumerate(((width, X.shape[1]), (width,)))
+    )
+
+    def readout(weights, X):
+        W, v = weights
+        return jnp.maximum(X @ W.T / np.sqrt(X.shape[1]), 0) @ v / (richness * width)
+
+    start = readout((W, v), X)
 
     def loss(weights):
-        W, v = weights
-        f = jnp.maximum(X @ W.T / np.sqrt(D), 0) @ v / (richness * WIDTH)
-        return 0.5 * jnp.mean((y - f) ** 2)
+        return 0.5 * jnp.mean((y - readout(weights, X) + start) ** 2)
 
     def step(_, weights):
-        rate = richness**2 * WIDTH * duration / steps
+        rate = richness**2 * width * duration / steps
         return jax.tree.map(lambda w, g: w - rate * g, weights, jax.grad(loss)(weights))
 
-    run = jax.jit(lambda weights: jax.lax.fori_loop(0, 20, step, weights))
-    return timed(run, (W, v)) * steps / 20
+    weights = jax.lax.fori_loop(0, taken, step, (W, v))
+    return readout(weights, X_test) - readout((W, v), X_test)
 
 
 def predictions(task, richness, limit, key, duration=None, **options):
@@ -136,10 +159,12 @@ def row(kind: str, data: tuple, richness: float, given, queue) -> None:
             solution, _ = predictions(task, richness, limit, 1, duration)
             error = rms(solution.predictions(task)[-1, :, :, 0] - reference)
     elif kind == "network":
-        seconds = network(task, richness, duration)
         stage = ak.Stage(task, richness, duration=duration)
         solution = ak.train([stage], ak.Network(SMALL, "relu"), seeds=1, record=2)
         error = rms(solution.predictions(task)[-1, :, :, 0] - reference) * np.sqrt(SMALL / WIDTH)
+        seconds, of_steps, steps = network(task, richness, duration, error)
+        remark = f"{steps} steps, whose error is {of_steps:.5f}"
+        error = np.hypot(error, of_steps)
     else:
         tol, limit = float(kind.split()[-1]), ak.TwoLayer("relu")
         began = time.perf_counter()

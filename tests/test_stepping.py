@@ -111,15 +111,30 @@ def run(
     snapshots=(),
     tol=1e-7,
     max_steps=4000,
+    record=None,
     **limits,
 ):
     limits = dict(loss_tol=-1.0, rate_tol=-1.0) | limits
     return integrate(
-        flow, START, keep, solver,
+        flow, START, record or keep, solver,
         duration=jnp.asarray(duration), record_times=jnp.asarray(record_times, float),
         snapshot_times=jnp.asarray(snapshots, float), tol=jnp.asarray(tol), max_steps=max_steps,
         **{k: jnp.asarray(v) for k, v in limits.items()},
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("times", [(0.0,), (0.3,), (0.0, 0.3)])
+def test_only_record_times_and_the_end_are_recorded(times):
+    seen = []
+
+    def record(t, y):
+        jax.debug.callback(lambda t: seen.append(float(t)), t)
+        return keep(t, y)
+
+    found = run(fit(), Chebyshev(), record_times=times, record=record)
+    jax.effects_barrier()
+    assert sorted(seen) == pytest.approx([*times, 2.0]) and int(found.steps) > 3
+    np.testing.assert_array_equal(found.record_times, times)
 
 
 @pytest.mark.parametrize("x", [-0.0, -1e-9, -1e-3, -0.3, -0.999, -1.0, -1.001, -7.5, -40.0])

@@ -127,8 +127,10 @@ def _integrate(
             jax.debug.callback(progress.report, t, loss)
         return settled
 
+    # With one time alone, steps take as long as if each were recorded: keep y, record it after.
+    once = len(record_times) == 1
     subsaves = [
-        diffrax.SubSaveAt(ts=record_times, fn=lambda t, y, args: record(t, y)),
+        diffrax.SubSaveAt(ts=record_times, fn=lambda t, y, args: y if once else record(t, y)),
         diffrax.SubSaveAt(t1=True),
     ]
     landings = record_times
@@ -158,9 +160,12 @@ def _integrate(
     assert solution.ys is not None and solution.ts is not None
     end = jax.tree.map(lambda leaf: leaf[0], solution.ys[1])
     loss, rate, _ = _settled(flow, end, loss_tol, rate_tol)
+    recorded = solution.ys[0]
+    if once:
+        recorded = jax.lax.map(lambda at: record(*at), (solution.ts[0], recorded))
     return Trajectory(
         record_times=solution.ts[0],
-        recorded=solution.ys[0],
+        recorded=recorded,
         last=record(solution.ts[1][0], end),
         snapshots=solution.ys[2] if len(subsaves) > 2 else None,
         end=end,
