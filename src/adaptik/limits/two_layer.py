@@ -46,7 +46,6 @@ from .two_layer_state import (
 )
 
 DUAL_FROM = 1e-3  # smallest singular value of the samples, of the largest, for dual coefficients
-STEP_SHARE = 0.5  # of a tolerance on predictions: allowed in one step
 FEWEST = 256  # particles with which solving for a tolerance begins
 
 
@@ -184,7 +183,8 @@ class TwoLayer:
             if count is None:  # errors tell how many are needed
                 least = _rank(tasks) + max(task.outputs for task in tasks.values())
                 count = max(FEWEST, 2 ** math.ceil(math.log2(1.25 * least)))
-            return replace(self, tol=min(self.tol, STEP_SHARE * tol), particles=count)
+            # Steps leave about a third of their tolerance at the end (docs/speed.md).
+            return replace(self, tol=min(self.tol, tol), particles=count)
         state = found.states[-1]
         assert isinstance(state, TwoLayerState)
         particles = math.ceil(state.particles.w.shape[1] * growth(found, tol) / 256) * 256
