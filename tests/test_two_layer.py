@@ -9,7 +9,7 @@ from scipy.integrate import solve_ivp
 
 import adaptik as ak
 from adaptik.limits import particles as particles_module
-from adaptik.limits import stepped
+from adaptik.limits import stepped, two_layer
 
 LIMIT = dict(particles=128, replicates=2, dtype="float64")
 
@@ -192,6 +192,19 @@ def test_the_cheaper_stepper_is_taken_and_says_why(
     chosen = stepped.stepper_for(modes, coordinates, particles, 5e-3, leading)
     assert type(chosen.solver).__name__ == taken
     assert reason in chosen.method
+
+
+def test_small_tolerances_favour_the_higher_order():
+    methods = [stepped.stepper_for(200, 20, 8704, tol, 0.08).method for tol in (5e-3, 1e-4)]
+    assert [method.split()[0] for method in methods] == ["chebyshev", "exponential"]
+
+
+@pytest.mark.parametrize("still", [True, False])
+def test_the_leading_eigenvalue_is_that_of_the_inputs(still):
+    anchor = np.random.default_rng(0).standard_normal((4, 6))
+    leading = two_layer._coordinates(anchor, np.ones((1, 3, 6)), still)[-1]
+    values = np.linalg.eigvalsh(anchor @ anchor.T)
+    assert leading == pytest.approx(values[-1] / values.sum())
 
 
 def test_lazy_weight_decay_is_the_small_richness_flow():

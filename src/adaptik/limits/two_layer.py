@@ -324,7 +324,7 @@ def _coordinates(anchor: np.ndarray, w: np.ndarray, still: bool):
     dtype = w.dtype
     _, values, rows = np.linalg.svd(anchor, full_matrices=False)
     active = int((values > values[0] * 1e-7).sum())
-    leading = float(values[0] ** 2 / np.sum(values**2))
+    leading = float(values[0] ** 2 / max(np.sum(values**2), 1e-300))
     if still and values[-1] > values[0] * DUAL_FROM and len(values) == len(anchor):
         law = np.zeros((*w.shape[:2], len(anchor)), dtype)
         return anchor.T, anchor @ anchor.T, w, law, w @ anchor.T.astype(dtype), leading
