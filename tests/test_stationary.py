@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from scipy.optimize import brentq
 
 import adaptik as ak
-from adaptik.limits import stationary
+from adaptik.limits import sliding, stationary, two_layer
 from adaptik.limits.dense import EnsembleFlow
 from adaptik.limits.particle_flow import Anchors, Coordinates, Law, ParticleFlow
 from adaptik.losses import get
@@ -99,7 +100,8 @@ def test_what_newton_steps_allocate_is_predicted(outputs):
     with jax.enable_x64(True):
         rng = np.random.default_rng(1)
         flow, law = relu_flow(rng, 12, 8, outputs), normal_law(rng, 256, 8, outputs)
-        compiled = stationary._attempt.lower(flow, law, jnp.asarray(1.0)).compile().compiled
+        free = jnp.zeros((256, 12), bool)
+        compiled = stationary._attempt.lower(flow, law, free, jnp.asarray(1.0)).compile().compiled
         allocated = compiled.memory_analysis().temp_size_in_bytes
     assert allocated < stationary.peak_bytes(256, 8, 12, outputs) < 4 * allocated
     stage = ak.Stage(SOURCE, RICHNESS, weight_decay=DECAY)
@@ -115,7 +117,7 @@ def test_the_curvature_of_relu_neurons_is_inverted_exactly():
         sigma = jnp.asarray(3.0)
         change = jax.jvp(flow, (law,), (v,))[1]
         bent = jax.tree.map(lambda a, b: sigma * a - b, v, change)
-        back = stationary.Bend.at(flow, law, sigma).solve(bent)
+        back = stationary.Bend.at(flow, law, jnp.zeros((7, 5), bool), sigma).solve(bent)
         for found, exact in zip(back, v, strict=True):
             np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-9)
 
@@ -228,3 +230,144 @@ def test_rates_are_those_of_what_flows_descend(case):
         speed = sum(w * s for w, s in zip(weights, squares, strict=True))
         _, rate = flow.loss_and_rate(y)
         assert float(rate) == pytest.approx(2 * float(speed) / 1.5**2, rel=1e-9)
+
+
+KINKED = ak.tasks.linear_pair(0.7, n_source=8, n_target=8, dimension=12, n_test=20, seed=1)[0]
+
+
+def kinked(duration=None, **options):
+    stages = [ak.Stage(KINKED, 3.0, weight_decay=DECAY, duration=duration)]
+    return ak.solve(stages, ak.TwoLayer("relu", **(LIMITS | options)), record=3)
+
+
+def test_neurons_rest_on_kinks():
+    found = kinked()
+    record = found.records[0]
+    assert found.outcome is ak.Outcome.CONVERGED and record.duration == math.inf
+    assert "neurons on kinks" in record.cost.method and abs(record.rate) < 1e-12
+    f, K = found.predict(KINKED.X), found.kernel(KINKED.X).value
+    ridge = DECAY * KINKED.n_train * np.eye(KINKED.n_train)
+    np.testing.assert_allclose(f.value, K @ np.linalg.solve(K + ridge, KINKED.y[:, 0]), atol=1e-5)
+    assert found.predict(KINKED.X_test).standard_error.max() < 1e-5
+    exact, precise = found.states[0].predict(KINKED.X_test), dict(dtype="float64")
+    off = [
+        np.sqrt(np.mean((kinked(t, **precise).states[0].predict(KINKED.X_test) - exact) ** 2))
+        for t in (100.0, 1000.0)
+    ]
+    assert off[1] < 3e-3 and off[0] > 3 * off[1]
+
+
+def test_kinks_are_tried_before_all_steps_are_taken(monkeypatch):
+    monkeypatch.setattr(two_layer, "PATIENCE", 60)
+    record = kinked().records[0]
+    assert record.duration == math.inf and record.cost.steps < 1000
+
+
+def two_samples(pushes):
+    """One neuron, two samples that are not orthogonal, and what they push per unit of slope."""
+    X = np.array([[1.0, 0.0], [1.0, 1.0]])
+    law = Law(jnp.asarray([[[0.01, 2.0]]]), jnp.ones((1, 1, 1)))
+    flow = ParticleFlow(
+        ak.activations.get("relu"), get("squared"),
+        Anchors(Coordinates(jnp.asarray(X)), jnp.asarray(X @ X.T), jnp.zeros((2, 1))),
+        jnp.zeros((1, 2, 1)), home=jnp.zeros((1, 1, 1)), richness=jnp.asarray(1.0),
+        decay=jnp.asarray(1e-3), elastic=jnp.asarray(0.0),
+    )  # fmt: skip
+
+    def at(h):  # the neuron with this preactivation on the first sample, pushed as asked
+        there = Law(law.w.at[0, 0, 0].set(h), law.z)
+        f = flow._forward(there)[2]
+        labels = f[0] + 2 * jnp.asarray(pushes)[:, None]
+        return eqx.tree_at(lambda f: f.anchors.labels, flow, labels), there
+
+    return at
+
+
+@pytest.mark.parametrize(
+    ("pushes", "held", "side"),
+    [
+        ((-3.0, 1.0), True, 0),  # down by 2 above, up by 1 below
+        ((-0.5, 1.0), False, 1),
+        ((-3.0, -1.0), False, -1),
+        ((0.5, -0.2), False, 1),  # both sides push away
+    ],
+)
+def test_kinks_hold_what_both_sides_push_to_them(pushes, held, side):
+    with jax.enable_x64(True):
+        at = two_samples(pushes)
+        free, first = jnp.zeros((1, 2), bool), jnp.asarray([[True, False]])
+        for after in (0.01, -0.01):
+            flow, there = at(after)
+            _, before = at(-after)
+            hits = sliding.caught(flow, sliding.Held.at(flow, free), before, there)
+            np.testing.assert_array_equal(hits, [[held, False]])
+            assert not sliding.caught(flow, sliding.Held.at(flow, free), there, there).any()
+        law, on = sliding.let_go(*at(0.0), first)
+        np.testing.assert_array_equal(on, [[held, False]])
+        assert np.sign(float(law.w[0, 0, 0])) == side and abs(law.w[0, 0, 0]) < 1e-6
+
+
+def test_a_second_kink_is_judged_by_what_the_first_leaves():
+    X = np.array([[1.0, 0.0, 0.0], [0.8, 0.6, 0.0], [0.0, 1.0, 1.0]])
+    with jax.enable_x64(True):
+        flow = ParticleFlow(
+            ak.activations.get("relu"), get("squared"),
+            Anchors(Coordinates(jnp.asarray(X)), jnp.asarray(X @ X.T), jnp.zeros((3, 1))),
+            jnp.zeros((1, 3, 1)), home=jnp.zeros((1, 1, 1)), richness=jnp.asarray(1.0),
+            decay=jnp.asarray(1e-3), elastic=jnp.asarray(0.0),
+        )  # fmt: skip
+        one = jnp.ones((1, 1, 1))
+        on = jnp.asarray([[True, False, False]])
+        before, after = (Law(jnp.asarray([[[1e-12, h, 2.0]]]), one) for h in (0.01, -0.01))
+        # The first kink alone pushes by 5 against the first sample; along it the second sample
+        # feels (0, 0.6, 0): the third pushes it up by 0.6, itself down by 2 * 0.36 above.
+        pushes = jnp.asarray([[-5.0], [-2.0], [1.0]])
+        labels = flow._forward(after)[2][0] + 3 * pushes
+        flow = eqx.tree_at(lambda f: f.anchors.labels, flow, labels)
+        hits = sliding.caught(flow, sliding.Held.at(flow, on), before, after)
+        np.testing.assert_array_equal(hits, [[False, True, False]])
+        weaker = labels + jnp.asarray([[0.0], [3.0], [0.0]])  # 1 * 0.36 cannot hold 0.6
+        flow = eqx.tree_at(lambda f: f.anchors.labels, flow, weaker)
+        hits = sliding.caught(flow, sliding.Held.at(flow, on), before, after)
+        assert not hits.any()
+
+
+def test_kinks_let_go_one_at_a_time():
+    X = np.array([[1.0, 0.0], [0.9, np.sqrt(0.19)]])
+    with jax.enable_x64(True):
+        law = Law(jnp.asarray([[[0.0, 0.0], [1.0, 1.0]]]), jnp.asarray([[[1.0], [0.0]]]))
+        labels, home = jnp.asarray([[-2.0], [-4.0]]), jnp.asarray([[[-0.3, -0.4], [0.0, 0.0]]])
+        flow = ParticleFlow(
+            ak.activations.get("relu"), get("squared"),
+            Anchors(Coordinates(jnp.asarray(X)), jnp.asarray(X @ X.T), labels),
+            jnp.zeros((1, 2, 1)), home=home, richness=jnp.asarray(1.0), decay=jnp.asarray(1e-3),
+            elastic=jnp.asarray(1.0),
+        )  # fmt: skip
+        # A pull downwards that neither kink can hold, since it would have to push upwards.
+        moved, on = sliding.let_go(flow, law, jnp.asarray([[True, True], [False, False]]))
+        h = np.asarray(moved.w[0] @ X.T)
+        np.testing.assert_array_equal(on, [[True, False], [False, False]])
+        assert h[0, 1] < 0 and abs(h[0, 0]) < 1e-12
+        np.testing.assert_array_equal(h[1], law.w[0, 1] @ X.T)
+
+
+def test_what_is_held_stays_on_its_kinks():
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        flow, law = relu_flow(rng, 6, 8, 1), normal_law(rng, 20, 8, 1)
+        on = rng.random((20, 6)) < 0.3
+        on[0], on[1] = True, False
+        held = sliding.Held.at(flow, jnp.asarray(on))
+        X = np.asarray(flow.anchors.coordinates.lift)
+        kept = held.along(law)
+        assert np.abs(np.where(on, kept.w[0] @ X.T, 0.0)).max() < 1e-12
+        assert np.abs(held.along(kept).w - kept.w).max() < 1e-12
+        samples = X[held.which] * np.asarray(held.used)[..., None]
+        across = np.einsum("mkc,mk->mc", samples, held.shares(law.w))
+        np.testing.assert_allclose(across, (law.w - kept.w)[0], atol=1e-12)
+        h = rng.standard_normal(held.used.shape) * np.asarray(held.used)
+        moved = np.einsum("mkc,mc->mk", samples, held.moves(jnp.asarray(h))[0])
+        np.testing.assert_allclose(moved, h, atol=1e-12)
+        left = [np.sum(np.square(held.along(Law(jnp.asarray(np.tile(x, (1, 20, 1))), law.z)).w), -1)
+                for x in X]  # fmt: skip
+        np.testing.assert_allclose(held.squares(flow), np.stack(left, -1)[0], atol=1e-12)

@@ -13,51 +13,59 @@ what they carry in any way) are no obstacle: sigma stays positive.
 
 E'' couples neurons through f alone. Within one neuron only phi'' keeps it from having a closed
 inverse; without phi'' it is the preconditioner of conjugate gradients, exact for ReLU.
+
+Neurons that come to rest on kinks of phi are held there (see sliding.py): a step that carries them
+across ends on the kink, following steps keep to it, until it can no longer hold them.
 """
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from .particle_flow import Law, ParticleFlow, push_of
+from .sliding import MOST, Held, caught, let_go
+from .stepped import Rest
 
 FIRST = 1.0  # sigma at the start, in units of lambda
 FASTER, SLOWER = 0.1, 3.0  # factors of sigma after a step that is taken, and one that is not
 CAREFUL = 0.7  # after one that is taken where the one before was not
 NEWTON = 1e-7  # sigma, in units of lambda, up to which steps count as Newton's
 CHANGE = 1e-7  # of the predictor by the last step
-STEPS = 200
+STEPS = 600
 CG_TOL, CG_STEPS = 0.1, 30  # steps far off need no more, and near the end they are many enough
 AGREEMENT = 0.3  # of the fall of E with that of its quadratic model, relative
 ROUNDING = 1e-13  # relative, of E
 
 
-def at_rest(flow: ParticleFlow, law: Law) -> tuple[Law | None, int]:
-    """Where a flow that is nearly at rest comes to rest.
+def at_rest(flow: ParticleFlow, law: Law) -> Rest:
+    """Where a flow that is nearly at rest comes to rest: stationary particles in double precision.
 
-    Returns
-    -------
-    law, steps
-        The stationary particles in double precision, ``None`` if they were not found for every
-        replicate, and the number of Newton steps, those not taken included.
+    Nothing where they were not found for every replicate.
     """
     precise = _doubled(flow)
-    found, steps = [], 0
+    found, held, rates, steps = [], 0.0, [], 0
     for r, (w, z) in enumerate(zip(*_doubled(law), strict=True)):
         home = precise.home if len(precise.home) == 1 else precise.home[r : r + 1]
         one = eqx.tree_at(lambda f: (f.offset, f.home), precise, (precise.offset[r : r + 1], home))
         there, taken = _descend(one, Law(w[None], z[None]))
         steps += taken
         if there is None:
-            return None, steps
-        found.append(there)
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found), steps
+            return Rest(None, steps)
+        law, on = there
+        found.append(law)
+        rates.append(_rate(one, law, on))
+        held += float(jnp.mean(jnp.any(on, 1))) / len(precise.offset)
+    remark = f", {held:.1%} of neurons on kinks" if held else ""
+    found = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
+    return Rest(found, steps, float(np.mean(rates)), remark)
 
 
 def peak_bytes(particles: int, coordinates: int, samples: int, outputs: int) -> int:
     """An upper bound of what one compiled Newton step allocates for a replicate."""
     per_particle = 6 * coordinates + samples * (24 + 2.5 * outputs**2)
+    per_particle += 2 * MOST * (MOST + coordinates)
     return int(8 * (particles * per_particle + 8 * (samples * outputs) ** 2))
 
 
@@ -68,41 +76,58 @@ def _doubled(tree):
     return jax.tree.map(double, tree)
 
 
-def _descend(flow: ParticleFlow, law: Law) -> tuple[Law | None, int]:
-    """The same for one replicate."""
+def _descend(flow: ParticleFlow, law: Law) -> tuple[tuple[Law, Array] | None, int]:
+    """The same for one replicate, with the kinks that neurons rest on."""
     decay = float(flow.decay)
     sigma, factor = FIRST * decay, FASTER
+    on = jnp.zeros((law.w.shape[1], len(flow.anchors.gram)), bool)
     for step in range(1, STEPS + 1):
-        there, surprise, size = _attempt(flow, law, jnp.asarray(sigma))
+        there, kinks, same, surprise, size = _attempt(flow, law, on, jnp.asarray(sigma))
         if not surprise <= 1:
             sigma, factor = SLOWER * sigma, CAREFUL
             continue
-        law = there
-        if sigma <= NEWTON * decay and size <= CHANGE:
-            return law, step
+        law, on = there, kinks
+        if sigma <= NEWTON * decay and size <= CHANGE and same:
+            return (law, on), step
         sigma, factor = max(factor * sigma, 0.1 * NEWTON * decay), max(FASTER, factor**2)
     return None, STEPS
 
 
 @eqx.filter_jit
-def _attempt(flow: ParticleFlow, law: Law, sigma):
-    """A step: where it leads, how far off its quadratic model is (1 is allowed), its length."""
-    slope = flow(law)  # -E'
+def _attempt(flow: ParticleFlow, law: Law, on, sigma):
+    """A step: where it leads, the kinks that hold there and whether they are the same, how far off
+    its quadratic model is (1 is allowed), its length."""
+    given = on
+    law, on = let_go(flow, law, on)
+    held = Held.at(flow, on)
 
     def bend(v: Law) -> Law:
         change = jax.jvp(flow, (law,), (v,))[1]
-        return jax.tree.map(lambda a, b: sigma * a - b, v, change)
+        return held.along(jax.tree.map(lambda a, b: sigma * a - b, v, change))
 
-    approximate = Bend.at(flow, law, sigma)
+    slope = held.along(flow(law))  # -E'
+    approximate = Bend.at(flow, law, on, sigma)
     step, _ = jax.scipy.sparse.linalg.cg(
-        bend, slope, tol=CG_TOL, maxiter=CG_STEPS, M=approximate.solve
+        bend, slope, tol=CG_TOL, maxiter=CG_STEPS, M=lambda v: held.along(approximate.solve(v))
     )
     there = jax.tree.map(jnp.add, law, step)
-    before = _energy(flow, law)
     fall = 0.5 * (_product(slope, step) + sigma * _product(step, step))  # of a quadratic E
-    gap = jnp.abs(before - _energy(flow, there) - fall)
-    surprise = gap / (AGREEMENT * jnp.maximum(fall, 0.0) + ROUNDING * before)
-    return there, surprise, flow.weigh(law, step)
+    hits = caught(flow, held, law, there)
+    on = on | hits
+    there = Held.at(flow, on).along(there)
+    before = _energy(flow, law)
+    fallen = before - _energy(flow, there)
+    allowed = AGREEMENT * jnp.maximum(fall, 0.0) + ROUNDING * before
+    surprise = jnp.where(  # across kinks E is not quadratic: all that is asked is that it falls
+        hits.any(), -fallen / (ROUNDING * before), jnp.abs(fallen - fall) / allowed
+    )
+    return there, on, jnp.all(on == given), surprise, flow.weigh(law, step)
+
+
+@eqx.filter_jit
+def _rate(flow: ParticleFlow, law: Law, on):
+    """Of the loss and the burden, along the kinks that hold."""
+    return flow.loss_and_rate(law, Held.at(flow, on).along(flow(law)))[1]
 
 
 def _product(a: Law, b: Law):
@@ -131,9 +156,9 @@ class Bend(eqx.Module):
     core: Float[Array, "PC PC"]  # Cholesky factor of P + <U^T A^-1 U>
 
     @classmethod
-    def at(cls, flow: ParticleFlow, law: Law, sigma) -> "Bend":
-        _, phi, f = flow._forward(law)
-        slope = flow.activation.derivative(flow.anchors.coordinates.preactivations(law.w))
+    def at(cls, flow: ParticleFlow, law: Law, on, sigma) -> "Bend":
+        h, phi, f = flow._forward(law)
+        slope = jnp.where(on, 0.0, flow.activation.derivative(h))
         pull = flow.richness * flow._signal(f)
         a, b = sigma + flow.decay + flow.elastic, sigma + flow.decay
         gram = flow.anchors.gram

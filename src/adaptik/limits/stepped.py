@@ -38,6 +38,15 @@ class Chosen(NamedTuple):
         return f"{name} ({self.reason})" if self.reason else name
 
 
+class Rest(NamedTuple):
+    """Where a stage that has settled tends to."""
+
+    y: Any  # None where it was not found
+    steps: int
+    rate: float = math.nan  # at which the loss and the burden still fall
+    remark: str = ""
+
+
 def stepper_for(modes: int, coordinates: int, particles: int, tol: float, leading: float) -> Chosen:
     """The cheaper time stepper for a flow of particles that knows its stiff part.
 
@@ -85,7 +94,8 @@ def step_through(
     chosen: Chosen,
     tol: float,
     max_steps: int,
-    ending: Callable[[Any], Any] | None = None,
+    ending: Callable[[Any], Rest] | None = None,
+    patience: int | None = None,
 ) -> Advance:
     """Run a stage by time stepping; call it with double precision enabled.
 
@@ -98,16 +108,19 @@ def step_through(
     chosen
         The time stepper; the reason for it goes into the record's cost.
     ending
-        From the ``y`` at which a stage has settled to the one that it tends to, or ``None`` where
-        that is not found, and the number of steps.
+        From the ``y`` at which a stage has settled to where it tends to.
+    patience
+        Steps after which ``ending`` is tried even if the stage has not settled.
     """
     duration = min(stage.duration or HORIZON, HORIZON)
     loss_tol, rate_tol = (-1.0, -1.0) if stage.duration else stage.tolerances
-    tries = [rate_tol] if ending is None else [max(NEAR_REST, rate_tol), rate_tol]
-    found, steps, rejected = None, 0, 0
+    tries = [(rate_tol, max_steps)]
+    if ending is not None:
+        tries.insert(0, (max(NEAR_REST, rate_tol), min(patience or max_steps, max_steps)))
+    steps, rejected = 0, 0
     with compile_clock() as clock:
         began = time.perf_counter()
-        for rate_tol in tries:
+        for rate_tol, most in tries:
             trajectory = jax.block_until_ready(
                 integrate(
                     flow,
@@ -120,7 +133,7 @@ def step_through(
                     loss_tol=jnp.asarray(loss_tol),
                     rate_tol=jnp.asarray(rate_tol),
                     tol=jnp.asarray(tol),
-                    max_steps=max_steps,
+                    max_steps=most,
                 )
             )
             steps, rejected = steps + int(trajectory.steps), rejected + int(trajectory.rejected)
@@ -128,15 +141,17 @@ def step_through(
             ended = outcome(trajectory, loss_tol, rate_tol)
             residuals = trajectory.loss, trajectory.rate
             times, last = [end_time], [trajectory.last]
-            if ending is None or ended not in (Outcome.CONVERGED, Outcome.STALLED):
+            settled = ended in (Outcome.CONVERGED, Outcome.STALLED)
+            impatient = most < max_steps and ended is Outcome.OUT_OF_STEPS
+            if ending is None or not (settled or impatient):
                 break
-            found, taken = ending(end)
-            steps += taken
-            if found is not None:
-                end, end_time, ended = found, math.inf, Outcome.CONVERGED
-                times, last = [*times, math.inf], [*last, recorder(jnp.asarray(math.inf), found)]
-                residuals = flow.loss_and_rate(end)
-                method = f"{method}; {taken} Newton steps at the end"
+            rest = ending(end)
+            steps += rest.steps
+            if rest.y is not None:
+                end, end_time, ended = rest.y, math.inf, Outcome.CONVERGED
+                times, last = [*times, math.inf], [*last, recorder(jnp.asarray(math.inf), end)]
+                residuals = flow.loss(end), rest.rate
+                method = f"{method}; {rest.steps} Newton steps at the end{rest.remark}"
                 break
         run_seconds = time.perf_counter() - began - clock.seconds
     snapshots: dict[float, AbstractState] = {

@@ -35,6 +35,7 @@ from .particle_flow import (
     Targets,
 )
 from .particles import Particles, Sampling
+from .sliding import has_kink
 from .span import Span
 from .stationary import at_rest, peak_bytes
 from .stepped import Chosen, step_through, stepper_for
@@ -46,6 +47,7 @@ from .two_layer_state import (
 )
 
 DUAL_FROM = 1e-3  # smallest singular value of the samples, of the largest, for dual coefficients
+PATIENCE = 512  # steps after which flows that may move to and fro across kinks are brought to rest
 FEWEST = 256  # particles with which solving for a tolerance begins
 
 
@@ -236,6 +238,7 @@ class TwoLayer:
             chosen = stepper_for(modes, coordinates, y0.w.shape[1], self.tol, leading)
             weights, fade_at = recorder.weights, recorder.fade
             ending = partial(at_rest, flow) if stage.ends_at_rest else None
+            patience = PATIENCE if has_kink(self.phi) else None
             if tangent:
                 y0 = Tangent(y0, jax.tree.map(jnp.zeros_like, y0))
                 flow, recorder = TangentFlow(flow), TangentRecorder(recorder)
@@ -273,6 +276,7 @@ class TwoLayer:
                 self.tol,
                 self.max_steps,
                 ending,
+                patience,
             )
         f = record.predictions[task.name, "train"][-1]
         ended = judged(record.outcome, stage, after.particles.z, f)  # pyright: ignore[reportAttributeAccessIssue]

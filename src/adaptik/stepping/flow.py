@@ -45,14 +45,20 @@ class AbstractFlow(eqx.Module):
         """
         return jnp.zeros(())
 
-    def loss_and_rate(self, y: PyTree) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Training loss, and the rate of decrease of its sum with the :meth:`burden`."""
+    def loss_and_rate(
+        self, y: PyTree, velocity: PyTree = None
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Training loss, and the rate of decrease of its sum with the :meth:`burden`.
+
+        ``velocity`` is dy/dt unless it is given.
+        """
 
         def both(y):
             loss = self.loss(y)
             return loss + self.burden(y), loss
 
-        (_, loss), (slope, _) = jax.jvp(both, (y,), (self(y),))
+        velocity = self(y) if velocity is None else velocity
+        (_, loss), (slope, _) = jax.jvp(both, (y,), (velocity,))
         return loss, -slope
 
 
