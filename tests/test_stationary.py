@@ -101,7 +101,8 @@ def test_what_newton_steps_allocate_is_predicted(outputs):
         rng = np.random.default_rng(1)
         flow, law = relu_flow(rng, 12, 8, outputs), normal_law(rng, 256, 8, outputs)
         free = jnp.zeros((256, 12), bool)
-        compiled = stationary._attempt.lower(flow, law, free, jnp.asarray(1.0)).compile().compiled
+        given = (flow, law, free, free, jnp.asarray(1.0))
+        compiled = stationary._attempt.lower(*given).compile().compiled
         allocated = compiled.memory_analysis().temp_size_in_bytes
     assert allocated < stationary.peak_bytes(256, 8, 12, outputs) < 4 * allocated
     stage = ak.Stage(SOURCE, RICHNESS, weight_decay=DECAY)
@@ -141,6 +142,8 @@ def test_rest_that_is_not_found_leaves_the_flow(monkeypatch):
     record = at_rest("relu", DIGITS).records[0]
     assert math.isfinite(record.duration) and "Newton" not in record.cost.method
     assert record.outcome is ak.Outcome.CONVERGED and record.rate < 1e-6
+    monkeypatch.setattr(stationary, "RATE", 1e-3)  # steps run out, but nothing moves
+    assert at_rest("relu", DIGITS).records[0].duration == math.inf
 
 
 def test_tolerances_that_are_given_end_the_flow():
@@ -302,7 +305,7 @@ def test_kinks_hold_what_both_sides_push_to_them(pushes, held, side):
             hits = sliding.caught(flow, sliding.Held.at(flow, free), before, there)
             np.testing.assert_array_equal(hits, [[held, False]])
             assert not sliding.caught(flow, sliding.Held.at(flow, free), there, there).any()
-        law, on = sliding.let_go(*at(0.0), first)
+        law, on = sliding.let_go(*at(0.0), first, free)
         np.testing.assert_array_equal(on, [[held, False]])
         assert np.sign(float(law.w[0, 0, 0])) == side and abs(law.w[0, 0, 0]) < 1e-6
 
@@ -344,11 +347,14 @@ def test_kinks_let_go_one_at_a_time():
             elastic=jnp.asarray(1.0),
         )  # fmt: skip
         # A pull downwards that neither kink can hold, since it would have to push upwards.
-        moved, on = sliding.let_go(flow, law, jnp.asarray([[True, True], [False, False]]))
+        both, none = jnp.asarray([[True, True], [False, False]]), jnp.zeros((2, 2), bool)
+        moved, on = sliding.let_go(flow, law, both, none)
         h = np.asarray(moved.w[0] @ X.T)
         np.testing.assert_array_equal(on, [[True, False], [False, False]])
         assert h[0, 1] < 0 and abs(h[0, 0]) < 1e-12
         np.testing.assert_array_equal(h[1], law.w[0, 1] @ X.T)
+        fresh = jnp.asarray([[True, False], [False, False]])  # the other one may let go next time
+        np.testing.assert_array_equal(sliding.let_go(flow, law, both, fresh)[1], both)
 
 
 def test_what_is_held_stays_on_its_kinks():

@@ -5,7 +5,6 @@ h_mu = 0, in the mean along it: the slope takes the value between those of the s
 h_mu = 0. That is Filippov's convention, and the subgradient for which such a point is stationary.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -129,12 +128,21 @@ def caught(flow: ParticleFlow, held: Held, before: Law, after: Law) -> Bool[Arra
     return crossed & (below > faint) & (above < -faint)
 
 
-def let_go(flow: ParticleFlow, law: Law, on: Bool[Array, "M P"]) -> tuple[Law, Bool[Array, "M P"]]:
-    """Neurons that a kink can no longer hold are put next to it, on the side they are pushed to."""
-    return jax.lax.cond(on.any(), partial(_let_go, flow), lambda *given: given, law, on)
+def let_go(
+    flow: ParticleFlow, law: Law, on: Bool[Array, "M P"], fresh: Bool[Array, "M P"]
+) -> tuple[Law, Bool[Array, "M P"]]:
+    """Neurons that a kink can no longer hold are put next to it, on the side they are pushed to.
+
+    Those with ``fresh`` kinks stay, or they would go to and fro between two that hold together.
+    """
+
+    def both(law, on):
+        return _let_go(flow, law, on, fresh)
+
+    return jax.lax.cond(on.any(), both, lambda *given: given, law, on)
 
 
-def _let_go(flow: ParticleFlow, law: Law, on):
+def _let_go(flow: ParticleFlow, law: Law, on, fresh):
     held = Held.at(flow, on)
     h, push = _pushes(flow, law)
     neuron = jnp.arange(len(h))[:, None]
@@ -145,7 +153,7 @@ def _let_go(flow: ParticleFlow, law: Law, on):
     strain = jnp.where(held.used > 0, jnp.maximum(above - needed, needed - below), 0.0)
     # One at a time: without it, the others may hold.
     worst = jnp.arange(strain.shape[1]) == jnp.argmax(strain, 1)[:, None]
-    leaves = worst & (strain > 0)
+    leaves = worst & (strain > 0) & ~jnp.any(fresh, 1, keepdims=True)
     side = jnp.where(needed < above, 1.0, -1.0) * leaves
     off = OFF * jnp.sqrt(jnp.mean(jnp.square(h)))
     on = on.at[neuron, held.which].min((held.used > 0) & ~leaves)

@@ -34,6 +34,7 @@ CAREFUL = 0.7  # after one that is taken where the one before was not
 NEWTON = 1e-7  # sigma, in units of lambda, up to which steps count as Newton's
 CHANGE = 1e-7  # of the predictor by the last step
 STEPS = 600
+RATE = 1e-12  # at which particles are at rest though a few still change kinks after all steps
 CG_TOL, CG_STEPS = 0.1, 30  # steps far off need no more, and near the end they are many enough
 AGREEMENT = 0.3  # of the fall of E with that of its quadratic model, relative
 ROUNDING = 1e-13  # relative, of E
@@ -81,24 +82,27 @@ def _descend(flow: ParticleFlow, law: Law) -> tuple[tuple[Law, Array] | None, in
     decay = float(flow.decay)
     sigma, factor = FIRST * decay, FASTER
     on = jnp.zeros((law.w.shape[1], len(flow.anchors.gram)), bool)
+    fresh = on
     for step in range(1, STEPS + 1):
-        there, kinks, same, surprise, size = _attempt(flow, law, on, jnp.asarray(sigma))
+        there, kinks, hits, same, surprise, size = _attempt(
+            flow, law, on, fresh, jnp.asarray(sigma)
+        )
         if not surprise <= 1:
             sigma, factor = SLOWER * sigma, CAREFUL
             continue
-        law, on = there, kinks
+        law, on, fresh = there, kinks, hits
         if sigma <= NEWTON * decay and size <= CHANGE and same:
             return (law, on), step
         sigma, factor = max(factor * sigma, 0.1 * NEWTON * decay), max(FASTER, factor**2)
-    return None, STEPS
+    return ((law, on) if _rate(flow, law, on) <= RATE else None), STEPS
 
 
 @eqx.filter_jit
-def _attempt(flow: ParticleFlow, law: Law, on, sigma):
+def _attempt(flow: ParticleFlow, law: Law, on, fresh, sigma):
     """A step: where it leads, the kinks that hold there and whether they are the same, how far off
     its quadratic model is (1 is allowed), its length."""
     given = on
-    law, on = let_go(flow, law, on)
+    law, on = let_go(flow, law, on, fresh)
     held = Held.at(flow, on)
 
     def bend(v: Law) -> Law:
@@ -121,7 +125,7 @@ def _attempt(flow: ParticleFlow, law: Law, on, sigma):
     surprise = jnp.where(  # across kinks E is not quadratic: all that is asked is that it falls
         hits.any(), -fallen / (ROUNDING * before), jnp.abs(fallen - fall) / allowed
     )
-    return there, on, jnp.all(on == given), surprise, flow.weigh(law, step)
+    return there, on, hits, jnp.all(on == given), surprise, flow.weigh(law, step)
 
 
 @eqx.filter_jit
