@@ -80,14 +80,19 @@ def test_several_outputs_at_rest():
     np.testing.assert_allclose(found.predict(task.X).value, regression, atol=1e-4)
 
 
+def flow_of(X, y, richness=1.0, decay=1e-3, elastic=0.0, home=((0.0,),)):
+    """Of ReLU neurons with a pull to ``home``, one replicate."""
+    X, y, home = jnp.asarray(X), jnp.asarray(y), jnp.asarray(home)[None]
+    numbers = dict(richness=richness, decay=decay, elastic=elastic)
+    return ParticleFlow(
+        ak.activations.get("relu"), get("squared"), Anchors(Coordinates(X), X @ X.T, y),
+        jnp.zeros((1, *y.shape)), home=home, **{k: jnp.asarray(v) for k, v in numbers.items()},
+    )  # fmt: skip
+
+
 def relu_flow(rng, samples, coordinates, outputs):
     X, y = (rng.standard_normal((samples, n)) for n in (coordinates, outputs))
-    anchors = Anchors(Coordinates(jnp.asarray(X)), jnp.asarray(X @ X.T), jnp.asarray(y))
-    return ParticleFlow(
-        ak.activations.get("relu"), get("squared"), anchors, jnp.zeros((1, samples, outputs)),
-        home=jnp.zeros((1, 1, 1)), richness=jnp.asarray(0.7), decay=jnp.asarray(2.0),
-        elastic=jnp.asarray(0.5),
-    )  # fmt: skip
+    return flow_of(X, y, richness=0.7, decay=2.0, elastic=0.5)
 
 
 def normal_law(rng, particles, coordinates, outputs):
@@ -270,12 +275,7 @@ def two_samples(pushes):
     """One neuron, two samples that are not orthogonal, and what they push per unit of slope."""
     X = np.array([[1.0, 0.0], [1.0, 1.0]])
     law = Law(jnp.asarray([[[0.01, 2.0]]]), jnp.ones((1, 1, 1)))
-    flow = ParticleFlow(
-        ak.activations.get("relu"), get("squared"),
-        Anchors(Coordinates(jnp.asarray(X)), jnp.asarray(X @ X.T), jnp.zeros((2, 1))),
-        jnp.zeros((1, 2, 1)), home=jnp.zeros((1, 1, 1)), richness=jnp.asarray(1.0),
-        decay=jnp.asarray(1e-3), elastic=jnp.asarray(0.0),
-    )  # fmt: skip
+    flow = flow_of(X, np.zeros((2, 1)))
 
     def at(h):  # the neuron with this preactivation on the first sample, pushed as asked
         there = Law(law.w.at[0, 0, 0].set(h), law.z)
@@ -313,12 +313,7 @@ def test_kinks_hold_what_both_sides_push_to_them(pushes, held, side):
 def test_a_second_kink_is_judged_by_what_the_first_leaves():
     X = np.array([[1.0, 0.0, 0.0], [0.8, 0.6, 0.0], [0.0, 1.0, 1.0]])
     with jax.enable_x64(True):
-        flow = ParticleFlow(
-            ak.activations.get("relu"), get("squared"),
-            Anchors(Coordinates(jnp.asarray(X)), jnp.asarray(X @ X.T), jnp.zeros((3, 1))),
-            jnp.zeros((1, 3, 1)), home=jnp.zeros((1, 1, 1)), richness=jnp.asarray(1.0),
-            decay=jnp.asarray(1e-3), elastic=jnp.asarray(0.0),
-        )  # fmt: skip
+        flow = flow_of(X, np.zeros((3, 1)))
         one = jnp.ones((1, 1, 1))
         on = jnp.asarray([[True, False, False]])
         before, after = (Law(jnp.asarray([[[1e-12, h, 2.0]]]), one) for h in (0.01, -0.01))
@@ -339,13 +334,8 @@ def test_kinks_let_go_one_at_a_time():
     X = np.array([[1.0, 0.0], [0.9, np.sqrt(0.19)]])
     with jax.enable_x64(True):
         law = Law(jnp.asarray([[[0.0, 0.0], [1.0, 1.0]]]), jnp.asarray([[[1.0], [0.0]]]))
-        labels, home = jnp.asarray([[-2.0], [-4.0]]), jnp.asarray([[[-0.3, -0.4], [0.0, 0.0]]])
-        flow = ParticleFlow(
-            ak.activations.get("relu"), get("squared"),
-            Anchors(Coordinates(jnp.asarray(X)), jnp.asarray(X @ X.T), labels),
-            jnp.zeros((1, 2, 1)), home=home, richness=jnp.asarray(1.0), decay=jnp.asarray(1e-3),
-            elastic=jnp.asarray(1.0),
-        )  # fmt: skip
+        home = [[-0.3, -0.4], [0.0, 0.0]]
+        flow = flow_of(X, [[-2.0], [-4.0]], elastic=1.0, home=home)
         # A pull downwards that neither kink can hold, since it would have to push upwards.
         both, none = jnp.asarray([[True, True], [False, False]]), jnp.zeros((2, 2), bool)
         moved, on = sliding.let_go(flow, law, both, none)

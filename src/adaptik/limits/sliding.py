@@ -88,7 +88,10 @@ class Held(NamedTuple):
 
 
 def _orthonormal(rows: Float[Array, "M k n"]):
-    """Gram and Schmidt: orthonormal rows, and the mixture of the given ones that they are."""
+    """Gram and Schmidt: orthonormal rows, and the mixture of the given ones that they are.
+
+    Rows that are 0, or depend on those before, stay 0, where a QR decomposition fills them.
+    """
     count, size = rows.shape[1:]
     shortest = DEPENDENT * jnp.linalg.norm(rows, axis=-1)
 
