@@ -334,9 +334,9 @@ def test_kinks_let_go_one_at_a_time():
     X = np.array([[1.0, 0.0], [0.9, np.sqrt(0.19)]])
     with jax.enable_x64(True):
         law = Law(jnp.asarray([[[0.0, 0.0], [1.0, 1.0]]]), jnp.asarray([[[1.0], [0.0]]]))
-        home = [[-0.3, -0.4], [0.0, 0.0]]
+        home = [[-1.0, -np.sqrt(0.19)], [0.0, 0.0]]  # less 0.1 of the first and 1 of the second
         flow = flow_of(X, [[-2.0], [-4.0]], elastic=1.0, home=home)
-        # A pull downwards that neither kink can hold, since it would have to push upwards.
+        # Neither kink can hold that, since it would have to push upwards.
         both, none = jnp.asarray([[True, True], [False, False]]), jnp.zeros((2, 2), bool)
         moved, on = sliding.let_go(flow, law, both, none)
         h = np.asarray(moved.w[0] @ X.T)
