@@ -120,15 +120,22 @@ def caught(flow: ParticleFlow, held: Held, before: Law, after: Law) -> Bool[Arra
     """Kinks that a step crosses where both sides push towards them."""
     if not has_kink(flow.activation):
         return jnp.zeros((before.w.shape[1], len(flow.anchors.gram)), bool)
-    h, push = _pushes(flow, after)
-    felt = push * held.squares(flow)
-    others = flow.anchors.coordinates.changes(held.along(flow(after)).w)[0]
-    others = others + (flow.decay + flow.elastic) * h  # on the kink this is not felt
-    others = others - flow.activation.derivative(h) * felt
-    below, above = (others + flow.activation.derivative(jnp.asarray(s)) * felt for s in (-1.0, 1.0))
-    faint = FAINT * flow.decay * jnp.sqrt(jnp.mean(jnp.square(h)))
-    crossed = flow.anchors.coordinates.preactivations(before.w)[0] * h < 0
-    return crossed & (below > faint) & (above < -faint)
+    was, now = (flow.anchors.coordinates.preactivations(law.w)[0] for law in (before, after))
+    crossed = was * now < 0
+
+    def pushed_back():
+        h, push = _pushes(flow, after)
+        felt = push * held.squares(flow)
+        others = flow.anchors.coordinates.changes(held.along(flow(after)).w)[0]
+        others = others + (flow.decay + flow.elastic) * h  # on the kink this is not felt
+        others = others - flow.activation.derivative(h) * felt
+        below, above = (
+            others + flow.activation.derivative(jnp.asarray(s)) * felt for s in (-1.0, 1.0)
+        )
+        faint = FAINT * flow.decay * jnp.sqrt(jnp.mean(jnp.square(h)))
+        return crossed & (below > faint) & (above < -faint)
+
+    return jax.lax.cond(crossed.any(), pushed_back, lambda: crossed)
 
 
 def let_go(

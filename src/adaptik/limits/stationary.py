@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .particle_flow import Law, ParticleFlow, push_of
-from .sliding import MOST, Held, caught, let_go
+from .sliding import MOST, Held, caught, has_kink, let_go
 from .stepped import Rest
 
 FIRST = 1.0  # sigma at the start, in units of lambda
@@ -33,7 +33,7 @@ FASTER, SLOWER = 0.1, 3.0  # factors of sigma after a step that is taken, and on
 CAREFUL = 0.7  # after one that is taken where the one before was not
 NEWTON = 1e-7  # sigma, in units of lambda, up to which steps count as Newton's
 CHANGE = 1e-7  # of the predictor by the last step
-STEPS = 600
+STEPS, KINKED_STEPS = 600, 2000  # with many neurons on kinks it takes hundreds to find on which
 RATE = 1e-12  # at which particles are at rest though a few still change kinks after all steps
 CG_TOL, CG_STEPS = 0.1, 30  # steps far off need no more, and near the end they are many enough
 AGREEMENT = 0.3  # of the fall of E with that of its quadratic model, relative
@@ -82,8 +82,8 @@ def _descend(flow: ParticleFlow, law: Law) -> tuple[tuple[Law, Array] | None, in
     decay = float(flow.decay)
     sigma, factor = FIRST * decay, FASTER
     on = jnp.zeros((law.w.shape[1], len(flow.anchors.gram)), bool)
-    fresh = on
-    for step in range(1, STEPS + 1):
+    fresh, most = on, KINKED_STEPS if has_kink(flow.activation) else STEPS
+    for step in range(1, most + 1):
         there, kinks, hits, same, surprise, size = _attempt(
             flow, law, on, fresh, jnp.asarray(sigma)
         )
@@ -94,7 +94,7 @@ def _descend(flow: ParticleFlow, law: Law) -> tuple[tuple[Law, Array] | None, in
         if sigma <= NEWTON * decay and size <= CHANGE and same:
             return (law, on), step
         sigma, factor = max(factor * sigma, 0.1 * NEWTON * decay), max(FASTER, factor**2)
-    return ((law, on) if _rate(flow, law, on) <= RATE else None), STEPS
+    return ((law, on) if _rate(flow, law, on) <= RATE else None), most
 
 
 @eqx.filter_jit
