@@ -206,7 +206,6 @@ def main() -> None:
                     kinds = ["recipe", "recipe, no jit", "network", *kinds, "adaptik, as recipe"]
                     if data == "fashion" and samples == 200 and richness == 1:
                         kinds += ["adaptik, tol 3e-3", "adaptik, tol 1e-3"]
-                if given is not None:
                     print(
                         f"{data:7s} {samples:3d} {tests:6d} {richness:5g}  reference: time "
                         f"{given[1]:.0f}, standard error {given[2]:.5f}",
