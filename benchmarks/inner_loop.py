@@ -69,7 +69,7 @@ def step_seconds(samples: int, dimension: int, particles: int, replicates: int =
 
         seconds = median(step, flow, y)
         square = np.random.default_rng(0).standard_normal((replicates, samples, 2 * samples))
-        decomposing = median(jnp.linalg.eigh, jnp.asarray(square @ square.transpose(0, 2, 1)))
+        decomposing = median(jnp.linalg.eigh, jnp.asarray(square @ square.transpose(0, 2, 1), "f"))
     k = y0.w.shape[-1]
     products = FIELDS if flow.anchors.coordinates.start is not None else FIELDS + PUSHES
     operations = replicates * particles * (products * 2 * samples * k + 4 * samples**2)

@@ -207,6 +207,23 @@ def test_the_leading_eigenvalue_is_that_of_the_inputs(still):
     assert leading == pytest.approx(values[-1] / values.sum())
 
 
+@pytest.mark.parametrize("stepper", ["Exponential", "Chebyshev"])
+def test_dual_coefficients_need_no_independent_samples(monkeypatch, stepper):
+    X = np.random.default_rng(0).standard_normal((8, 7))  # eight samples, seven coordinates
+    task = ak.Task(X, np.sign(X[:, 0] * X[:, 1]), name="dependent")
+    chosen = stepped.Chosen(getattr(stepped, stepper)())
+    monkeypatch.setattr(two_layer, "stepper_for", lambda *_: chosen)
+    limit = ak.TwoLayer("relu", particles=64, replicates=2, dtype="float64")
+
+    def predictions(up_to):
+        monkeypatch.setattr(two_layer, "DUAL_UP_TO", up_to)
+        stages = [ak.Stage(task, 2.0, duration=20.0, elastic=elastic) for elastic in (0.0, 0.1)]
+        solution = ak.solve(stages, limit, key=3)
+        return solution.predict(np.random.default_rng(1).standard_normal((5, 7)))
+
+    np.testing.assert_allclose(predictions(1.2), predictions(1.0), atol=1e-9)
+
+
 def test_lazy_weight_decay_is_the_small_richness_flow():
     task = small_task(8, 5)
     limit = ak.TwoLayer(

@@ -25,9 +25,9 @@ class Law(NamedTuple):
 class Coordinates(eqx.Module):
     """What ``Law.w`` means.
 
-    Either coordinates in the span of the active samples, or, where those are independent and
-    nothing decays, dual coefficients: the weights are those at the stage's start plus ``w`` times
-    the samples. Pushes need no matrix product then.
+    Either coordinates in the span of the active samples, or, where those are hardly more than
+    coordinates and nothing decays, dual coefficients: the weights are those at the stage's start
+    plus ``w`` times the samples. Pushes need no matrix product then.
     """
 
     lift: Float[Array, "P k"]  # a change of w moves the preactivations by w lift^T
@@ -144,7 +144,10 @@ class ParticleFlow(LinearisedFlow):
         root = self.objective.curvature_root(f, self.anchors.labels)
         stiff = jnp.einsum("rpac,rpaqb,rqbd->rpcqd", root, ntk, root) / samples
         stiff = stiff.reshape(len(f), samples * outputs, samples * outputs)
-        rates, modes = jnp.linalg.eigh(stiff)
+        # Fields have the precision of particles; so has what the scheme takes out of them exactly.
+        rates, modes = (
+            part.astype(stiff.dtype) for part in jnp.linalg.eigh(stiff.astype(y.w.dtype))
+        )
         modes = jnp.einsum("rpac,rpcn->rpan", root, modes.reshape(*f.shape, -1))
         signal = self._signal(f)
         lin = Linearisation(y, phi, slope, self.anchors.coordinates, modes, self.richness)

@@ -46,7 +46,7 @@ from .two_layer_state import (
     TwoLayerState,
 )
 
-DUAL_FROM = 1e-3  # smallest singular value of the samples, of the largest, for dual coefficients
+DUAL_UP_TO = 1.2  # samples for a coordinate: with more, dual coefficients cost more than they save
 PATIENCE = 512  # steps after which flows that may move to and fro across kinks are brought to rest
 FEWEST = 256  # particles with which solving for a tolerance begins
 
@@ -139,7 +139,7 @@ class TwoLayer:
         count = self._count(rank, outputs) * 2 ** sum(_is_paired(s) for s in stages)
         width = np.dtype(self.dtype).itemsize
         largest = max(s.task.n_train for s in stages)
-        active = min(largest, rank)
+        active = largest if largest <= DUAL_UP_TO * rank else rank
         per_particle = 6 * rank + 30 * active + 14 * largest * outputs
         moving = self.replicates * count * per_particle * width
         if any(s.ends_at_rest for s in stages):
@@ -329,7 +329,7 @@ def _coordinates(anchor: np.ndarray, w: np.ndarray, still: bool):
     _, values, rows = np.linalg.svd(anchor, full_matrices=False)
     active = int((values > values[0] * 1e-7).sum())
     leading = float(values[0] ** 2 / max(np.sum(values**2), 1e-300))
-    if still and values[-1] > values[0] * DUAL_FROM and len(values) == len(anchor):
+    if still and len(anchor) <= DUAL_UP_TO * active:
         law = np.zeros((*w.shape[:2], len(anchor)), dtype)
         return anchor.T, anchor @ anchor.T, w, law, w @ anchor.T.astype(dtype), leading
     basis = rows[:active].T
