@@ -17,8 +17,8 @@ reference, whose own standard error is printed; what adaptik itself reports ends
 - adaptik: ``solve(tol=...)``, all replicates and all refinements included. "as recipe" asks for the
   error of the recipe.
 
-Smaller tolerances run on 200 images at richness 1, where they end within minutes. On two cores a
-setting takes a minute at P = 50, and half an hour for 800 samples of He2.
+Smaller tolerances run on 200 images at richness 1, where they end within minutes. Settings take
+minutes at P = 50 and much longer at 800: give P, data and richness.
 """
 
 import multiprocessing
