@@ -139,7 +139,7 @@ class TwoLayer:
         count = self._count(rank, outputs) * 2 ** sum(_is_paired(s) for s in stages)
         width = np.dtype(self.dtype).itemsize
         largest = max(s.task.n_train for s in stages)
-        active = largest if largest <= DUAL_UP_TO * rank else rank
+        active = largest if _dual_pays(largest, rank) else rank
         per_particle = 6 * rank + 30 * active + 14 * largest * outputs
         moving = self.replicates * count * per_particle * width
         if any(s.ends_at_rest for s in stages):
@@ -317,6 +317,10 @@ def _is_paired(stage: Stage) -> bool:
     return stage.head == "fresh" and stage.weight_decay > 0 and not stage.has_fixed_kernel
 
 
+def _dual_pays(samples: int, active: int) -> bool:
+    return samples <= DUAL_UP_TO * active
+
+
 def _coordinates(anchor: np.ndarray, w: np.ndarray, still: bool):
     """How weights move in a stage: ``resting + law @ basis.T``, preactivations by ``law @ lift.T``.
 
@@ -329,7 +333,7 @@ def _coordinates(anchor: np.ndarray, w: np.ndarray, still: bool):
     _, values, rows = np.linalg.svd(anchor, full_matrices=False)
     active = int((values > values[0] * 1e-7).sum())
     leading = float(values[0] ** 2 / max(np.sum(values**2), 1e-300))
-    if still and len(anchor) <= DUAL_UP_TO * active:
+    if still and _dual_pays(len(anchor), active):
         law = np.zeros((*w.shape[:2], len(anchor)), dtype)
         return anchor.T, anchor @ anchor.T, w, law, w @ anchor.T.astype(dtype), leading
     basis = rows[:active].T
