@@ -3,13 +3,17 @@
 import dataclasses
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
 import adaptik as ak
+from adaptik import losses
 from adaptik.limits import particles as particles_module
 from adaptik.limits import stepped, two_layer
+from adaptik.limits.particle_flow import Anchors, Coordinates, Law, ParticleFlow
 
 LIMIT = dict(particles=128, replicates=2, dtype="float64")
 
@@ -222,6 +226,25 @@ def test_dual_coefficients_need_no_independent_samples(monkeypatch, stepper):
         return solution.predict(np.random.default_rng(1).standard_normal((5, 7)))
 
     np.testing.assert_allclose(predictions(1.2), predictions(1.0), atol=1e-9)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-5), ("float64", 1e-13)])
+def test_the_stiff_part_is_as_precise_as_the_fields(dtype, error):
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        X, w, z = (
+            jnp.asarray(rng.standard_normal(s), dtype) for s in ((8, 6), (1, 40, 6), (1, 40, 1))
+        )
+        anchors = Anchors(Coordinates(X), X @ X.T, jnp.ones((8, 1)))
+        numbers = {k: jnp.asarray(v) for k, v in dict(richness=2.0, decay=0.0, elastic=0.0).items()}
+        flow = ParticleFlow(
+            ak.activations.get("relu"), losses.get("squared"), anchors,
+            jnp.zeros((1, 8, 1)), home=jnp.zeros((1, 1, 1), dtype), **numbers,
+        )  # fmt: skip
+        linearisation, _, rates, _ = flow.linearise(Law(w, z))
+        u = jnp.asarray(rng.standard_normal((1, 8)))
+        missed = linearisation.read(linearisation.spread(u)) - rates * u
+        assert float(jnp.abs(missed).max()) < error * float(rates.max())
 
 
 def test_lazy_weight_decay_is_the_small_richness_flow():
