@@ -221,6 +221,8 @@ def test_dual_coefficients_need_no_independent_samples(monkeypatch, stepper):
 
     def predictions(up_to):
         monkeypatch.setattr(two_layer, "DUAL_UP_TO", up_to)
+        h = two_layer._coordinates(X, np.ones((1, 3, 7)), True)[4]
+        assert (h is not None) == (up_to > 8 / 7)  # what is compared does differ
         stages = [ak.Stage(task, 2.0, duration=20.0, elastic=elastic) for elastic in (0.0, 0.1)]
         solution = ak.solve(stages, limit, key=3)
         return solution.predict(np.random.default_rng(1).standard_normal((5, 7)))
