@@ -1,13 +1,16 @@
-# `make demo` runs the main job on real data, `make test` checks everything.
-# Both set themselves up in .venv and need only python3 (3.11 or newer) and make.
+# `make demo` runs the main job on real data, `make test` checks everything in minutes, and
+# `make evidence` compares theory and networks at full size.
+# All set themselves up in .venv and need only python3 (3.11 or newer) and make.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo-report
 GALLERY := adaptik-reproduce
+# Two processes, which take tests from each other when they have none left.
+PARALLEL := -q -n 2 --dist worksteal --durations=15
 
-.PHONY: demo test lint gallery clean
+.PHONY: demo test evidence mutants lint gallery clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -17,7 +20,15 @@ demo: $(VENV)/.installed
 
 test: lint
 	@echo "==> Tests and documentation examples"
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(PARALLEL) -m "not evidence"
+
+evidence: $(VENV)/.installed-dev
+	@echo "==> Theory against networks at full size: width sweeps, long solves, kills and resumes"
+	@$(BIN)/pytest $(PARALLEL) -m evidence
+
+mutants: $(VENV)/.installed-dev
+	@echo "==> One-line faults that the tests must see"
+	@$(BIN)/python benchmarks/mutants.py
 
 lint: $(VENV)/.installed-dev
 	@echo "==> Style, layer order and types"

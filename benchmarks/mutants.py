@@ -4,10 +4,10 @@
 
 The mutants stand in mutants.toml. Each is a plausible slip (a factor 2, a sign, a missing term, a
 wrong axis, a dropped option, a standard error too small by sqrt 2) that leaves the code running and
-its results finite. The script copies the project, checks that all named tests pass there, applies one mutant after the
-other and runs the test named with it: first among those of ``make test``, then, where the test is
-evidence, among those of ``make evidence``. It prints a table and ends with 1 where a mutant
-survives. Compiled programs are kept in a temporary folder for its own time.
+its results finite. The script copies the project, checks that all named tests pass there, applies
+one mutant after the other and runs the test named with it: first among those of ``make test``,
+then, where the test is evidence, among those of ``make evidence``. It prints a table and ends with
+1 where a mutant survives. Compiled programs are kept in a temporary folder for its own time.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("src", "tests", "docs", "benchmarks", "examples", "pyproject.toml", "README.md")
-LONG = "slow"  # the marker of tests that are not in `make test`
+LONG = "evidence"  # the marker of tests that are not in `make test`
 LIMIT = 900  # seconds for one test; a mutant that runs longer counts as seen
 
 

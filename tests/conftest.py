@@ -1,14 +1,37 @@
-"""Data that does not ship with a dependency, and room for what every module compiles."""
+"""How tests compile, data that does not ship with a dependency, and what several modules share."""
 
 import gc
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
-import jax
-import pytest
+# Before JAX is imported. Tests compile far longer than they run: programs are optimised less, on
+# one thread in each of two processes, and kept in one folder for all processes of this run.
+_PROGRAMS = None
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    one_thread = "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
+    os.environ.setdefault("XLA_FLAGS", one_thread)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("EQX_ON_ERROR", "nan")  # programs that call back cannot be kept
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        _PROGRAMS = tempfile.mkdtemp(prefix="adaptik-programs-")
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = _PROGRAMS
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 
-from adaptik import cli
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+from adaptik import cli  # noqa: E402
+
+
+def pytest_unconfigure():
+    if _PROGRAMS is not None:
+        shutil.rmtree(_PROGRAMS, ignore_errors=True)
+
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -163,6 +163,7 @@ def test_the_action_is_that_of_the_closed_form():
     assert sampled == pytest.approx(action, rel=0.02)
 
 
+@pytest.mark.evidence
 def test_strong_coupling_keeps_the_features_and_none_forgets_them():
     source, gamma = ak.Stage(SOURCE, 2.0), 2.0
     solve = {
@@ -333,6 +334,7 @@ def test_steps_of_deep_laws_stop_before_the_edge(blind):
     assert 0.25 < reached <= 0.5 + 1e-9
 
 
+@pytest.mark.evidence
 def test_averaging_starts_over_while_particles_find_new_places():
     # Cosine neurons on a quadratic: a small region of weights takes over slowly.
     task, _ = ak.tasks.hermite_pair(

@@ -9,7 +9,8 @@ from zarr.storage import ZipStore
 
 from adaptik.estimate import deviate
 
-QUICK = "--n-source 16 --n-target 12 --n-test 20 --particles 160 --replicates 2 --folds 2"
+# Both stages, and the files below, have one shape: programs are compiled once.
+QUICK = "--n-source 12 --n-target 12 --n-test 20 --particles 160 --replicates 2 --folds 2"
 CHECK = "--check-width 64 --check-seeds 2"
 
 
@@ -35,7 +36,7 @@ def test_transfer_prints_one_json_document_and_writes_a_report(run, capsys, tmp_
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.evidence
 def test_deep_networks(run, capsys, tmp_path):
     rng = np.random.default_rng(0)
     for name in ("mine", "yours"):
@@ -67,16 +68,18 @@ def test_deep_studies_that_do_not_fit_are_refused_before_they_start(run, capsys,
 def test_your_own_files_and_a_kept_head(run, capsys, tmp_path):
     rng = np.random.default_rng(0)
     for name in ("mine", "yours"):
-        X = rng.standard_normal((30, 5))
-        np.savez(tmp_path / f"{name}.npz", X=X, y=X[:, 0] + 0.1 * X[:, 1])
+        X = rng.standard_normal((32, 64))
+        y = X[:, 0] + 0.1 * X[:, 1]
+        np.savez(tmp_path / f"{name}.npz", X=X[:12], y=y[:12], X_test=X[12:], y_test=y[12:])
     command = (
         f"transfer --source {tmp_path}/mine.npz --target {tmp_path}/yours.npz --richness 1 "
-        f"--target-richness 0.5 --head kept --particles 64 --replicates 2 --folds 2 "
+        f"--target-richness 0.5 --head kept --particles 160 --replicates 2 --folds 2 "
         f"--check-seeds 0 --out {tmp_path}/out"
     )
     assert run(command) == 0
     out = capsys.readouterr().out
     assert "Pretraining on mine" in out and "report.html" in out
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["head"] == "kept"
     assert "nan" not in out
 
 

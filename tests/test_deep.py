@@ -65,7 +65,7 @@ def test_the_richness_of_a_readout_stage_drops_out():
     np.testing.assert_allclose(rich, frozen, atol=1e-9)
 
 
-@pytest.mark.slow
+@pytest.mark.evidence
 @pytest.mark.parametrize(("depth", "activation"), [(1, "tanh"), (2, "relu")])
 def test_ensembles_are_wide_networks_within_their_error(depth, activation):
     dense = ak.solve(STAGES, ak.Ensemble(depth, activation, replicates=6), record=2)
@@ -90,6 +90,8 @@ def test_deep_says_what_it_chose_and_refuses_bad_input(monkeypatch):
         [*STAGES, ak.Stage(SOURCE, 1.0), *[ak.Stage(TARGET, 1.0)] * 2],  # and so do five stages
     ):
         assert isinstance(ak.Deep(2, "tanh").choose(other), ak.Ensemble)
+    several = ak.Task(SOURCE.X, np.repeat(SOURCE.y, 6, axis=1), name="six outputs")
+    assert isinstance(ak.Deep(2, "tanh").choose([ak.Stage(several, 1.0)]), ak.Ensemble)
     for parted in (dict(trains=1), dict(fresh_above=1)):
         kept = [STAGES[0], ak.Stage(TARGET, 1.0, **parted)]
         assert isinstance(ak.Deep(2, "tanh").choose(kept), ak.Reveal)
@@ -179,7 +181,7 @@ def test_leaving_out_a_response_is_seen(monkeypatch, response):
     assert max(gaps) > 0.05, gaps  # sampling parts two such solves by 2 % at most
 
 
-@pytest.mark.parametrize("limit", ["reveal", "ensemble"])
+@pytest.mark.parametrize("limit", ["reveal", pytest.param("ensemble", marks=pytest.mark.evidence)])
 def test_the_reported_step_error_covers_the_error(limit):
     def solve(tol):
         if limit == "reveal":  # linear neurons: exact whatever was drawn
@@ -198,7 +200,7 @@ def test_the_reported_step_error_covers_the_error(limit):
         assert fine.records[stage].step_error < 0.5 * reported
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("decay", [pytest.param(0.0, marks=pytest.mark.evidence), 0.1])
 def test_revealing_and_dense_ensembles_agree(decay):
     second = ak.Stage(TARGET, 1.0, duration=3.0, weight_decay=decay)
     stages = [STAGES[0], second]
@@ -214,6 +216,7 @@ def test_revealing_and_dense_ensembles_agree(decay):
             assert np.linalg.norm(found - known) < 0.05 * np.linalg.norm(known)
 
 
+@pytest.mark.evidence
 @pytest.mark.parametrize("time", [0.0, 3.0])
 def test_kernels_at_new_inputs_have_what_was_not_revealed(time):
     stage = ak.Stage(SOURCE, 2.0, duration=3.0)

@@ -50,7 +50,9 @@ def test_with_one_hidden_layer_it_is_the_two_layer_closed_form():
     assert distance(A @ S @ A.T, exact.kernel(TASK.X).value) < 1e-7
 
 
-@pytest.mark.parametrize(("task", "richness"), [(TASK, 0.5), (PAIR, 1.0)])
+@pytest.mark.parametrize(
+    ("task", "richness"), [(TASK, 0.5), pytest.param(PAIR, 1.0, marks=pytest.mark.evidence)]
+)
 def test_linear_neurons_against_the_closed_form(task, richness):
     depth = 2
     stages = [ak.Stage(task, richness)]
@@ -110,7 +112,7 @@ def on_a_line(activation, x, y, gamma, T):
     return K1, K2, flat[3:]
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("activation", ["tanh", pytest.param("relu", marks=pytest.mark.evidence)])
 def test_nonlinear_neurons_against_quadrature(activation):
     x, gamma, T = np.array([1.0, -0.7]), 1.2, 0.05
     y = np.array([0.9, {"tanh": -0.5, "relu": 0.5}[activation]])
@@ -130,6 +132,7 @@ def test_nonlinear_neurons_against_quadrature(activation):
     assert distance(plain, K1) > 0.1
 
 
+@pytest.mark.evidence
 def test_without_richness_it_is_kernel_regression_with_the_deep_kernel():
     solution = ak.solve([ak.Stage(TASK, 0.0)], limit("relu", 0.1, particles=8192, replicates=4))
     K = ak.lazy_kernels.nngp(TASK.X, depth=2, activation="relu")
@@ -141,7 +144,7 @@ def test_without_richness_it_is_kernel_regression_with_the_deep_kernel():
     assert distance(solution.kernel(TASK.X_test, TASK.X, kind="ntk").value, ntk) < 0.02
 
 
-@pytest.mark.parametrize("model", ["sampled", "closed"])
+@pytest.mark.parametrize("model", [pytest.param("sampled", marks=pytest.mark.evidence), "closed"])
 def test_a_readout_keeps_the_features(model):
     one = limit("linear") if model == "sampled" else ak.BayesianLinear(0.05, depth=2)
     solution = ak.solve([ak.Stage(TASK, 0.8), ak.Stage(OTHER, 0.8, trains="readout")], one)
@@ -156,6 +159,7 @@ def test_a_readout_keeps_the_features(model):
     assert distance(scratch.predict(X).value, f[:, 0]) > 0.1
 
 
+@pytest.mark.evidence
 def test_kernels_are_symmetric_and_positive_and_solutions_are_stored(tmp_path):
     solution = ak.solve([ak.Stage(TASK, 0.8)], limit("tanh", particles=256))
     X = np.concatenate([TASK.X_test[:5], TASK.X])
@@ -188,7 +192,7 @@ def test_what_is_not_known_is_refused(model, more, names):
         ak.solve([ak.Stage(TASK, 1.0), ak.Stage(OTHER, 1.0, **more)], model)
 
 
-@pytest.mark.slow
+@pytest.mark.evidence
 def test_networks_agree_with_the_sampled_limit_in_every_layer():
     stages = [ak.Stage(TASK, 1.0)]
     theory = ak.solve(stages, limit("tanh", 0.05, particles=4096))

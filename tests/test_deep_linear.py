@@ -9,7 +9,7 @@ import pytest
 import adaptik as ak
 from adaptik import linear_theory
 
-SOURCE, TARGET = ak.tasks.linear_pair(0.5, n_source=10, n_target=6, dimension=20, n_test=40)
+SOURCE, TARGET = ak.tasks.linear_pair(0.5, n_source=8, n_target=8, dimension=20, n_test=40)
 FIRST = ak.Stage(SOURCE, 2.0, duration=3.0)
 SEQUENCES = {
     "rich kept": [FIRST, ak.Stage(TARGET, 1.0, duration=3.0, head="kept")],
@@ -144,6 +144,7 @@ def test_transfer_with_a_deep_source_is_that_of_its_spike():
     np.testing.assert_allclose(slope, (ahead - behind) / 0.02, rtol=1e-3)
 
 
+@pytest.mark.evidence
 @pytest.mark.parametrize("head", ["fresh", "kept"])
 def test_the_spike_of_all_weights_is_that_of_the_ntk(head):
     D, rng = 8, np.random.default_rng(0)
@@ -170,7 +171,7 @@ def test_the_spike_of_all_weights_is_that_of_the_ntk(head):
         (2, "rich kept"),
         (2, "lazy with decay"),
         (3, "three outputs"),
-        pytest.param(3, "rich kept", marks=pytest.mark.slow),
+        pytest.param(3, "rich kept", marks=pytest.mark.evidence),
     ],
 )
 def test_networks_are_the_deep_linear_limit_within_their_error(depth, name):

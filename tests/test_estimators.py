@@ -39,7 +39,7 @@ assert len(results) > 40 and not bad, bad
 SMALL = dict(particles=128, replicates=2)
 
 
-@pytest.mark.slow
+@pytest.mark.evidence
 @pytest.mark.parametrize("name", estimators.__all__)
 def test_scikit_learn_conventions(name):
     # A process of its own: the check of array inputs wants this set before SciPy is imported.
@@ -104,6 +104,7 @@ def test_a_kept_head_starts_from_the_source(source):
     X, y = digits(3, 5, 30, seed=2)
     kept = TransferKernelClassifier(source, mode="lazy", head="kept", duration=1e-9, **SMALL)
     assert kept.fit(X, y).score(X, y) > 0.9
+    assert np.abs(kept.decision_function(X)).mean() > 0.5  # its size is the source's, too
     fresh = clone(kept).set_params(head="fresh").fit(X, y)
     assert np.abs(fresh.decision_function(X)).max() < 1e-3
 

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
 import adaptik as ak
 from adaptik.errors import InputError
 from adaptik.hamiltonian import SMALLEST_STEP, adapted, trajectory
+from adaptik.networks import langevin
 from adaptik.networks.langevin import convergence
 
 SOURCE, TARGET = ak.tasks.linear_pair(0.8, n_source=10, n_target=6, dimension=12, n_test=40, seed=1)
@@ -40,7 +42,7 @@ def test_linear_networks_agree_with_the_closed_form():
         assert distance(lazy, K) > 0.2
 
 
-@pytest.mark.slow
+@pytest.mark.evidence
 @pytest.mark.parametrize("activation", ["relu", "erf"])
 def test_nonlinear_networks_agree_with_the_sampled_limit(activation):
     limit, network = both(activation, 2000, ak.Bayesian(activation, temperature=0.05))
@@ -77,6 +79,27 @@ def test_tiny_networks_against_importance_sampling_of_all_weights(depth):
     assert np.abs(found.value - kernel).max() < 4 * found.standard_error.max() < 0.05
     # What the prior alone has is far away.
     assert np.abs(np.mean(phi[:, :, 0] ** 2) - kernel[0, 0]) > 0.03
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_hidden_weights_weigh_as_the_likelihood_of_the_labels(outputs):
+    """The head and the noise integrate out: y ~ N(0, (Phi + T)/(N gamma^2)), output by output."""
+    rng = np.random.default_rng(0)
+    N, T, gamma, samples = 5, 0.3, 1.4, 3
+    points, y = rng.standard_normal((samples, 2)), rng.standard_normal((samples, outputs))
+    weights = rng.standard_normal((2, N, 2))
+    with jax.enable_x64(True):
+        data = (points, np.zeros((2, N, 2)), 1.0, y, T, N * gamma**2)
+        data = tuple(map(jnp.asarray, data))
+        found = langevin._log_likelihood(jnp.tanh, data, (jnp.asarray(weights),))
+    exact = []
+    for W in weights:
+        phi = np.tanh(points @ W.T)
+        covariance = (phi @ phi.T / N + T * np.eye(samples)) / (N * gamma**2)
+        law = multivariate_normal(np.zeros(samples), covariance)
+        exact.append(sum(law.logpdf(column) for column in y.T))
+    assert found[0] - found[1] == pytest.approx(exact[0] - exact[1], rel=1e-9)
+    assert abs(exact[0] - exact[1]) > 0.1
 
 
 def test_r_hat_sees_chains_that_disagree_and_effective_sizes_correlations():

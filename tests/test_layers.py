@@ -25,7 +25,11 @@ def reduced_chi_square(a: ak.Solution, b: ak.Solution) -> float:
     return float(np.mean(gap.value**2) / np.mean(gap.standard_error**2))
 
 
-@pytest.mark.parametrize("name", SECOND)
+QUICK = ("frozen, fresh above", "frozen, lazy")
+CHOSEN = [pytest.param(n, marks=() if n in QUICK else pytest.mark.evidence) for n in SECOND]
+
+
+@pytest.mark.parametrize("name", CHOSEN)
 def test_linear_networks_with_kept_layers_are_their_limit(name):
     plan = stages(**SECOND[name])
     exact = ak.solve(plan, ak.DeepLinear(3), record=2)
@@ -58,7 +62,10 @@ def test_revealed_matrices_of_kept_layers_are_exact(second):
             assert np.linalg.norm(found - known) < 2e-3 * np.linalg.norm(known)
 
 
-@pytest.mark.parametrize("model", ["exact", "ensemble", "reveal", "network"])
+@pytest.mark.parametrize(
+    "model",
+    ["exact", pytest.param("ensemble", marks=pytest.mark.evidence), "reveal", "network"],
+)
 def test_frozen_features_stay_and_fresh_layers_start_anew(model):
     plan = stages(trains=1, fresh_above=1, weight_decay=0.1)
     more = dict(snapshots=[(1, 0.0)], record=2)
@@ -134,7 +141,7 @@ def test_a_wholly_fresh_network_forgets_the_source():
     np.testing.assert_allclose(after.predict(TARGET.X_test).value, f, atol=1e-4 * np.std(f))
 
 
-@pytest.mark.slow
+@pytest.mark.evidence
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("second", [dict(trains=1, fresh_above=1), dict(fresh_above=1)])
 def test_nonlinear_networks_with_kept_layers_are_their_limit(activation, second):

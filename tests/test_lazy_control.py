@@ -7,7 +7,7 @@ import adaptik as ak
 from adaptik.limits import lazy_control
 
 SOURCE, TARGET = ak.tasks.hermite_pair(
-    1, 2, 0.5, n_source=30, n_target=20, dimension=10, n_test=60, seed=3
+    1, 2, 0.5, n_source=30, n_target=30, dimension=10, n_test=60, seed=3
 )
 
 
@@ -47,7 +47,7 @@ def test_it_takes_noise_away_and_adds_no_bias(monkeypatch):
 
 
 def test_recorded_predictions_are_those_of_the_state():
-    solution = solve(1.5, replicates=4, stages=2)
+    solution = solve(1.5, stages=2)
     for task in (SOURCE, TARGET):
         for split in ("train", "test"):
             X, _ = task.split(split)
@@ -61,7 +61,7 @@ def test_recorded_predictions_are_those_of_the_state():
 
 def test_snapshots_are_corrected_like_what_is_recorded():
     stage = ak.Stage(SOURCE, 1.5, duration=2.0)
-    limit = ak.TwoLayer("relu", particles=96)
+    limit = ak.TwoLayer("relu", particles=96, replicates=12)
     times = ak.solve([stage], limit, record=4).records[0].times[1:]
     solution = ak.solve([stage], limit, record=4, snapshots=[(0, t) for t in times])
     for recorded, t in zip(solution.predictions(SOURCE)[1:], times, strict=True):

@@ -187,7 +187,7 @@ def empirical(X, phi, slope, s_w, s_b, seed):
     return np.array(below[1:]), np.array([ntks[d] for d in range(DEPTHS)])
 
 
-@pytest.mark.slow
+@pytest.mark.evidence
 def test_networks_of_width_8192_at_depths_1_to_6():
     X, seeds, s_w, s_b = inputs(3, 5), 3, 2.0, 0.1
 

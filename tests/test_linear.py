@@ -7,7 +7,7 @@ import pytest
 
 import adaptik as ak
 
-SOURCE, TARGET = ak.tasks.linear_pair(0.5, n_source=10, n_target=6, dimension=20, n_test=40)
+SOURCE, TARGET = ak.tasks.linear_pair(0.5, n_source=8, n_target=8, dimension=20, n_test=40)
 FIRST = ak.Stage(SOURCE, 2.0, duration=5.0)
 SEQUENCES = {
     "rich kept": [FIRST, ak.Stage(TARGET, 1.0, duration=4.0, head="kept")],
@@ -15,6 +15,10 @@ SEQUENCES = {
     "lazy fresh": [FIRST, ak.Stage(TARGET, 0.0, duration=4.0)],
     "lazy kept": [FIRST, ak.Stage(TARGET, 0.0, duration=4.0, head="kept")],
     "readout": [FIRST, ak.Stage(TARGET, 0.0, duration=4.0, trains="readout")],
+    "readout kept with decay": [
+        ak.Stage(SOURCE, 1.0, duration=5.0),
+        ak.Stage(TARGET, 1.0, trains="readout", duration=4.0, head="kept", weight_decay=0.1),
+    ],
     "three stages": [
         FIRST,
         ak.Stage(TARGET, 2.0, trains="readout", duration=3.0),
@@ -87,7 +91,7 @@ def test_several_outputs_and_weight_decay_against_particles():
     )
 
 
-@pytest.mark.slow
+@pytest.mark.evidence
 def test_networks_are_the_linear_limit_within_their_error():
     stages = SEQUENCES["rich kept"]
     exact = ak.solve(stages, ak.Linear(), record=2)

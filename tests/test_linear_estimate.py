@@ -55,7 +55,7 @@ def test_known_models_are_found_within_their_errors(power):
     assert 0.5 < np.sqrt(np.mean(z**2)) < 1.6
 
 
-@pytest.mark.slow
+@pytest.mark.evidence
 def test_digits_are_predicted_as_the_exact_limit_finds_them():
     """Digits are not Gaussian, and their flow stalls early: losses agree to half their size."""
     sizes, richness = [12, 100], 4.0

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 from adaptik import linear_theory as lt
 from adaptik.linear_theory.simulation import MODES, simulate, simulate_isotropic
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.evidence
 D = 600
 # alignment, nu_target, richness, nu_source, source_noise, target_noise, noise_alignment
 POINTS = (

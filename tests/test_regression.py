@@ -301,10 +301,12 @@ def orthogonal_population(D, beta, rng):
     return ak.Task(X, X @ beta / np.sqrt(D), name="source")
 
 
+@pytest.mark.evidence
 @pytest.mark.parametrize(
-    ("nu_source", "richness"), [(math.inf, 2.0), (0.5, 2.0), (0.5, 30.0)],
+    ("nu_source", "richness"),
+    [(math.inf, 2.0), (0.5, 2.0), (0.5, 30.0)],
     ids=["abundant", "limited", "over-rich"],
-)  # fmt: skip
+)
 def test_fine_tuning_is_regression_on_the_adaptive_kernel(nu_source, richness):
     D, nu_target = 60, 0.4
     rng = np.random.default_rng(3)

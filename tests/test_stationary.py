@@ -28,7 +28,13 @@ def at_rest(phi, task=SOURCE, **options):
     return ak.solve(stages, ak.TwoLayer(phi, **(LIMITS | options)), record=3)
 
 
-@pytest.mark.parametrize(("phi", "task"), [("relu", DIGITS), ("erf", SOURCE)], ids=["relu", "erf"])
+@pytest.mark.parametrize(
+    ("phi", "task"),
+    [
+        pytest.param("relu", DIGITS, id="relu"),
+        pytest.param("erf", SOURCE, id="erf", marks=pytest.mark.evidence),
+    ],
+)
 def test_rest_is_where_a_long_flow_ends(phi, task):
     found = at_rest(phi, task)
     record = found.records[0]
@@ -66,10 +72,11 @@ def test_linear_neurons_at_rest_solve_a_scalar_equation():
 
 
 def test_what_was_sampled_is_forgotten():
-    found = at_rest("relu", DIGITS, particles=512, replicates=3)
+    found = at_rest("relu", DIGITS)
     assert found.predict(DIGITS.X_test).standard_error.max() < 1e-5
 
 
+@pytest.mark.evidence
 def test_several_outputs_at_rest():
     y = np.column_stack([DIGITS.y[:, 0], np.sign(DIGITS.X[:, 20]), DIGITS.X[:, 36]])
     task = ak.Task(DIGITS.X, y, name="three")
@@ -128,6 +135,7 @@ def test_the_curvature_of_relu_neurons_is_inverted_exactly():
             np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.evidence
 def test_elastic_pull_at_rest():
     def solution(duration):
         first = ak.Stage(SOURCE, RICHNESS, duration=3.0)
@@ -250,6 +258,7 @@ def kinked(duration=None, **options):
     return ak.solve(stages, ak.TwoLayer("relu", **(LIMITS | options)), record=3)
 
 
+@pytest.mark.evidence
 def test_neurons_rest_on_kinks():
     found = kinked()
     record = found.records[0]

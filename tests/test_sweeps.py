@@ -222,7 +222,7 @@ def wait_for_cases(path, count):
     raise AssertionError("the sweep did not start")
 
 
-@pytest.mark.slow
+@pytest.mark.evidence
 def test_after_kills_every_case_is_there_once_and_right(tmp_path, script):
     undisturbed = script("undisturbed")
     assert undisturbed.wait() == 0
@@ -289,7 +289,7 @@ def cluster():
         yield local
 
 
-@pytest.mark.slow
+@pytest.mark.evidence
 def test_a_dask_cluster_gives_the_same_bits_and_survives_a_killed_worker(tmp_path, cluster):
     def patient(a, b, key):
         time.sleep(0.1)
@@ -308,7 +308,7 @@ def test_a_dask_cluster_gives_the_same_bits_and_survives_a_killed_worker(tmp_pat
     xr.testing.assert_identical(serial.drop_vars("seconds"), there.drop_vars("seconds"))
 
 
-@pytest.mark.slow
+@pytest.mark.evidence
 def test_a_killed_client_of_a_scheduler_goes_on_where_it_was(tmp_path, script, cluster):
     undisturbed = script("undisturbed")
     assert undisturbed.wait() == 0

@@ -177,6 +177,15 @@ def test_inputs_are_scaled_with_the_sources_statistics():
     assert apart == pytest.approx(raw)
 
 
+def test_training_and_test_inputs_are_scaled_alike(tmp_path):
+    rng = np.random.default_rng(0)
+    X, y = 5 + rng.standard_normal((12, 3)), np.arange(12) % 2
+    np.savez(tmp_path / "same.npz", X=X, y=y, X_test=X, y_test=y)
+    task = load(tmp_path / "same.npz")
+    inputs = (sorted(map(tuple, part.round(9).tolist())) for part in (task.X, task.X_test))
+    assert next(inputs) == next(inputs)
+
+
 @pytest.mark.parametrize("target", ["digits:0,9", "digits:0,1"])
 def test_a_shared_class_never_leaks(target):
     source, target = load_pair("digits:0,1", target, n_source=60, n_target=20)

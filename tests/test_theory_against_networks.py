@@ -34,7 +34,7 @@ def test_hermite_pair_within_error_bars(head):
     assert 0.3 < reduced_chi_square(theory, network, target) < 2.5
 
 
-@pytest.mark.slow
+@pytest.mark.evidence
 @pytest.mark.parametrize("head", ["fresh", "kept"])
 @pytest.mark.parametrize(
     "pair", [("digits:3,5", "digits:8,9"), ("fashion-mnist:0,1", "fashion-mnist:0,9")]
@@ -50,7 +50,7 @@ def test_real_pairs_at_width_4096(pair, head, shared_data):
         assert 0.5 < reduced_chi_square(theory, network, task) < 2
 
 
-@pytest.mark.slow
+@pytest.mark.evidence
 def test_single_networks_approach_the_limit_like_one_over_root_width():
     source, target = ak.tasks.hermite_pair(
         1, 2, 0.8, n_source=20, n_target=15, dimension=8, n_test=100

@@ -21,6 +21,7 @@ def test_particles_are_added_until_the_tolerance_is_met():
         assert np.sqrt(np.mean(members.var(0, ddof=1) / len(members))) <= tol
 
 
+@pytest.mark.evidence
 def test_an_open_number_of_particles_follows_from_the_tolerance():
     few = ak.solve(STAGES, ak.TwoLayer("relu"), record=2, tol=0.1, observe=[OTHER])
     assert few.states[-1].particles.w.shape[1] == 256

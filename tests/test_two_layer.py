@@ -98,8 +98,15 @@ def linear_reference(tasks, richness, durations, heads):
     return M, v, a, total
 
 
-@pytest.mark.parametrize("particles", [7, 20])  # rank + 1, and more
-@pytest.mark.parametrize("heads", [("fresh", "fresh"), ("fresh", "kept")])
+@pytest.mark.parametrize(
+    ("particles", "heads"),
+    [  # rank + 1, and more
+        (7, ("fresh", "kept")),
+        (20, ("fresh", "fresh")),
+        pytest.param(7, ("fresh", "fresh"), marks=pytest.mark.evidence),
+        pytest.param(20, ("fresh", "kept"), marks=pytest.mark.evidence),
+    ],
+)
 def test_linear_particles_are_the_infinite_system(heads, particles):
     source, target = small_task(3, 4), small_task(4, 3)
     limit = ak.TwoLayer(
@@ -152,7 +159,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+QUICK = ("logistic", "three outputs")
+CHOSEN = [pytest.param(c, marks=() if c in QUICK else pytest.mark.evidence) for c in CASES]
+
+
+@pytest.mark.parametrize("case", CHOSEN)
 def test_exponential_and_chebyshev_stepping_agree(case, monkeypatch):
     settings = CASES[case]
     task = small_task(7, 6, outputs=settings.get("outputs", 1))
@@ -211,6 +222,7 @@ def test_the_leading_eigenvalue_is_that_of_the_inputs(still):
     assert leading == pytest.approx(values[-1] / values.sum())
 
 
+@pytest.mark.evidence
 @pytest.mark.parametrize("stepper", ["Exponential", "Chebyshev"])
 def test_dual_coefficients_need_no_independent_samples(monkeypatch, stepper):
     X = np.random.default_rng(0).standard_normal((8, 7))  # eight samples, seven coordinates
