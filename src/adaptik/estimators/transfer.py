@@ -82,8 +82,10 @@ class _Transfer(AdaptiveKernel):
         key, limit = self._key(), self._limit()
         fitted = getattr(_unfrozen(self.source), "richness_", None)
         first = self.source_richness if fitted is None else fitted
+        # A fitted source is trained anew as it was trained; its data as the target is.
+        teacher = self if fitted is None else _unfrozen(self.source)
         pretrained = {
-            g: solve([self._stage(self.source_task_, g)], limit, key=key, record=2, observe=[task])
+            g: solve([teacher._stage(self.source_task_, g)], limit, key=key, record=2, observe=[task])
             for g in (adaptive.RICHNESSES[1:] if first == "auto" else (first,))
         }
         fixed = self.mode != "rich"
