@@ -264,8 +264,30 @@ def get(activation: "str | Activation | Elementwise") -> Activation:
     )
 
 
+def name_of(function: Callable) -> str:
+    """What identifies phi or phi' of a named activation in every process; empty for others.
+
+    Examples
+    --------
+    >>> name_of(get("hermite(3)").derivative)
+    "hermite(3)'"
+    """
+    return _FUNCTIONS.get(id(function), "")
+
+
+_FUNCTIONS: dict[int, str] = {}  # which _by_name keeps alive
+
+
 @cache  # one object a name: compiled functions are kept by activation
 def _by_name(name: str) -> Activation | None:
+    found = _made(name)
+    if found is not None:
+        _FUNCTIONS[id(found.phi)] = found.name
+        _FUNCTIONS[id(found.derivative)] = f"{found.name}'"
+    return found
+
+
+def _made(name: str) -> Activation | None:
     if name in _NAMED:
         return _NAMED[name]
     if name in _OPTIONAL:

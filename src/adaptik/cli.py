@@ -1,6 +1,7 @@
 """The command line. Bad input is one line on standard error and exit code 2."""
 
 import json
+import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,18 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 
 @app.callback()
-def _main() -> None:
+def _main(
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ADAPTIK_CACHE",
+            help="folder for compiled programs, or off [default: the user's cache folder]",
+        ),
+    ] = None,
+) -> None:
     """When does pretraining help? Transfer learning in wide networks that learn features."""
+    if cache is not None:
+        os.environ["ADAPTIK_CACHE"] = cache  # so that worker processes know
 
 
 def _numbers(text: str, name: str) -> tuple[float, ...]:
@@ -132,8 +143,10 @@ def phase_diagram(
     target_noise, ridge, time, exponent, contrast.
     """
     from . import phase_diagram as command
+    from . import programs
     from .linear_theory.diagram import Axis, Diagram
 
+    programs.keep()
     if preset is not None:
         picture = command.draw_preset(preset, out, draws=draws, seed=seed)
     else:

@@ -45,6 +45,9 @@ class Loss:
     ]
     reaches_minimum: bool
 
+    def __reduce__(self):  # its functions cannot be pickled
+        return get, (self.name,)
+
 
 def _identity_root(f, y):
     eye = jnp.eye(f.shape[-1], dtype=jnp.result_type(f))

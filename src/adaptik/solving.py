@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from . import programs
 from .errors import InputError, require_between
 from .limits import Limit, Request
 from .memory import require
@@ -105,6 +106,7 @@ def solve(
         "this solve",
         "use fewer particles or replicates, or less data",
     )
+    programs.keep()
     kept = dict(after.snapshots) if after else {}
     records = list(after.records) if after else []
     states = list(after.states) if after else []

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from .. import gaussian
 from ..activations import Activation
+from ..programs import on_device
 from .particles import Particles
 from .span import Points
 
@@ -81,10 +82,8 @@ def mean_readout(activation: Activation, particles: Particles, points: Points) -
     """<z phi(h(x))> at points, shape ``(R, n, C)``."""
     dtype = particles.w.dtype
     with jax.enable_x64(True):
-        inside, rho = (
-            jnp.asarray(v, dtype) for v in (points.inside, points.rho * particles.shrink)
-        )
-        w, z = jnp.asarray(particles.w), jnp.asarray(particles.z)
+        inside, rho = (on_device(v, dtype) for v in (points.inside, points.rho * particles.shrink))
+        w, z = on_device(particles.w), on_device(particles.z)
         return np.asarray(_readout(activation, w, z, inside, rho, points.smooth))
 
 
@@ -125,13 +124,13 @@ def cross_kernels(
     dtype = particles.w.dtype
     results = []
     with jax.enable_x64(True):
-        inside = jnp.asarray(points.inside, dtype)
-        rho = jnp.asarray(points.rho * particles.shrink, dtype)
-        anchor = jnp.asarray(training.inside, dtype)
-        overlap = jnp.asarray(points.inside @ training.inside.T)
+        inside = on_device(points.inside, dtype)
+        rho = on_device(points.rho * particles.shrink, dtype)
+        anchor = on_device(training.inside, dtype)
+        overlap = points.inside @ training.inside.T
         for w, z in zip(particles.w, particles.z, strict=True):
-            w, z = jnp.asarray(w), jnp.asarray(z)
-            second = _fields(activation, w, z, anchor, jnp.zeros(len(anchor), dtype), 0.0, False)
+            w, z = on_device(w), on_device(z)
+            second = _fields(activation, w, z, anchor, np.zeros(len(anchor), dtype), 0.0, False)
             blocks = []
             for cut in row_blocks(len(inside), BLOCK // particles.w.shape[1]):
                 first = _fields(activation, w, z, inside[cut], rho[cut], 0.0, points.smooth)
@@ -160,14 +159,14 @@ def sampled_fields(
     factor = (vectors[:, keep] * np.sqrt(values[keep]) * particles.shrink).astype(dtype)
     fields = []
     with jax.enable_x64(True):
-        inside = jnp.asarray(points.inside, dtype)
-        rho = jnp.zeros(len(inside), dtype)
+        inside = on_device(points.inside, dtype)
+        rho = np.zeros(len(inside), dtype)
         for w, z in zip(particles.w, particles.z, strict=True):
-            offset = jnp.zeros((), dtype)
+            offset = np.zeros((), dtype)
             if points.smooth:
                 xi = rng.standard_normal((w.shape[0], factor.shape[1])).astype(dtype)
-                offset = jnp.asarray(xi @ factor.T)
-            phi, g = _fields(activation, jnp.asarray(w), jnp.asarray(z), inside, rho, offset, False)
-            h = np.asarray(jnp.asarray(w) @ inside.T + offset)
+                offset = xi @ factor.T
+            phi, g = _fields(activation, w, z, inside, rho, offset, False)
+            h = w @ np.asarray(inside).T + offset
             fields.append((h, np.asarray(phi), np.asarray(g)))
     return fields

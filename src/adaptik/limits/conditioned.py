@@ -9,11 +9,11 @@ points with exact second moments (theory 5).
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from ..activations import Activation
+from ..programs import on_device
 from . import particles as sampling
 
 PART = 8  # a matrix is conditioned on at most width / PART directions of each kind
@@ -46,10 +46,10 @@ def conditioned(
     width, most = len(z), max(1, len(z) // PART)
 
     def phi(h):
-        return np.asarray(activation.phi(jnp.asarray(h)))
+        return np.asarray(activation.phi(on_device(h)))
 
     def slope(h):
-        return np.asarray(activation.derivative(jnp.asarray(h)))
+        return np.asarray(activation.derivative(on_device(h)))
 
     with jax.enable_x64(True):
         h, seen, known = [lowest], [met], []
@@ -102,10 +102,10 @@ def refreshed(
     width, most, U = h[0].shape[0], max(1, h[0].shape[0] // PART), list(hidden.astype(float))
     with jax.enable_x64(True):
         for k in reversed(range(len(U))):
-            slope = np.asarray(activation.derivative(jnp.asarray(h[k + 1])))
+            slope = np.asarray(activation.derivative(on_device(h[k + 1])))
             g = np.concatenate([slope * b for b in back], axis=1)
             S = basis_of(g, most)
-            Q = basis_of(np.asarray(activation.phi(jnp.asarray(h[k]))), most)
+            Q = basis_of(np.asarray(activation.phi(on_device(h[k]))), most)
             sent = U[k].T @ S
             met = Q.T @ sent / width  # of order 1/sqrt(N): kept, so that U Q stays
             used = np.concatenate([Q, basis_of(h[k], most)], axis=1)

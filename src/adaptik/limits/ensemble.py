@@ -24,6 +24,7 @@ import numpy as np
 from .. import activations, losses
 from ..activations import Activation, Elementwise
 from ..errors import InputError, require_between, require_integers
+from ..programs import on_device
 from ..solution import AbstractState, Solution, StageRecord
 from ..stages import Stage
 from ..stepping import Chebyshev
@@ -146,7 +147,7 @@ class Ensemble:
             shapes = (1, width, rank), (self.depth - 1, 1, width, width), (1, width, task.outputs)
             y = packed(Layers(*(jnp.full(shape, 1 / width) for shape in shapes)))
             flow = EnsembleFlow(
-                jnp.ones((task.n_train, rank), self.dtype), jnp.asarray(task.y), jnp.zeros(()),
+                jnp.ones((task.n_train, rank), self.dtype), on_device(task.y), jnp.zeros(()),
                 jnp.ones(()), jnp.zeros(()), self.phi.phi, losses.get(stage.loss),
             )  # fmt: skip
             step = eqx.filter_jit(lambda f, y: jax.tree.map(jnp.add, y, f(y)))
@@ -224,7 +225,7 @@ class Ensemble:
             inside = points.inside.astype(dtype)
             now = np.asarray(compiled_raw(layers, inside, outside, self.phi.phi), float)
             base = state.predict(X) - now / gamma
-            return jnp.asarray(inside), jnp.asarray(outside), jnp.asarray(base)
+            return on_device(inside), on_device(outside), on_device(base)
 
         keys, points = [], []
         for key, X in recorded_inputs(request.tasks, task.outputs):
@@ -233,8 +234,8 @@ class Ensemble:
         state.span.training_points(task.X)  # refuses inputs outside the span
         inside, _, base = points[keys.index((task.name, "train"))]
         flow = EnsembleFlow(
-            inside, jnp.asarray(task.y), base, jnp.asarray(gamma),
-            jnp.asarray(stage.weight_decay), self.phi.phi, losses.get(stage.loss), frozen,
+            inside, on_device(task.y), base, on_device(gamma),
+            on_device(stage.weight_decay), self.phi.phi, losses.get(stage.loss), frozen,
         )  # fmt: skip
 
         def state_at(t: float, y) -> EnsembleState:

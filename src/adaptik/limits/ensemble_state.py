@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..activations import Activation
+from ..programs import on_device
 from ..registry import register
 from ..solution import AbstractState
 from ..stages import Stage
@@ -72,12 +73,12 @@ class EnsembleState(AbstractState):
         if self.initial and w.head.shape[-1] == outputs:
             return self
         inside, phi = self.span.training_points(stage.task.X), self.activation
-        lower = fields(w.layers, jnp.asarray(inside), 0.0, phi.phi)
+        lower = fields(w.layers, on_device(inside), 0.0, phi.phi)
         hidden, heads = [], []
         for r in range(len(w.head)):
             h = [np.asarray(x[r], float).T for x in lower]
             z = rng.permutation(sampling._sobol_normal(rng, len(h[0]), outputs))
-            top = basis_of(np.asarray(phi.phi(jnp.asarray(h[-1]))), len(z) // PART)
+            top = basis_of(np.asarray(phi.phi(on_device(h[-1]))), len(z) // PART)
             heads.append(off(top, z))
             back = np.split(heads[-1], outputs, axis=1)
             hidden.append(refreshed(rng, w.hidden[:, r], h, back, phi))
@@ -87,7 +88,7 @@ class EnsembleState(AbstractState):
         """New hidden layers above layer ``kept``, a new readout, and f = 0."""
         w, count, outputs = self.weights, len(self.weights.hidden) + 1 - kept, stage.task.outputs
         inside, phi = self.span.training_points(stage.task.X), self.activation
-        lower = fields(w.layers, jnp.asarray(inside), 0.0, phi.phi)[:kept]
+        lower = fields(w.layers, on_device(inside), 0.0, phi.phi)[:kept]
         hidden, heads = [], []
         for r in range(len(w.head)):
             h = [np.asarray(x[r], float).T for x in lower]
@@ -164,7 +165,7 @@ class EnsembleState(AbstractState):
         points, w = self.span.points(X), self.weights
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
             outside = w.outside(points.orthogonal)
-            h = fields(w.layers, jnp.asarray(points.inside), outside, self.activation.phi)[-1]
+            h = fields(w.layers, on_device(points.inside), outside, self.activation.phi)[-1]
         return np.asarray(h).transpose(0, 2, 1)
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from .. import losses
 from ..errors import require_between, require_integers
 from ..losses import Loss
+from ..programs import on_device
 from ..registry import register
 from ..solution import AbstractState, Solution
 from ..stages import Stage
@@ -93,17 +94,17 @@ class Linear:
             flow = MomentFlow(
                 losses.get(stage.loss),
                 stage.trains == "readout",
-                jnp.asarray(inside),
-                jnp.asarray(task.y),
-                jnp.asarray(float(stage.richness)),
-                jnp.asarray(float(stage.weight_decay)),
+                on_device(inside),
+                on_device(task.y),
+                on_device(float(stage.richness)),
+                on_device(float(stage.weight_decay)),
             )
             return step_through(
                 stage,
                 request,
                 flow,
                 Moments(*map(jnp.asarray, (state.M, state.v, state.A, state.beta))),
-                Recorder([jnp.asarray(points) for points in recorded.values()]),
+                Recorder([on_device(points) for points in recorded.values()]),
                 list(recorded),
                 state_at,
                 by_size(task.n_train * task.outputs),

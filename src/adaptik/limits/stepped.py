@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from ..programs import on_device
 from ..solution import AbstractState, Cost, Outcome, StageRecord
 from ..stages import Stage
 from ..stepping import HORIZON, AbstractFlow, Chebyshev, Exponential, integrate, outcome
@@ -127,12 +127,12 @@ def step_through(
                     y0,
                     recorder,
                     chosen.solver,
-                    duration=jnp.asarray(float(duration)),
-                    record_times=jnp.asarray(np.minimum(request.times, duration)),
-                    snapshot_times=jnp.asarray(np.array(request.snapshots, float)),
-                    loss_tol=jnp.asarray(loss_tol),
-                    rate_tol=jnp.asarray(rate_tol),
-                    tol=jnp.asarray(tol),
+                    duration=on_device(float(duration)),
+                    record_times=on_device(np.minimum(request.times, duration)),
+                    snapshot_times=on_device(request.snapshots, float),
+                    loss_tol=on_device(loss_tol),
+                    rate_tol=on_device(rate_tol),
+                    tol=on_device(tol),
                     max_steps=most,
                 )
             )
@@ -149,7 +149,7 @@ def step_through(
             steps += rest.steps
             if rest.y is not None:
                 end, end_time, ended = rest.y, math.inf, Outcome.CONVERGED
-                times, last = [*times, math.inf], [*last, recorder(jnp.asarray(math.inf), end)]
+                times, last = [*times, math.inf], [*last, recorder(on_device(math.inf), end)]
                 residuals = flow.loss(end), rest.rate
                 method = f"{method}; {rest.steps} Newton steps at the end{rest.remark}"
                 break

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from .. import activations, losses
 from ..activations import Activation, Elementwise
 from ..errors import InputError, require_between, require_integers
+from ..programs import on_device
 from ..solution import Solution
 from ..stages import Stage
 from ..stepping import Chebyshev
@@ -201,42 +203,42 @@ class TwoLayer:
         basis, lift, resting, w, h, leading = _coordinates(anchor, particles.w, decay == 0)
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
             scalar = {
-                k: jnp.asarray(float(v))
+                k: on_device(float(v))
                 for k, v in (
                     ("richness", richness),
                     ("decay", decay),
                     ("elastic", stage.elastic),
                 )
             }
-            start = None if h is None else jnp.asarray(h)
+            start = None if h is None else on_device(h)
             anchors = Anchors(
-                Coordinates(jnp.asarray(lift, self.dtype), start),
-                jnp.asarray(anchor @ anchor.T),
-                jnp.asarray(task.y),
+                Coordinates(on_device(lift, self.dtype), start),
+                on_device(anchor @ anchor.T),
+                on_device(task.y),
             )
             targets = {
                 key: self._target(state, X, 0.0 if tangent else 1 / richness)
                 for key, X in recorded_inputs(request.tasks, task.outputs)
             }
-            y0 = Law(jnp.asarray(w), jnp.asarray(particles.z))
+            y0 = Law(on_device(w), on_device(particles.z))
             flow = ParticleFlow(
                 self.phi,
                 losses.get(stage.loss),
                 anchors,
                 targets[task.name, "train"].base,
-                home=y0.w if stage.elastic > 0 else jnp.zeros((1, 1, 1), self.dtype),
+                home=y0.w if stage.elastic > 0 else on_device(np.zeros((1, 1, 1)), self.dtype),
                 **scalar,
             )
             recorder = Recorder(
                 self.phi,
                 list(targets.values()),
-                jnp.asarray(resting),
-                jnp.asarray(basis, self.dtype),
+                on_device(resting),
+                on_device(basis, self.dtype),
                 **scalar,
             )
             modes, coordinates = task.n_train * task.outputs, y0.w.shape[-1]
             chosen = stepper_for(modes, coordinates, y0.w.shape[1], self.tol, leading)
-            weights, fade_at = recorder.weights, recorder.fade
+            plain = recorder
             ending = partial(at_rest, flow) if stage.ends_at_rest else None
             patience = PATIENCE if has_kink(self.phi) else None
             if tangent:
@@ -245,13 +247,13 @@ class TwoLayer:
                 chosen = Chosen(Chebyshev(), "linearised flow")
 
             def state_at(t: float, y) -> TwoLayerState:
-                y = jax.tree.map(lambda leaf: leaf.astype(self.dtype), y)
+                y = jax.tree.map(lambda leaf: on_device(leaf, self.dtype), y)
                 base, move = (y.base, y.move) if tangent else (y, None)
-                fade = float(fade_at(jnp.asarray(t)))
+                w, fade = _weights_at(plain, on_device(t), base.w)
                 moved = Particles(
-                    np.asarray(weights(jnp.asarray(t), base.w)),
+                    np.asarray(w),
                     np.asarray(base.z),
-                    particles.shrink * fade,
+                    particles.shrink * float(fade),
                     initial_features=False,
                     initial_head=False,
                 )
@@ -292,7 +294,7 @@ class TwoLayer:
             if inverse_richness:
                 start = mean_readout(self.phi, state.particles, points)
                 base[:, cut] -= inverse_richness * start
-        return Targets(jnp.asarray(inside), jnp.asarray(rho), jnp.asarray(base), bool(rho.any()))
+        return Targets(on_device(inside), on_device(rho), on_device(base), bool(rho.any()))
 
     def _kept_terms(self, state: TwoLayerState, moved: Particles, richness: float):
         """f(t1) + (<z phi>_t - <z phi>_{t1}) / gamma, terms at t1 merged."""
@@ -305,6 +307,11 @@ class TwoLayer:
         if abs(start) > 1e-12 / richness:
             terms.append(ReadoutTerm(state.particles, start))
         return (*terms, ReadoutTerm(moved, 1 / richness))
+
+
+@eqx.filter_jit
+def _weights_at(recorder: Recorder, t, w):
+    return recorder.weights(t, w), recorder.fade(t)
 
 
 def _rank(tasks: dict[str, Task]) -> int:

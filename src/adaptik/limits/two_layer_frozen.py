@@ -5,10 +5,10 @@ import time
 from dataclasses import replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ..estimate import leave_one_out
+from ..programs import on_device
 from ..solution import AbstractState
 from ..stages import Stage
 from .base import Advance, Request, recorded_inputs
@@ -56,7 +56,7 @@ def _after(state: TwoLayerState, stage: Stage, estimator, t: float, dual) -> Two
         anchor = state.span.points(stage.task.X).inside.astype(particles.w.dtype)
         with jax.enable_x64(True):
             h = np.einsum("rmk,pk->rmp", particles.w, anchor, optimize=True)
-            phi = np.asarray(state.activation.phi(jnp.asarray(h)))
+            phi = np.asarray(state.activation.phi(on_device(h)))
         own = np.broadcast_to(dual[:1], (len(phi), *dual.shape[1:]))
         moved = np.einsum("rmp,rpc->rmc", phi, own if estimator == "pooled" else dual)
         z = fade * particles.z + (stage.richness * moved).astype(particles.z.dtype)

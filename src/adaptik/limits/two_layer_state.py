@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from .. import lazy_kernels
 from ..activations import Activation
 from ..estimate import leave_one_out, pseudo_values
+from ..programs import on_device
 from ..registry import register
 from ..solution import AbstractState
 from .averages import cross_kernels, mean_readout, row_blocks, sampled_fields
@@ -114,10 +114,10 @@ class TwoLayerState(AbstractState):
     def _tangent(self, term: TangentTerm, points: Points):
         p, dtype = term.particles, term.particles.w.dtype
         with jax.enable_x64(True):
-            inside = jnp.asarray(points.inside, dtype)
-            rho = jnp.asarray(points.rho * p.shrink, dtype)
-            base = Law(jnp.asarray(p.w), jnp.asarray(p.z))
-            move = Law(jnp.asarray(term.move_w), jnp.asarray(term.move_z))
+            inside = on_device(points.inside, dtype)
+            rho = on_device(points.rho * p.shrink, dtype)
+            base = Law(on_device(p.w), on_device(p.z))
+            move = Law(on_device(term.move_w), on_device(term.move_z))
             return np.asarray(
                 tangent_readout(self.activation, base, move, inside, rho, points.smooth)
             )

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from .. import losses
 from ..activations import Elementwise
 from ..losses import Loss
+from ..programs import on_device
 from ..solution import Cost
 from ..stages import Stage
 from ..stepping import HORIZON, AbstractFlow, Chebyshev, integrate, outcome
@@ -171,19 +172,19 @@ def flow_through(network: Network, stage: Stage, start: Member, inputs, grid, sn
         Record and snapshot times since the stage's start.
     """
     act, dtype, lam = network.phi, network.dtype, stage.weight_decay
-    layers = tuple(jnp.asarray(w, dtype) for w in start.weights.layers)
-    X, y = jnp.asarray(stage.task.X, dtype), jnp.asarray(stage.task.y)
+    layers = tuple(on_device(w, dtype) for w in start.weights.layers)
+    X, y = on_device(stage.task.X, dtype), on_device(stage.task.y)
     phi, loss, frozen = act.phi, losses.get(stage.loss), stage.frozen_layers(network.depth)
     if stage.is_lazy:
-        flow = DecayingTangentFlow(layers, X, y, jnp.asarray(lam), phi, loss, frozen)
-        y0 = (jnp.asarray(1.0), jax.tree.map(jnp.zeros_like, layers))
+        flow = DecayingTangentFlow(layers, X, y, on_device(lam), phi, loss, frozen)
+        y0 = (on_device(1.0), jax.tree.map(jnp.zeros_like, layers))
         offset = np.zeros((len(inputs), stage.task.outputs))
     else:
         gamma = stage.richness
 
         def centred(points):  # in the network's dtype, so that f starts exactly where it was
             def now(x):
-                return _raw(layers, jnp.asarray(x, dtype), phi)
+                return _raw(layers, on_device(x, dtype), phi)
 
             return start.predict(points, act) - in_batches(now, points, start.weights) / gamma
 
@@ -191,10 +192,10 @@ def flow_through(network: Network, stage: Stage, start: Member, inputs, grid, sn
         flow = RichFlow(
             X,
             y,
-            jnp.asarray(centred(stage.task.X)),
-            jnp.asarray(gamma),
-            jnp.asarray(lam),
-            jnp.asarray(stage.elastic),
+            on_device(centred(stage.task.X)),
+            on_device(gamma),
+            on_device(lam),
+            on_device(stage.elastic),
             layers[0] if stage.elastic > 0 else jnp.zeros((1, 1), dtype),
             phi,
             loss,
@@ -205,14 +206,14 @@ def flow_through(network: Network, stage: Stage, start: Member, inputs, grid, sn
     done = integrate(
         flow,
         y0,
-        Recorder(flow, jnp.asarray(inputs, dtype), jnp.asarray(offset)),
+        Recorder(flow, on_device(inputs, dtype), on_device(offset)),
         Chebyshev(),
-        duration=jnp.asarray(stage.duration or HORIZON, float),
-        record_times=jnp.asarray(grid),
-        snapshot_times=jnp.asarray(snapshots, float),
-        loss_tol=jnp.asarray(loss_tol, float),
-        rate_tol=jnp.asarray(rate_tol, float),
-        tol=jnp.asarray(network.tol),
+        duration=on_device(stage.duration or HORIZON, float),
+        record_times=on_device(grid),
+        snapshot_times=on_device(snapshots, float),
+        loss_tol=on_device(loss_tol, float),
+        rate_tol=on_device(rate_tol, float),
+        tol=on_device(network.tol),
         max_steps=MAX_STEPS,
     )
 

@@ -20,10 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import programs
 from ..activations import Elementwise
 from ..errors import InputError, require_between, require_integers
 from ..hamiltonian import adapted, trajectory
 from ..memory import require
+from ..programs import on_device
 from ..solution import Cost, Outcome, Solution, StageRecord, recorded_tasks
 from ..stages import Stage, check_posterior, check_sequence
 from ..stepping.clock import compile_clock
@@ -106,6 +108,7 @@ def sample_posterior(
     model = network.describe() | {"temperature": temperature, "samples": samples}
     _check_after(after, model, chains)
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
+    programs.keep()
     records = list(after.records) if after else []
     states = list(after.states) if after else []
     for i in range(len(earlier), len(stages)):
@@ -226,22 +229,22 @@ class _Run:
             assert before is not None  # check_sequence has seen to it
             self.centre = pull * np.stack([m.networks[-1][0] for m in before.members])
         self.data = (
-            jnp.asarray(X @ self.basis),
-            jnp.asarray(self.centre @ self.basis),
-            jnp.asarray(self.scale),
-            jnp.asarray(task.y),
-            jnp.asarray(temperature),
-            jnp.asarray(N * stage.richness**2),
+            on_device(X @ self.basis),
+            on_device(self.centre @ self.basis),
+            on_device(self.scale),
+            on_device(task.y),
+            on_device(temperature),
+            on_device(N * stage.richness**2),
         )
         above = (N, min(N, task.n_train))
         shapes = [(N, self.basis.shape[1]), *[above] * (network.depth - 1)]
-        self.xi = tuple(jnp.asarray(rng.standard_normal((chains, *s))) for s in shapes)
+        self.xi = tuple(on_device(rng.standard_normal((chains, *s))) for s in shapes)
         self.step = 0.1
         self.activation = network.phi
 
     def _next(self) -> float:
         key = jax.random.key(int(self.rng.integers(2**32)))
-        self.xi, chance = _move(self.phi.phi, self.data, self.xi, key, jnp.asarray(self.step))
+        self.xi, chance = _move(self.phi.phi, self.data, self.xi, key, on_device(self.step))
         return float(chance)
 
     def sampled(self, warmup: int, samples: int, keep: int) -> PosteriorState:
@@ -300,7 +303,7 @@ class _Run:
         """Weights above the first layer, from its preactivations (P, N)."""
         weights = []
         for xi in coordinates:
-            phi, N = np.asarray(self.phi.phi(jnp.asarray(h))), xi.shape[0]
+            phi, N = np.asarray(self.phi.phi(on_device(h))), xi.shape[0]
             W = xi
             if xi.shape[1] < N:
                 wanted = np.asarray(_root(phi[None])[0]) @ xi.T

@@ -9,6 +9,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 
+from .. import programs
 from ..errors import InputError
 from ..memory import require
 from ..solution import Cost, Outcome, Solution, StageRecord, record_grid, recorded_tasks
@@ -93,6 +94,7 @@ def train(
             )
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
     _require_memory(network, stages[0].task.dimension, stages[len(earlier) :], len(seeds))
+    programs.keep()
     records = list(after.records) if after else []
     states = list(after.states) if after else []
     kept = dict(after.snapshots) if after else {}

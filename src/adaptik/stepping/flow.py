@@ -6,15 +6,16 @@ stepping, step control and saving are diffrax's; this module says when to stop a
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
+from ..programs import kept
 from ..solution import Outcome
 from . import progress
 
@@ -62,7 +63,7 @@ class AbstractFlow(eqx.Module):
         return loss, -slope
 
 
-class Trajectory(eqx.Module):
+class Trajectory(NamedTuple):
     """What :func:`integrate` returns; unreached record times hold infinities."""
 
     record_times: Float[Array, " T"]
@@ -73,7 +74,9 @@ class Trajectory(eqx.Module):
     end_time: Float[Array, ""]
     loss: Float[Array, ""]
     rate: Float[Array, ""]
-    result: diffrax.RESULTS
+    settled: Bool[Array, ""]  # the training loss met its tolerances, or stalled
+    arrived: Bool[Array, ""]  # at the duration
+    exhausted: Bool[Array, ""]  # all steps were taken
     steps: Array
     rejected: Array
 
@@ -115,18 +118,26 @@ def integrate(
     and ``y`` itself at ``snapshot_times``; the stepper lands exactly on both. ``tol`` bounds the
     error of one step in units of the predictor.
     """
-    # A program that calls back cannot be kept on disk (jax_compilation_cache_dir).
-    return _integrate(
+    done = _integrate(
         flow, y0, record, solver, duration, record_times, snapshot_times, loss_tol, rate_tol, tol,
         max_steps, progress.listened(),
     )  # fmt: skip
+    tree = jax.tree.structure(y0)
+    snapshots = done.pop("snapshots")
+    return Trajectory(
+        end=tree.unflatten(done.pop("end")),
+        snapshots=tree.unflatten(snapshots) if snapshots else None,
+        **done,
+    )
 
 
-@eqx.filter_jit
+@kept
 def _integrate(
     flow, y0, record, solver, duration, record_times, snapshot_times, loss_tol, rate_tol, tol,
     max_steps: int, watched: bool,
-) -> Trajectory:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
+    """The fields of :class:`Trajectory`, of states the leaves alone."""
+
     def stop(t, y, args, **_):
         loss, _, settled = _settled(args, y, loss_tol, rate_tol)
         if watched:
@@ -169,16 +180,18 @@ def _integrate(
     recorded = solution.ys[0]
     if once:
         recorded = jax.lax.map(lambda at: record(*at), (solution.ts[0], recorded))
-    return Trajectory(
+    return dict(
         record_times=solution.ts[0],
         recorded=recorded,
         last=record(solution.ts[1][0], end),
-        snapshots=solution.ys[2] if len(subsaves) > 2 else None,
-        end=end,
+        snapshots=jax.tree.leaves(solution.ys[2]) if len(subsaves) > 2 else None,
+        end=jax.tree.leaves(end),
         end_time=solution.ts[1][0],
         loss=loss,
         rate=rate,
-        result=solution.result,
+        settled=solution.result == diffrax.RESULTS.event_occurred,
+        arrived=solution.result == diffrax.RESULTS.successful,
+        exhausted=solution.result == diffrax.RESULTS.max_steps_reached,
         steps=solution.stats["num_steps"],
         rejected=solution.stats["num_rejected_steps"],
     )
@@ -186,14 +199,13 @@ def _integrate(
 
 def outcome(trajectory: Trajectory, loss_tol: float, rate_tol: float) -> Outcome:
     """How a stage ended; negative tolerances mean that it had a duration."""
-    result = trajectory.result
     if not np.isfinite(float(trajectory.loss)):
         return Outcome.DIVERGED
-    if result == diffrax.RESULTS.event_occurred:
+    if trajectory.settled:
         converged = float(trajectory.loss) <= loss_tol and abs(float(trajectory.rate)) <= rate_tol
         return Outcome.CONVERGED if converged else Outcome.STALLED
-    if result == diffrax.RESULTS.successful:
+    if trajectory.arrived:
         return Outcome.REACHED_DURATION if loss_tol < 0 else Outcome.OUT_OF_STEPS
-    if result == diffrax.RESULTS.max_steps_reached:
+    if trajectory.exhausted:
         return Outcome.OUT_OF_STEPS
     return Outcome.DIVERGED
