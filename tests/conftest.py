@@ -54,11 +54,13 @@ def shared_data():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compiled_functions_end_with_their_module():
+def memory_maps_stay_few():
     """Every compiled function holds memory maps, of which Linux grants a process 65530."""
     yield
-    jax.clear_caches()
-    gc.collect()
+    maps = Path("/proc/self/maps")
+    if not maps.exists() or maps.read_text().count("\n") > 30_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

@@ -83,32 +83,36 @@ def kept(function: Callable) -> Callable:
     Of its arguments, arrays may differ from call to call; all else makes another program. It
     returns arrays in lists, tuples and dicts, and calls nothing back that should be kept.
     """
-    compiled: dict[str, Callable] = {}
-    programs: dict[str, Callable] = {}
+    compiled: dict[str, Callable] = {}  # for each backend
+    programs: dict[str, Callable | None] = {}  # None: it cannot be exported
+
+    def here(args):
+        backend = jax.default_backend()
+        if backend not in compiled:
+            options: Any = dict(compiler_options=OPTIONS.get(backend))
+            compiled[backend] = eqx.filter_jit(function, **options)
+        return compiled[backend](*args)
 
     @wraps(function)
     def call(*args):
         leaves, tree = jax.tree.flatten(args)
         if any(isinstance(leaf, Tracer) for leaf in leaves):
             return function(*args)
+
+        def flat(arrays):
+            given = iter(arrays)
+            filled = [next(given) if eqx.is_array(leaf) else leaf for leaf in leaves]
+            return function(*tree.unflatten(filled))
+
         with _failed_checks_are_nan():
             folder, key = keep(), _fingerprint(function, args)
             if folder is None or key is None:
-                backend = jax.default_backend()
-                if backend not in compiled:
-                    options: Any = dict(compiler_options=OPTIONS.get(backend))
-                    compiled[backend] = eqx.filter_jit(function, **options)
-                return compiled[backend](*args)
+                return here(args)
             arrays = [leaf for leaf in leaves if eqx.is_array(leaf)]
             if key not in programs:
-
-                def flat(arrays):
-                    given = iter(arrays)
-                    filled = [next(given) if eqx.is_array(leaf) else leaf for leaf in leaves]
-                    return function(*tree.unflatten(filled))
-
                 programs[key] = _program(folder / f"{key}{_EXPORTED}", flat, arrays)
-            return programs[key](arrays)
+            program = programs[key]
+            return here(args) if program is None else program(arrays)
 
     return call
 
@@ -116,11 +120,14 @@ def kept(function: Callable) -> Callable:
 _EXPORTED = "-exported"
 
 
-def _program(file: Path, function: Callable, arrays: list[Array]) -> Callable:
+def _program(file: Path, function: Callable, arrays: list[Array]) -> Callable | None:
     """Read from ``file`` or, failing that, made and written there."""
     exported = _read(file)
     if exported is None:
-        exported = jax.export.export(jax.jit(function))(arrays)
+        try:
+            exported = jax.export.export(jax.jit(function))(arrays)
+        except (NotImplementedError, ValueError):  # it calls back, or calls what has no export
+            return None
         _write(file, exported)
     return jax.jit(exported.call, compiler_options=OPTIONS.get(jax.default_backend()))
 

@@ -54,29 +54,28 @@ class Chebyshev(diffrax.AbstractAdaptiveSolver):
         return _State(direction, slope)
 
     def step(self, terms, t0, t1, y0, args: AbstractFlow, solver_state: _State, made_jump):
-        h = t1 - t0
-        direction, _ = _power(args, y0, solver_state.direction)
-        direction, radius = _power(args, y0, direction)
-        stages = 2 + jnp.floor(jnp.sqrt(1 + 1.54 * h * 1.2 * radius))
-        too_many = stages > MAX_STAGES
-        y1 = _chebyshev_step(args, y0, solver_state.slope, h, jnp.where(too_many, 2.0, stages))
-        slope = args(y1)
-        error = jax.tree.map(
-            lambda a, b, fa, fb: 0.8 * (a - b) + jnp.asarray(0.4 * h, a.dtype) * (fa + fb),
-            y0, y1, solver_state.slope, slope,
-        )  # fmt: skip
-        size = jnp.where(too_many, jnp.inf, args.weigh(y0, error))
-        dense = dict(y0=y0, y1=y1)
-        return (
-            y1,
-            spread_error(size, y0),
-            dense,
-            _State(direction, slope),
-            diffrax.RESULTS.successful,
-        )
+        y1, spread, state = _step(args, y0, t1 - t0, solver_state)
+        return y1, spread, dict(y0=y0, y1=y1), state, diffrax.RESULTS.successful
 
     def func(self, terms, t0, y0, args):
         return args(y0)
+
+
+@eqx.filter_jit  # diffrax traces a step four times; this, once
+def _step(flow: AbstractFlow, y0: PyTree, h, state: _State):
+    """y after h, the error in the shape that step control wants, and the state after."""
+    direction, _ = _power(flow, y0, state.direction)
+    direction, radius = _power(flow, y0, direction)
+    stages = 2 + jnp.floor(jnp.sqrt(1 + 1.54 * h * 1.2 * radius))
+    too_many = stages > MAX_STAGES
+    y1 = _chebyshev_step(flow, y0, state.slope, h, jnp.where(too_many, 2.0, stages))
+    slope = flow(y1)
+    error = jax.tree.map(
+        lambda a, b, fa, fb: 0.8 * (a - b) + jnp.asarray(0.4 * h, a.dtype) * (fa + fb),
+        y0, y1, state.slope, slope,
+    )  # fmt: skip
+    size = jnp.where(too_many, jnp.inf, flow.weigh(y0, error))
+    return y1, spread_error(size, y0), _State(direction, slope)
 
 
 def _power(flow, y, direction):

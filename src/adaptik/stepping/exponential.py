@@ -117,44 +117,50 @@ class Exponential(diffrax.AbstractAdaptiveSolver):
         return None
 
     def step(self, terms, t0, t1, y0, args: LinearisedFlow, solver_state, made_jump):
-        h = t1 - t0
-        lin, slope, rates, decay = args.linearise(y0)
-
-        # All functions of the step in one evaluation: compiles fast.
-        fractions = (1 / 2, 2 / 3, 1.0)
-        hs = h * jnp.asarray(fractions)
-        plain = phi_functions(jnp.asarray(-hs * decay), 2)
-        stiff = [None, *_divided(hs.reshape(-1, *(1,) * rates.ndim), rates, decay)]
-
-        def moved(c, *terms):
-            """sum factor h phi_k(c h A) v, from triples (factor, k, v), and its reading."""
-            i = fractions.index(c)
-            apart = [(factor * h * plain[k][i], v.apart) for factor, k, v in terms]
-            within, read = jnp.zeros_like(rates), jnp.zeros_like(rates)
-            for factor, k, v in terms:
-                within += factor * h * (stiff[k][i] * v.read + plain[k][i] * v.within)
-                read += factor * h * (plain[k][i] + rates * stiff[k][i]) * v.read
-            return _add(*apart, (1.0, lin.spread(within))), read
-
-        # In the precision of the flow, which may be less than that of y.
-        low = jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), y0, slope)
-
-        def defect(change, change_read):
-            """N(y0 + change) - N(y0)."""
-            field = args(_add((1.0, low), (1.0, change)))
-            apart = _add((1.0, field), (-1.0, slope), (decay, change))
-            return _Parts(apart, change_read, lin.read(apart) + rates * change_read)
-
-        start = _Parts(slope, jnp.zeros_like(rates), lin.read(slope))
-        change, change_read = moved(1 / 2, (1 / 2, 1, start))
-        d2 = defect(change, change_read)
-        change, change_read = moved(2 / 3, (2 / 3, 1, start), (8 / 9, 2, d2))
-        d3 = defect(change, change_read)
-        change, _ = moved(1.0, (1.0, 1, start), (1.5, 2, d3))
-        y1 = jax.tree.map(lambda leaf, c: leaf + c.astype(leaf.dtype), y0, change)
-        error, _ = moved(1.0, (1.5, 2, d3), (-2.0, 2, d2))
-        spread = spread_error(args.weigh(low, error), y0)
+        y1, spread = _step(args, y0, t1 - t0)
         return y1, spread, dict(y0=y0, y1=y1), None, diffrax.RESULTS.successful
 
     def func(self, terms, t0, y0, args):
         return args(y0)
+
+
+@eqx.filter_jit  # diffrax traces a step four times; this, once
+def _step(flow: LinearisedFlow, y0: PyTree, h):
+    """y after h, and the error in the shape that step control wants."""
+    lin, slope, rates, decay = flow.linearise(y0)
+
+    # All functions of the step in one evaluation: compiles fast.
+    fractions = (1 / 2, 2 / 3, 1.0)
+    hs = h * jnp.asarray(fractions)
+    plain = phi_functions(jnp.asarray(-hs * decay), 2)
+    stiff = [None, *_divided(hs.reshape(-1, *(1,) * rates.ndim), rates, decay)]
+
+    def moved(c, *terms):
+        """sum factor h phi_k(c h A) v, from triples (factor, k, v), and its reading."""
+        i = fractions.index(c)
+        apart = [(factor * h * plain[k][i], v.apart) for factor, k, v in terms]
+        within, read = jnp.zeros_like(rates), jnp.zeros_like(rates)
+        for factor, k, v in terms:
+            within += factor * h * (stiff[k][i] * v.read + plain[k][i] * v.within)
+            read += factor * h * (plain[k][i] + rates * stiff[k][i]) * v.read
+        return _add(*apart, (1.0, lin.spread(within))), read
+
+    # In the precision of the flow, which may be less than that of y.
+    low = jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), y0, slope)
+
+    def defect(change, change_read):
+        """N(y0 + change) - N(y0)."""
+        field = flow(_add((1.0, low), (1.0, change)))
+        apart = _add((1.0, field), (-1.0, slope), (decay, change))
+        return _Parts(apart, change_read, lin.read(apart) + rates * change_read)
+
+    start = _Parts(slope, jnp.zeros_like(rates), lin.read(slope))
+    change, change_read = moved(1 / 2, (1 / 2, 1, start))
+    d2 = defect(change, change_read)
+    change, change_read = moved(2 / 3, (2 / 3, 1, start), (8 / 9, 2, d2))
+    d3 = defect(change, change_read)
+    change, _ = moved(1.0, (1.0, 1, start), (1.5, 2, d3))
+    y1 = jax.tree.map(lambda leaf, c: leaf + c.astype(leaf.dtype), y0, change)
+    error, _ = moved(1.0, (1.5, 2, d3), (-2.0, 2, d2))
+    spread = spread_error(flow.weigh(low, error), y0)
+    return y1, spread

@@ -92,6 +92,13 @@ def spread_error(size: Float[Array, ""], y: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.broadcast_to(size.astype(leaf.dtype), leaf.shape), y)
 
 
+# diffrax traces what it steps, saves and stops by several times; these, once.
+@eqx.filter_jit
+def _recorded(record: Callable[[Any, PyTree], PyTree], t, y):
+    return record(t, y)
+
+
+@eqx.filter_jit
 def _settled(flow: AbstractFlow, y, loss_tol, rate_tol):
     loss, rate = flow.loss_and_rate(y)
     converged = (loss <= loss_tol) & (jnp.abs(rate) <= rate_tol)
@@ -147,7 +154,9 @@ def _integrate(
     # With one time alone, steps take as long as if each were recorded: keep y, record it after.
     once = len(record_times) == 1
     subsaves = [
-        diffrax.SubSaveAt(ts=record_times, fn=lambda t, y, args: y if once else record(t, y)),
+        diffrax.SubSaveAt(
+            ts=record_times, fn=lambda t, y, args: y if once else _recorded(record, t, y)
+        ),
         diffrax.SubSaveAt(t1=True),
     ]
     landings = record_times
@@ -179,11 +188,11 @@ def _integrate(
     loss, rate, _ = _settled(flow, end, loss_tol, rate_tol)
     recorded = solution.ys[0]
     if once:
-        recorded = jax.lax.map(lambda at: record(*at), (solution.ts[0], recorded))
+        recorded = jax.lax.map(lambda at: _recorded(record, *at), (solution.ts[0], recorded))
     return dict(
         record_times=solution.ts[0],
         recorded=recorded,
-        last=record(solution.ts[1][0], end),
+        last=_recorded(record, solution.ts[1][0], end),
         snapshots=jax.tree.leaves(solution.ys[2]) if len(subsaves) > 2 else None,
         end=jax.tree.leaves(end),
         end_time=solution.ts[1][0],
