@@ -58,7 +58,7 @@ def memory_maps_stay_few():
     """Every compiled function holds memory maps, of which Linux grants a process 65530."""
     yield
     maps = Path("/proc/self/maps")
-    if not maps.exists() or maps.read_text().count("\n") > 30_000:
+    if not maps.exists() or maps.read_text().count("\n") > 12_000:
         jax.clear_caches()
         gc.collect()
 
