@@ -192,7 +192,7 @@ class Solution:
     def timed_stages(self) -> tuple[Stage, ...]:
         """The same stages with the durations that they took, to train networks equally long."""
         return tuple(
-            replace(stage, duration=stage.duration or record.duration)
+            replace(stage, duration=stage.duration or record.duration or None)
             for stage, record in zip(self.stages, self.records, strict=True)
         )
 
@@ -245,8 +245,12 @@ class Solution:
         first, second = self._inputs(X), None if X2 is None else self._inputs(X2)
         state = self.state(stage, time)
         if layer is None:
-            return self.estimate(state.kernel(first, second, kind))
-        return self.estimate(state.layer_kernel(first, second, kind, layer))
+            found = state.kernel(first, second, kind)
+        else:
+            found = state.layer_kernel(first, second, kind, layer)
+        if second is None:  # to the last digit, which products of matrices are not
+            found = (found + found.transpose(0, 2, 1, *range(3, found.ndim)[::-1])) / 2
+        return self.estimate(found)
 
     def preactivations(
         self, X: Float[np.ndarray, "n D"], stage: int = -1, time: float | None = None
