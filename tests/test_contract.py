@@ -188,7 +188,7 @@ def test_no_model_is_missing():
 @pytest.mark.parametrize(("name", "option"), cases(*OPTIONS))
 def test_every_option_works_or_is_refused(first, second, name, option):
     if refused(name, option):
-        with pytest.raises(ak.InputError, match="^stage 1: |give a (finite )?duration") as refusal:
+        with pytest.raises(ak.InputError, match=r"^stage 1: |give a (finite )?duration") as refusal:
             second(name, option)
         assert "\n" not in str(refusal.value)
         if not name.startswith("Deep by"):  # which takes another method in one call
@@ -314,7 +314,7 @@ def test_refusals_come_before_any_computation(first, name, monkeypatch):
     for limit in Limit.__subclasses__():
         monkeypatch.setattr(limit, "advance", None)
     if isinstance(before.states[-1], SpanState):
-        with pytest.raises(ak.InputError, match="stage 2: .*observe="):
+        with pytest.raises(ak.InputError, match=r"stage 2: .*observe="):
             run(name, *stages, after=before)
     record = replace(before.records[0], outcome=ak.Outcome.DIVERGED)
     with pytest.raises(ak.InputError, match="after has diverged"):
@@ -325,7 +325,7 @@ def test_limits_and_networks_are_not_mixed_up():
     stages = [stage("train", SOURCE)]
     with pytest.raises(ak.InputError, match=r"limit must be a limit .* adaptik\.train"):
         ak.solve(stages, ak.Network(16))
-    with pytest.raises(ak.InputError, match="network must be an adaptik.Network"):
+    with pytest.raises(ak.InputError, match="network must be an"):
         ak.train(stages, ak.Linear())
     with pytest.raises(ak.InputError, match="y is zero everywhere"):
         ak.Task([[1.0, 2.0]], [0.0])
