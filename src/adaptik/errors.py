@@ -1,5 +1,7 @@
 """What adaptik raises when a request cannot be met: each message names argument and cure."""
 
+from numbers import Integral
+
 
 class InputError(ValueError):
     """A value, shape or combination that has no meaning; raised before any computation."""
@@ -16,7 +18,7 @@ class DatasetNotFoundError(InputError):
 def require_integers(least: int, **values: object) -> None:
     """Refuse named values that are no integers of at least ``least``."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
             raise InputError(f"{name} must be an integer >= {least}, got {value!r}")
 
 

@@ -66,6 +66,9 @@ class AbstractState:
             raise InputError(f"layer must be 1, the only hidden layer, got {layer}")
         return self.kernel(X, X2, kind)
 
+    def check_task(self, i: int, task: Task) -> None:
+        """Refuse the task of a later stage ``i`` that has no place in this state."""
+
     @abstractmethod
     def preactivations(self, X: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "members units n"]:
         """Last-layer preactivations h(x) of every particle or neuron."""
@@ -189,7 +192,7 @@ class Solution:
     def timed_stages(self) -> tuple[Stage, ...]:
         """The same stages with the durations that they took, to train networks equally long."""
         return tuple(
-            replace(stage, duration=stage.duration or record.duration)
+            replace(stage, duration=stage.duration or record.duration or None)
             for stage, record in zip(self.stages, self.records, strict=True)
         )
 
@@ -242,8 +245,12 @@ class Solution:
         first, second = self._inputs(X), None if X2 is None else self._inputs(X2)
         state = self.state(stage, time)
         if layer is None:
-            return self.estimate(state.kernel(first, second, kind))
-        return self.estimate(state.layer_kernel(first, second, kind, layer))
+            found = state.kernel(first, second, kind)
+        else:
+            found = state.layer_kernel(first, second, kind, layer)
+        if second is None:  # to the last digit, which products of matrices are not
+            found = (found + found.transpose(0, 2, 1, *range(3, found.ndim)[::-1])) / 2
+        return self.estimate(found)
 
     def preactivations(
         self, X: Float[np.ndarray, "n D"], stage: int = -1, time: float | None = None
@@ -340,8 +347,16 @@ class Solution:
 def recorded_tasks(stages: Sequence[Stage], observe: Sequence[Task]) -> dict[str, Task]:
     """All tasks of ``stages`` and ``observe`` by name, without repeats."""
     tasks: dict[str, Task] = {}
+    dimension = stages[0].task.dimension
     for task in [*(s.task for s in stages), *observe]:
-        if tasks.setdefault(task.name, task) is not task:
+        if not isinstance(task, Task):
+            raise InputError(f"observe must hold adaptik.Tasks, got {type(task).__name__}")
+        if task.dimension != dimension:
+            raise InputError(
+                f"observe: task {task.name!r} has {task.dimension} features, those of the stages "
+                f"{dimension}; all tasks share one input space"
+            )
+        if not tasks.setdefault(task.name, task).same_as(task):
             raise InputError(f"two different tasks are called {task.name!r}; rename one")
     return tasks
 

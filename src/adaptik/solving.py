@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from . import programs
-from .errors import InputError, require_between
+from .continuing import check_continues, check_snapshots
+from .errors import InputError, require_between, require_integers
 from .limits import Limit, Request
 from .memory import require
 from .solution import Solution, record_grid, recorded_tasks
-from .stages import Stage, check_elastic_flow, check_sequence
+from .stages import Stage, check_sequence
 from .stepping.progress import listening
 from .tasks import Task
 
@@ -55,7 +56,8 @@ def solve(
     snapshots
         Pairs ``(stage, time since the stage's start)`` at which whole states are kept.
     after
-        A solution of the same limit whose stages ran before; the result contains both.
+        A solution of the same limit, with the same settings but those of accuracy, whose stages
+        ran before; the result contains both.
     tol
         Standard error asked of predictions at the ends of stages, root mean square over the
         recorded inputs; particles or replicates are added until it is met, from the limit's own
@@ -72,8 +74,9 @@ def solve(
     Raises
     ------
     InputError
-        For stages without a meaning, a sampling too small for the data, or a ``tol`` that cannot
-        be met.
+        For stages without a meaning or with options that the limit does not compute, an ``after``
+        that it cannot continue, a sampling too small for the data, or a ``tol`` that cannot be
+        met.
     MemoryLimitError
         If the machine's memory would not suffice.
 
@@ -89,18 +92,15 @@ def solve(
     if tol is not None:
         options = dict(key=key, record=record, observe=observe, snapshots=snapshots)
         return _solve_to(tol, stages, limit, after, options | dict(progress=progress))
+    _check_arguments(limit, key, record, after)
     earlier = () if after is None else after.stages
     stages = (*earlier, *stages)
     check_sequence(stages)
-    if record < 2:
-        raise InputError(f"record must be at least 2, got {record}")
-    _check_elastic(stages[len(earlier) :], limit)
+    check_snapshots(stages, len(earlier), snapshots)
+    if snapshots and not limit.timed:
+        raise InputError(f"snapshots: {type(limit).__name__} has no time; leave them out")
+    limit.check(stages, len(earlier), after.states[-1] if after else None)
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
-    for stage, when in snapshots:
-        if not (len(earlier) <= stage < len(stages) and when >= 0):
-            raise InputError(
-                f"snapshots: ({stage}, {when}) is not a time >= 0 in a stage being solved"
-            )
     require(
         limit.predicted_bytes(stages, tasks),
         "this solve",
@@ -134,6 +134,7 @@ def _solve_to(
 ) -> Solution:
     """Solve again with a refined limit until predictions have standard errors of ``tol``."""
     require_between(0, 1, tol=tol)
+    _check_arguments(limit, options["key"], options["record"], after)
     if after is not None:
         raise InputError(
             "tol cannot refine the stages of after; solve all in one call, or leave tol out"
@@ -151,13 +152,12 @@ def _solve_to(
     return solve(stages, limit, **options)
 
 
-def _check_elastic(stages: Sequence[Stage], limit: Limit) -> None:
-    for i, stage in enumerate(stages):
-        couples = getattr(limit, "couples", "")
-        if couples == "flow":
-            check_elastic_flow(i, stage)
-        if stage.elastic > 0 and not couples:
-            raise InputError(
-                f"stage {i}: {type(limit).__name__} does not compute the elastic coupling "
-                f"(elastic={stage.elastic:g}); use TwoLayer or Bayesian, or elastic=0"
-            )
+def _check_arguments(limit: Limit, key: int, record: int, after: Solution | None) -> None:
+    if not isinstance(limit, Limit):
+        raise InputError(
+            f"limit must be a limit such as adaptik.TwoLayer, got {type(limit).__name__}; finite "
+            "networks are for adaptik.train"
+        )
+    require_integers(0, key=key)
+    require_integers(2, record=record)
+    check_continues(after, f"adaptik.{type(limit).__name__}", limit.describe(), limit.free)

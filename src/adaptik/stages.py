@@ -250,6 +250,9 @@ def check_sequence(stages: Sequence[Stage]) -> None:
     """
     if not stages:
         raise InputError("stages is empty; give at least one Stage")
+    for stage in stages:
+        if not isinstance(stage, Stage):
+            raise InputError(f"stages must hold adaptik.Stages, got {type(stage).__name__}")
     first = stages[0].task
     named: dict[str, Task] = {}
     for i, stage in enumerate(stages):
@@ -259,7 +262,7 @@ def check_sequence(stages: Sequence[Stage]) -> None:
                 f"stage {i}: task {task.name!r} has {task.dimension} features, task "
                 f"{first.name!r} has {first.dimension}; all stages share one input space"
             )
-        if named.setdefault(task.name, task) is not task:
+        if not named.setdefault(task.name, task).same_as(task):
             raise InputError(f"two different tasks are called {task.name!r}; rename one")
         if i == 0 and stage.fresh_above is not None:
             raise InputError("stage 0: fresh_above has no earlier layers to keep; leave it out")

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,12 @@ from jaxtyping import Float
 from .. import activations
 from ..activations import Activation, Elementwise
 from ..errors import InputError, require_between, require_integers
-from ..solution import Cost, Outcome, Solution, StageRecord
+from ..solution import AbstractState, Cost, Outcome, Solution, StageRecord
 from ..stages import Stage, check_posterior
 from ..stepping.clock import compile_clock
 from ..tasks import Task
 from . import particles as sampling
-from .base import Advance, Request, growth, recorded_inputs
+from .base import Advance, Limit, Request, growth, recorded_inputs
 from .bayesian_deep_state import DeepBayesianState
 from .bayesian_state import BayesianState
 from .deep_saddle import settle_deep
@@ -32,7 +32,7 @@ MEMORY = 0.5  # correlation with where the particles came from above which they 
 
 
 @dataclass(frozen=True)
-class Bayesian:
+class Bayesian(Limit):
     """The posterior of networks of infinite width that learn features.
 
     In place of gradient flow, a stage of a network f(x) = w.phi(W x/sqrt(D))/(gamma N) has the
@@ -85,7 +85,9 @@ class Bayesian:
     (4,)
     """
 
-    couples: ClassVar[str] = "posterior"
+    couples: ClassVar = "posterior"
+    timed: ClassVar[bool] = False
+    free: ClassVar = ("temperature",)
 
     activation: str | Activation | Elementwise = "relu"
     depth: int = 1
@@ -109,24 +111,12 @@ class Bayesian:
         assert isinstance(self.activation, Activation)
         return self.activation
 
-    def describe(self) -> dict[str, Any]:
-        return {
-            "limit": "Bayesian",
-            "activation": self.phi.name,
-            "depth": self.depth,
-            "temperature": self.temperature,
-            "particles": self.particles,
-            "replicates": self.replicates,
-            "tol": self.tol,
-        }
-
     def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Bayesian":
         if found is None:
             return self
         return replace(self, particles=math.ceil(self.particles * growth(found, tol)))
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        self._check(stages)
         rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
         samples = max(s.task.n_train for s in stages)
         duals = max(s.task.n_train * s.task.outputs for s in stages)
@@ -138,12 +128,12 @@ class Bayesian:
     def start(self, stages, tasks, rng) -> "Prior":
         return Prior.of(stages[0].task.dimension, self.replicates, self.particles)
 
-    def _check(self, stages: Sequence[Stage]) -> None:
+    def check(
+        self, stages: Sequence[Stage], first: int = 0, state: AbstractState | None = None
+    ) -> None:
+        super().check(stages, first, state)
         rank = 0
         for i, stage in enumerate(stages):
-            check_posterior(i, stage, self.depth)
-            if stage.richness > 0:
-                self._check_normalisable(i, stage)
             carried = rank if stage.elastic > 0 or stage.trains == "readout" else 0
             rank = min(carried + stage.task.n_train, stage.task.dimension)
             if self.depth > 1:
@@ -154,7 +144,10 @@ class Bayesian:
                     f"coordinates in stage {i}; give at least {2 * rank + 2}"
                 )
 
-    def _check_normalisable(self, i: int, stage: Stage) -> None:
+    def check_stage(self, i: int, stage: Stage) -> None:
+        check_posterior(i, stage, self.depth)
+        if stage.richness == 0:
+            return
         growth = growth_exponent(self.phi)
         if growth > GROWTH:
             raise InputError(

@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -24,14 +24,14 @@ from ..errors import require_between, require_integers
 from ..solution import Cost, Outcome, Solution, StageRecord
 from ..stages import Stage, check_posterior
 from ..tasks import Task
-from .base import Advance, Request, recorded_inputs
+from .base import Advance, Limit, Request, recorded_inputs
 from .deep_linear_posterior import LinearPosteriorState, minimised, read_out
 from .linear import LinearState
 from .span import Span
 
 
 @dataclass(frozen=True)
-class BayesianLinear:
+class BayesianLinear(Limit):
     """The posterior of infinitely wide linear networks, exactly.
 
     What :class:`adaptik.Bayesian` samples, with its conventions, for the linear activation.
@@ -57,7 +57,9 @@ class BayesianLinear:
     'converged'
     """
 
-    couples: ClassVar[str] = "posterior"
+    couples: ClassVar = "posterior"
+    timed: ClassVar[bool] = False
+    free: ClassVar = ("temperature",)
 
     temperature: float = 0.01
     tol: float = 1e-9
@@ -69,24 +71,17 @@ class BayesianLinear:
         require_between(0, 1, tol=self.tol)
         require_integers(1, max_iterations=self.max_iterations, depth=self.depth)
 
-    def describe(self) -> dict[str, Any]:
-        return {
-            "limit": "BayesianLinear",
-            "depth": self.depth,
-            "temperature": self.temperature,
-            "tol": self.tol,
-        }
-
     def refined(
         self, tol: float, tasks: dict[str, Task], found: Solution | None
     ) -> "BayesianLinear":
         return self
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        for i, stage in enumerate(stages):
-            check_posterior(i, stage, self.depth)
         rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
         return 8 * (12 * rank**2 + 6 * max(s.task.n_train * s.task.outputs for s in stages) ** 2)
+
+    def check_stage(self, i: int, stage: Stage) -> None:
+        check_posterior(i, stage, self.depth)
 
     def start(self, stages, tasks, rng) -> LinearState | LinearPosteriorState:
         span, outputs = Span.of(tasks.values()), stages[0].task.outputs

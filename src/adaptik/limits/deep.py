@@ -7,16 +7,16 @@ from typing import Any
 
 from .. import activations
 from ..activations import Activation, Elementwise
-from ..errors import require_integers
+from ..errors import InputError, require_integers
 from ..memory import available_bytes
 from ..solution import AbstractState, Solution, recorded_tasks
 from ..stages import Stage
 from ..tasks import Task
-from .base import Advance, Request, growth
-from .deep_linear import DeepLinear
-from .ensemble import Ensemble, EnsembleState
+from .base import Advance, Limit, Request, growth
+from .deep_linear import DeepLinear, DeepLinearState
+from .ensemble import Ensemble
 from .reveal import Reveal, RevealState
-from .two_layer import TwoLayer
+from .two_layer import TwoLayer, TwoLayerState
 
 KINKED = "leaky_relu"  # the family of ReLU: gradients have no low rank
 EACH = 12  # directions of a hidden matrix that one sample reveals in a stage, smooth activations
@@ -25,7 +25,7 @@ PARTICLES = 4096  # of Reveal, where no width is given
 
 
 @dataclass(frozen=True)
-class Deep:
+class Deep(Limit):
     """Any number of hidden layers of any activation, infinitely wide.
 
     Linear neurons are solved exactly (:class:`adaptik.DeepLinear`), one hidden layer by particles
@@ -75,29 +75,41 @@ class Deep:
 
     def choose(self, stages: Sequence[Stage]) -> DeepLinear | TwoLayer | Reveal | Ensemble:
         """The limit that does the work for these stages."""
-        phi, width, replicates = self.activation, self.width, self.replicates
+        phi = self.activation
         assert isinstance(phi, Activation)
         if phi.name == "linear":
-            return DeepLinear(self.depth)
+            return self._linear()
         parted = any(isinstance(s.trains, int) or s.fresh_above is not None for s in stages)
         if self.depth == 1 and not parted:
-            return TwoLayer(phi, particles=width, replicates=replicates)
+            return self._two_layer()
         rich = all(not (stage.has_fixed_kernel or stage.is_lazy) for stage in stages)
         if rich and phi.family != KINKED:
-            reveal = Reveal(self.depth, phi, width or PARTICLES, replicates)
+            reveal = self._reveal()
             # A population needs well more particles than directions, of which a layer sees
             # those of two matrices from both sides.
             few = sum(map(_directions, stages)) <= min(MOST, reveal.particles // 8)
             needed = reveal.predicted_bytes(stages, recorded_tasks(stages, ()))
             if few and needed <= available_bytes():
                 return reveal
-        return Ensemble(self.depth, phi, width or 512, replicates)
+        return self._ensemble()
 
-    def describe(self) -> dict[str, Any]:
-        assert isinstance(self.activation, Activation)
-        names = ("depth", "width", "replicates")
-        fields = {name: getattr(self, name) for name in names}
-        return {"limit": "Deep", "activation": self.activation.name, **fields}
+    def check(
+        self, stages: Sequence[Stage], first: int = 0, state: AbstractState | None = None
+    ) -> None:
+        super().check(stages, first, state)
+        if state is None:
+            return self.choose(stages).check(stages)
+        method, _ = self._of(state)
+        try:
+            method.check(stages, first, state)
+        except InputError as refusal:
+            raise InputError(
+                f"{refusal}; after= was solved by {type(method).__name__}, and all stages in one "
+                "call by what suits them all"
+            ) from None
+
+    def check_stage(self, i: int, stage: Stage) -> None:
+        stage.frozen_layers(self.depth)
 
     def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Deep":
         if found is None:
@@ -111,20 +123,35 @@ class Deep:
         return self.choose(stages).start(stages, tasks, rng)
 
     def advance(self, state: Any, stage: Stage, request: Request) -> Advance:
-        phi, width, replicates = self.activation, self.width, self.replicates
-        limit: Any
-        match state:
-            case RevealState():
-                limit = Reveal(self.depth, phi, width or PARTICLES, replicates)
-                reason = f"smooth activation, some {_directions(stage)} directions to reveal"
-            case EnsembleState():
-                limit = Ensemble(self.depth, phi, width or 512, replicates)
-                reason = "too many directions to reveal, or stages that are not rich"
-            case _:
-                limit, reason = self.choose([stage]), "exact, or independent neurons"
+        limit, reason = self._of(state)
+        if isinstance(limit, Reveal):
+            reason = f"smooth activation, some {_directions(stage)} directions to reveal"
         record, end, snapshots = limit.advance(state, stage, request)
         cost = replace(record.cost, method=f"{record.cost.method} ({reason})")
         return replace(record, cost=cost), end, snapshots
+
+    def _of(self, state: Any) -> tuple[DeepLinear | TwoLayer | Reveal | Ensemble, str]:
+        """The limit that a state belongs to, and why it was chosen."""
+        match state:
+            case DeepLinearState():
+                return self._linear(), "exact"
+            case TwoLayerState():
+                return self._two_layer(), "independent neurons"
+            case RevealState():
+                return self._reveal(), "smooth activation"
+        return self._ensemble(), "too many directions to reveal, or stages that are not rich"
+
+    def _linear(self) -> DeepLinear:
+        return DeepLinear(self.depth)
+
+    def _two_layer(self) -> TwoLayer:
+        return TwoLayer(self.activation, particles=self.width, replicates=self.replicates)
+
+    def _reveal(self) -> Reveal:
+        return Reveal(self.depth, self.activation, self.width or PARTICLES, self.replicates)
+
+    def _ensemble(self) -> Ensemble:
+        return Ensemble(self.depth, self.activation, self.width or 512, self.replicates)
 
 
 def _directions(stage: Stage) -> int:

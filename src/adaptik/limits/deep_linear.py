@@ -15,13 +15,13 @@ from .. import losses
 from ..errors import require_between, require_integers
 from ..registry import register
 from ..revealed import ROOM, LinearNetworkFlow, LinearWeights
-from ..solution import AbstractState, Outcome, Solution, StageRecord
+from ..solution import Outcome, Solution, StageRecord
 from ..stages import Stage
 from ..tasks import Task
-from .base import Advance, Request, checked_layer, recorded_inputs
+from .base import Advance, Limit, Request, checked_layer, recorded_inputs
 from .frozen_kernel import FrozenPath, asked_times
 from .march import march
-from .span import Span
+from .span import Span, SpanState
 from .step_error import again, step_error, timed_together
 
 NEURONS = 4096  # drawn where samples of single neurons are asked for
@@ -29,7 +29,7 @@ COARSER = 32.0  # tolerances of the second solve that estimates the error of the
 
 
 @dataclass(frozen=True)
-class DeepLinear:
+class DeepLinear(Limit):
     """Any number of hidden layers of linear neurons, infinitely wide.
 
     The infinite random matrices are revealed along the directions that training applies them to,
@@ -72,10 +72,6 @@ class DeepLinear:
         require_integers(1, depth=self.depth, max_steps=self.max_steps)
         require_between(0, 2e-3, tol=self.tol, reveal_tol=self.reveal_tol)
 
-    def describe(self) -> dict[str, Any]:
-        fields = dict(depth=self.depth, tol=self.tol, reveal_tol=self.reveal_tol)
-        return {"limit": "DeepLinear", **fields}
-
     def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "DeepLinear":
         return replace(self, tol=min(self.tol, tol / 10))
 
@@ -88,15 +84,15 @@ class DeepLinear:
         inputs = sum(len(X) for s in stages for _, X in recorded_inputs(tasks, s.task.outputs))
         return 8 * (40 * vector + 6 * kernels + (self.depth + 4) * rank**2 + 2 * inputs * rank)
 
+    def check_stage(self, i: int, stage: Stage) -> None:
+        stage.frozen_layers(self.depth)
+
     def start(self, stages, tasks, rng) -> "DeepLinearState":
-        for stage in stages:
-            stage.frozen_layers(self.depth)
         span, outputs = Span.of(tasks.values()), stages[0].task.outputs
         weights = LinearWeights.initial(span.rank, self.depth)
         return DeepLinearState(span, weights, np.zeros((span.rank, outputs)))
 
     def advance(self, state: "DeepLinearState", stage: Stage, request: Request) -> Advance:
-        stage.frozen_layers(self.depth)
         with jax.enable_x64(True):
             return self._with_error(state, stage, request)
 
@@ -157,7 +153,7 @@ class DeepLinear:
 
 @register
 @dataclass(frozen=True, eq=False)
-class DeepLinearState(AbstractState):
+class DeepLinearState(SpanState):
     """Revealed weights, and the predictor f(x) = beta.x in span coordinates.
 
     Attributes

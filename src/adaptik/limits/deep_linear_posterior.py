@@ -20,10 +20,9 @@ from jaxtyping import Float
 from scipy.optimize import minimize
 
 from ..registry import register
-from ..solution import AbstractState
 from .base import checked_layer
 from .linear import NEURONS
-from .span import Span
+from .span import Span, SpanState
 
 STARTS = (0.1, 3.0)  # lengths of U
 POLISH = 2  # Newton steps at the minimum: the action's rounding hides its last digits
@@ -31,7 +30,7 @@ POLISH = 2  # Newton steps at the minimum: the action's rounding hides its last 
 
 @register
 @dataclass(frozen=True, eq=False)
-class LinearPosteriorState(AbstractState):
+class LinearPosteriorState(SpanState):
     """Second moments of deep linear neurons, and the predictor f(x) = beta.x.
 
     Attributes

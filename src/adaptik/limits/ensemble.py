@@ -30,7 +30,7 @@ from ..stages import Stage
 from ..stepping import Chebyshev
 from ..tasks import Task
 from . import particles as sampling
-from .base import Advance, Request, growth, recorded_inputs
+from .base import Advance, Limit, Request, growth, recorded_inputs
 from .conditioned import conditioned
 from .dense import (
     DenseWeights,
@@ -53,7 +53,7 @@ PROBE = 512  # width at which one evaluation is timed
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class Ensemble(Limit):
     """Deep nonlinear networks at infinite width, from dense networks with matched initial fields.
 
     Attributes
@@ -110,11 +110,6 @@ class Ensemble:
         assert isinstance(self.activation, Activation)
         return self.activation
 
-    def describe(self) -> dict[str, Any]:
-        names = ("depth", "width", "replicates", "dtype", "tol")
-        fields = {name: getattr(self, name) for name in names}
-        return {"limit": "Ensemble", "activation": self.phi.name, **fields}
-
     def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Ensemble":
         if found is None:
             return replace(self, tol=min(self.tol, tol / 10))
@@ -160,14 +155,15 @@ class Ensemble:
         scale = self.replicates * weights(self.width) / weights(width)
         return EVALUATIONS * scale * float(np.median(spent))
 
+    def check_stage(self, i: int, stage: Stage) -> None:
+        stage.frozen_layers(self.depth)
+        if stage.is_lazy and stage.weight_decay > 0:
+            raise InputError(
+                f"stage {i}: richness=0 with weight_decay={stage.weight_decay:g} is not computed "
+                "by Ensemble; use weight_decay=0 or a small richness"
+            )
+
     def start(self, stages, tasks, rng) -> "EnsembleState":
-        for i, stage in enumerate(stages):
-            stage.frozen_layers(self.depth)
-            if stage.is_lazy and stage.weight_decay > 0:
-                raise InputError(
-                    f"stage {i}: richness=0 with weight_decay > 0 is not available at depth > 1 "
-                    "for nonlinear networks; use weight_decay=0 or a small richness"
-                )
         span, outputs = Span.of(tasks.values()), stages[0].task.outputs
         if self.width < span.rank + outputs:
             raise InputError(
@@ -193,7 +189,6 @@ class Ensemble:
         return EnsembleState(self.phi, span, weights, initial=True)
 
     def advance(self, state: "EnsembleState", stage: Stage, request: Request) -> Advance:
-        stage.frozen_layers(self.depth)
         kept = self.depth if stage.fresh_above is None else stage.fresh_above
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
             if kept == 0:

@@ -9,7 +9,6 @@ import numpy as np
 from ..activations import Activation
 from ..programs import on_device
 from ..registry import register
-from ..solution import AbstractState
 from ..stages import Stage
 from . import particles as sampling
 from .base import checked_layer
@@ -23,14 +22,14 @@ from .dense import (
     fields,
     phi_and_g,
 )
-from .span import Span
+from .span import Span, SpanState
 
 BLOCK = 2**24  # numbers in one temporary array of hidden units
 
 
 @register
 @dataclass(frozen=True, eq=False)
-class EnsembleState(AbstractState):
+class EnsembleState(SpanState):
     """Dense networks, and the predictor as a sum of terms.
 
     Attributes

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,19 +15,19 @@ from ..errors import require_between, require_integers
 from ..losses import Loss
 from ..programs import on_device
 from ..registry import register
-from ..solution import AbstractState, Solution
+from ..solution import Solution
 from ..stages import Stage
 from ..stepping import AbstractLinearisation, LinearisedFlow
 from ..tasks import Task
-from .base import Advance, Request, recorded_inputs, refuse_layers
-from .span import Span
+from .base import Advance, Limit, Request, recorded_inputs, refuse_layers
+from .span import Span, SpanState
 from .stepped import EXPONENTIAL_UP_TO, by_size, step_through
 
 NEURONS = 4096  # drawn where samples of single neurons are asked for
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(Limit):
     """One hidden layer of linear neurons, infinitely wide.
 
     The law of a neuron (w, z) stays Gaussian, so its second moments ``M = <w w'>``, ``v = <w z>``
@@ -56,9 +56,6 @@ class Linear:
         require_between(0, 1, tol=self.tol)
         require_integers(1, max_steps=self.max_steps)
 
-    def describe(self) -> dict[str, Any]:
-        return {"limit": "Linear", "tol": self.tol}
-
     def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Linear":
         return replace(self, tol=min(self.tol, tol / 10))
 
@@ -68,14 +65,15 @@ class Linear:
         exponential = 6 * active**2 if active <= EXPONENTIAL_UP_TO else 0
         return 8 * (24 * rank**2 + exponential)
 
+    def check_stage(self, i: int, stage: Stage) -> None:
+        refuse_layers(i, stage, "Linear")
+
     def start(self, stages, tasks, rng) -> "LinearState":
-        refuse_layers(stages, "Linear")
         span, outputs = Span.of(tasks.values()), stages[0].task.outputs
         zero = np.zeros((span.rank, outputs))
         return LinearState(span, np.eye(span.rank), zero, np.eye(outputs), zero)
 
     def advance(self, state: "LinearState", stage: Stage, request: Request) -> Advance:
-        refuse_layers([stage], "Linear")
         task = stage.task
         if stage.head == "fresh":
             zero = np.zeros((state.span.rank, task.outputs))
@@ -115,7 +113,7 @@ class Linear:
 
 @register
 @dataclass(frozen=True, eq=False)
-class LinearState(AbstractState):
+class LinearState(SpanState):
     """Second moments of (w, z) in span coordinates, and the predictor f(x) = beta.x.
 
     Attributes

@@ -21,18 +21,18 @@ from ..solution import AbstractState, Solution, StageRecord
 from ..stages import Stage
 from ..tasks import Task
 from . import particles as sampling
-from .base import Advance, Request, checked_layer, growth, recorded_inputs
+from .base import Advance, Limit, Request, checked_layer, growth, recorded_inputs
 from .march import march
 from .population_flow import PopulationFlow, on_host, readout
 from .populations import Hidden, Population
-from .span import Span
+from .span import Span, SpanState
 from .step_error import again, step_error, timed_together
 
 COARSER = 8.0  # tolerance of the second solve that estimates the error of the first
 
 
 @dataclass(frozen=True)
-class Reveal:
+class Reveal(Limit):
     """Deep nonlinear networks at infinite width, by lazily revealed random matrices.
 
     The most accurate method for smooth activations and few samples. The number of directions
@@ -89,14 +89,6 @@ class Reveal:
         assert isinstance(self.activation, Activation)
         return self.activation
 
-    def describe(self) -> dict[str, Any]:
-        names = ("depth", "particles", "replicates", "tol", "reveal_tol", "dtype")
-        return {
-            "limit": "Reveal",
-            "activation": self.phi.name,
-            **{name: getattr(self, name) for name in names},
-        }
-
     def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Reveal":
         if found is None:
             return replace(self, tol=min(self.tol, tol / 10))
@@ -110,14 +102,15 @@ class Reveal:
         numbers = self.particles * (12 * rank + 8 * self.depth * directions + 4 * inputs)
         return 8 * (self.replicates + 1) * numbers * len(stages)
 
+    def check_stage(self, i: int, stage: Stage) -> None:
+        stage.frozen_layers(self.depth)
+        if stage.has_fixed_kernel or stage.is_lazy:
+            raise InputError(
+                f"stage {i}: richness={stage.richness:g}, trains={stage.trains!r}: Reveal solves "
+                "rich stages only (richness > 0, trains='all'); use adaptik.Ensemble"
+            )
+
     def start(self, stages, tasks, rng) -> "RevealState":
-        for i, stage in enumerate(stages):
-            stage.frozen_layers(self.depth)
-            if stage.has_fixed_kernel or stage.is_lazy:
-                raise InputError(
-                    f"stage {i}: Reveal solves rich stages only (richness > 0, trains='all'); use "
-                    "adaptik.Ensemble for lazy and readout stages"
-                )
         span, outputs = Span.of(tasks.values()), stages[0].task.outputs
         if self.particles < 4 * (span.rank + outputs):
             raise InputError(
@@ -141,7 +134,6 @@ class Reveal:
         return tuple(members)
 
     def advance(self, state: "RevealState", stage: Stage, request: Request) -> Advance:
-        stage.frozen_layers(self.depth)  # refuses layers that are not there
         with jax.enable_x64(True):
             if stage.head == "fresh":
                 state = self._fresh(state, stage, request.rng)
@@ -217,7 +209,7 @@ def with_fresh_layers(member: Population, kept: int) -> Population:
 
 @register
 @dataclass(frozen=True, eq=False)
-class RevealState(AbstractState):
+class RevealState(SpanState):
     """Populations of all replicates; f is the sum of ``coefficient * <z phi>`` over ``terms``.
 
     ``step_error`` is the sum of the estimates of the stages so far, which later ones inherit.
@@ -234,7 +226,7 @@ class RevealState(AbstractState):
         inverse = 1 / stage.richness
         terms, start = [], -inverse
         for coefficient, at in self.terms:
-            if at is self.members:
+            if all(a is b for a, b in zip(at, self.members, strict=True)):
                 start += coefficient
             else:
                 terms.append((coefficient, at))
@@ -283,8 +275,9 @@ class RevealState(AbstractState):
         phi, slope = on_host(self.activation)
         h, gradients = m.jointly(points, phi, slope)
         features = [phi(x).astype(float) for x in h]
+        squares = [np.einsum("mnc,mpd->npcd", g, g, optimize=True) for g in gradients]
         return [a.T @ a / width for a in features], [
-            np.einsum("mnc,mpd->npcd", g, g, optimize=True) / width for g in gradients
+            (square + square.transpose(1, 0, 3, 2)) / (2 * width) for square in squares
         ]
 
     def preactivations(self, X):

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from ..errors import InputError
 from ..registry import register
+from ..solution import AbstractState
 from ..tasks import Task
 
 RESOLUTION = 1e-6  # orthogonal parts below this fraction of |x| count as zero
@@ -67,6 +68,18 @@ class Span:
                 "task in observe= when solving the earlier stages"
             )
         return points.inside
+
+
+class SpanState(AbstractState):
+    """Of a limit that moves in coordinates which its first solve has fixed."""
+
+    span: Span
+
+    def check_task(self, i, task):
+        try:
+            self.span.training_points(task.X)
+        except InputError as error:
+            raise InputError(f"stage {i}: {error}") from None
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,8 @@ from .base import Request
 
 def again(stage: Stage, request: Request, record: StageRecord) -> tuple[Stage, Request]:
     """The stage of known duration and the request that record at the times of ``record``."""
+    if record.duration == 0:  # it had converged at its start
+        return stage, request
     timed = replace(stage, duration=stage.duration or record.duration)
     return timed, replace(request, times=record.times[record.times < record.duration])
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -22,7 +22,7 @@ from ..tasks import Task
 from . import lazy_control
 from . import particles as sampling_module
 from .averages import mean_readout, row_blocks
-from .base import Advance, Request, growth, recorded_inputs, refuse_layers
+from .base import Advance, Limit, Request, growth, recorded_inputs, refuse_layers
 from .collapse import judged
 from .lazy_control import LazyControl
 from .particle_flow import (
@@ -54,7 +54,7 @@ FEWEST = 256  # particles with which solving for a tolerance begins
 
 
 @dataclass(frozen=True)
-class TwoLayer:
+class TwoLayer(Limit):
     """One hidden layer of infinite width.
 
     Attributes
@@ -87,7 +87,7 @@ class TwoLayer:
     'reached its duration'
     """
 
-    couples: ClassVar[str] = "flow"
+    couples: ClassVar = "flow"
 
     activation: str | Activation | Elementwise = "relu"
     particles: int | None = None
@@ -112,17 +112,6 @@ class TwoLayer:
     def phi(self) -> Activation:
         assert isinstance(self.activation, Activation)
         return self.activation
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "limit": "TwoLayer",
-            "activation": self.phi.name,
-            "particles": self.particles,
-            "replicates": self.replicates,
-            "dtype": self.dtype,
-            "tol": self.tol,
-            "sampling": self.sampling,
-        }
 
     def _count(self, rank: int, outputs: int) -> int:
         least = rank + outputs
@@ -152,8 +141,10 @@ class TwoLayer:
         kernels = 6 * self.replicates * (largest * outputs) ** 2
         return int(moving + 8 * (recorded * self.replicates * outputs + kernels))
 
+    def check_stage(self, i: int, stage: Stage) -> None:
+        refuse_layers(i, stage, "TwoLayer")
+
     def start(self, stages, tasks, rng) -> TwoLayerState:
-        refuse_layers(stages, "TwoLayer")
         span = Span.of(tasks.values())
         outputs = stages[0].task.outputs
         count = self._count(span.rank, max(s.task.outputs for s in stages))
@@ -163,7 +154,6 @@ class TwoLayer:
         return TwoLayerState(self.phi, span, first)
 
     def advance(self, state: TwoLayerState, stage: Stage, request: Request) -> Advance:
-        refuse_layers([stage], "TwoLayer")
         untouched = not state.terms and state.particles.initial_head
         if stage.head == "fresh":
             if not untouched or state.particles.z.shape[-1] != stage.task.outputs:

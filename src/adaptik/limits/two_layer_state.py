@@ -13,11 +13,10 @@ from ..activations import Activation
 from ..estimate import leave_one_out, pseudo_values
 from ..programs import on_device
 from ..registry import register
-from ..solution import AbstractState
 from .averages import cross_kernels, mean_readout, row_blocks, sampled_fields
 from .particle_flow import Law, tangent_readout
 from .particles import Particles
-from .span import Points, Span
+from .span import Points, Span, SpanState
 
 
 @register
@@ -76,7 +75,7 @@ def is_analytic(particles: Particles, kind: str) -> bool:
 
 @register
 @dataclass(frozen=True, eq=False)
-class TwoLayerState(AbstractState):
+class TwoLayerState(SpanState):
     """Particles, and the predictor as a sum of terms.
 
     Attributes

@@ -22,6 +22,7 @@ import numpy as np
 
 from .. import programs
 from ..activations import Elementwise
+from ..continuing import check_continues
 from ..errors import InputError, require_between, require_integers
 from ..hamiltonian import adapted, trajectory
 from ..memory import require
@@ -101,12 +102,13 @@ def sample_posterior(
     >>> solution.predict(task.X).value.shape
     (2,)
     """
+    _check_arguments(network, temperature, chains, warmup, samples, keep, key)
+    model = network.describe() | {"temperature": temperature, "samples": samples}
+    check_continues(after, "adaptik.sample_posterior", model | {"chains": chains})
     earlier = () if after is None else after.stages
     stages = (*earlier, *stages)
     check_sequence(stages)
-    _check(stages, network, temperature, chains, warmup, samples, keep)
-    model = network.describe() | {"temperature": temperature, "samples": samples}
-    _check_after(after, model, chains)
+    _check_stages(stages, network, chains, keep)
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
     programs.keep()
     records = list(after.records) if after else []
@@ -136,14 +138,18 @@ def sample_posterior(
     return Solution("network", stages, tuple(records), tuple(states), tasks, {}, provenance)
 
 
-def _check(stages, network, temperature, chains, warmup, samples, keep):
+def _check_arguments(network, temperature, chains, warmup, samples, keep, key):
     if not isinstance(network, Network):
         raise InputError(f"network must be an adaptik.Network, got {type(network).__name__}")
     require_between(0, math.inf, temperature=temperature)
     require_integers(1, chains=chains, warmup=warmup, keep=keep)
     require_integers(4, samples=samples)
+    require_integers(0, key=key)
     if keep > samples:
         raise InputError(f"keep={keep} is more than the {samples} samples; keep at most as many")
+
+
+def _check_stages(stages, network, chains, keep):
     for i, stage in enumerate(stages):
         check_posterior(i, stage, network.depth)
         if stage.richness == 0 or stage.trains == "readout":
@@ -159,17 +165,6 @@ def _check(stages, network, temperature, chains, warmup, samples, keep):
         "this sampling",
         "use a smaller width, fewer chains or samples to keep",
     )
-
-
-def _check_after(after: Solution | None, model: dict, chains: int) -> None:
-    if after is None:
-        return
-    if not isinstance(after.states[-1], PosteriorState):
-        raise InputError("after must be a result of adaptik.sample_posterior")
-    before = after.provenance["model"] | {"chains": after.members}
-    for name, value in (model | {"chains": chains}).items():
-        if name != "samples" and before[name] != value:
-            raise InputError(f"after has {name}={before[name]!r}, got {value!r}; use the same")
 
 
 @partial(jax.jit, static_argnums=0)

@@ -1,7 +1,6 @@
 """train: run finite networks through a sequence of stages by gradient flow, one per seed."""
 
 import importlib.metadata
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +9,8 @@ import jax
 import numpy as np
 
 from .. import programs
-from ..errors import InputError
+from ..continuing import check_continues, check_snapshots
+from ..errors import InputError, require_integers
 from ..memory import require
 from ..solution import Cost, Outcome, Solution, StageRecord, record_grid, recorded_tasks
 from ..stages import Stage, check_elastic_flow, check_sequence
@@ -78,12 +78,12 @@ def train(
     >>> solution.members, solution.outcome.value
     (2, 'converged')
     """
+    seeds = _checked_seeds(seeds)
+    _check_arguments(network, seeds, record, after)
     earlier = () if after is None else after.stages
     stages = (*earlier, *stages)
     check_sequence(stages)
-    seeds = _checked_seeds(seeds)
-    _check_arguments(network, seeds, record, after)
-    _check_snapshots(stages, len(earlier), snapshots)
+    check_snapshots(stages, len(earlier), snapshots)
     for i, stage in enumerate(stages):
         stage.frozen_layers(network.depth)
         check_elastic_flow(i, stage)
@@ -139,37 +139,8 @@ def _checked_seeds(seeds) -> tuple[int, ...]:
 def _check_arguments(network, seeds, record, after):
     if not isinstance(network, Network):
         raise InputError(f"network must be an adaptik.Network, got {type(network).__name__}")
-    if record < 2:
-        raise InputError(f"record must be at least 2, got {record}")
-    if after is None:
-        return
-    if after.kind != "network":
-        raise InputError("after must be a result of adaptik.train, got one of adaptik.solve")
-    before, now = dict(after.provenance["model"]), network.describe()
-    for key in ("width", "activation", "depth", "dtype"):
-        if before[key] != now[key]:
-            raise InputError(
-                f"after was trained with {key}={before[key]!r}, network has {now[key]!r}"
-            )
-    if tuple(after.provenance["seeds"]) != seeds:
-        raise InputError(
-            f"seeds={list(seeds)} differ from those of after, {list(after.provenance['seeds'])}"
-        )
-    if after.outcome is Outcome.DIVERGED:
-        raise InputError("after has diverged; there is nothing to continue from")
-
-
-def _check_snapshots(stages, first, snapshots):
-    for at, when in snapshots:
-        if not (first <= at < len(stages) and 0 <= when < math.inf):
-            raise InputError(
-                f"snapshots: ({at}, {when}) is not a time >= 0 in a stage being trained"
-            )
-        duration = stages[at].duration
-        if duration is not None and when > duration:
-            raise InputError(
-                f"snapshots: time {when:g} is after the end {duration:g} of stage {at}"
-            )
+    require_integers(2, record=record)
+    check_continues(after, "adaptik.train", network.describe() | {"seeds": seeds})
 
 
 def _require_memory(network: Network, dimension: int, stages: Sequence[Stage], seeds: int) -> None:

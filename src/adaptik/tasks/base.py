@@ -92,11 +92,32 @@ class Task:
                 )
         if len(self.y) > 1 and (self.y == self.y[0]).all():
             self._fail("y is a single class or constant; nothing can be learned from it")
+        if not self.y.any():
+            self._fail("y is zero everywhere; nothing can be learned from it")
         if not self.X.any():
             self._fail("X is zero everywhere; the kernel x.x'/D vanishes")
         expected = 1 if len(self.classes) == 2 else len(self.classes)
         if self.classes and expected != self.outputs:
             self._fail(f"{len(self.classes)} classes need {expected} outputs, got {self.outputs}")
+
+    def same_as(self, other: "Task") -> bool:
+        """Whether the other task has the same name, classes and data, as after saving and loading.
+
+        Examples
+        --------
+        >>> task = Task([[1.0, 0.0], [0.0, 1.0]], [-1, 1])
+        >>> task.same_as(Task(task.X, task.y)), task.same_as(Task(task.X, -task.y))
+        (True, False)
+        """
+        if self is other:
+            return True
+        if (self.name, self.classes, self.splits) != (other.name, other.classes, other.splits):
+            return False
+        return all(
+            np.array_equal(mine, its)
+            for split in self.splits
+            for mine, its in zip(self.split(split), other.split(split), strict=True)
+        )
 
     @property
     def n_train(self) -> int:

@@ -1,0 +1,331 @@
+"""What every limit and every network promises: each option works or is refused in one line.
+
+A new limit or network gets one line in ``MODELS``. All share their sizes, which programs are
+compiled for.
+"""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+import adaptik as ak
+from adaptik import limits, networks
+from adaptik.continuing import made_by
+from adaptik.limits import Limit
+from adaptik.limits.span import SpanState
+from adaptik.solution import KERNEL_KINDS
+
+INPUTS = np.random.default_rng(0).standard_normal((3, 3, 7))
+LABELS = np.array([-1.0, 1.0, 1.0])
+
+
+def task(name: str, X, y=LABELS) -> ak.Task:
+    return ak.Task(X, y, X[::-1] - X / 2, y, name=name)
+
+
+SOURCE, TARGET = task("source", INPUTS[0]), task("target", INPUTS[1])
+WIDE = task("wide", INPUTS[1], np.eye(2)[[0, 1, 1]])
+OUTSIDE = INPUTS[2]  # of the span of both tasks' inputs
+X = np.concatenate([TARGET.X, OUTSIDE])
+
+DEPTH_2 = dict(depth=2, activation="tanh", replicates=2)
+LIMITS = {
+    "TwoLayer": ak.TwoLayer("tanh", particles=32, replicates=2),
+    "Linear": ak.Linear(),
+    "DeepLinear": ak.DeepLinear(2),
+    "Ensemble": ak.Ensemble(width=64, **DEPTH_2),
+    "Reveal": ak.Reveal(particles=128, **DEPTH_2),
+    "Reveal in float64": ak.Reveal(particles=128, dtype="float64", **DEPTH_2),
+    "Deep by TwoLayer": ak.Deep(1, "tanh", width=32, replicates=2),
+    "Deep by Ensemble": ak.Deep(2, "tanh", width=64, replicates=2),
+    "Deep by Reveal": ak.Deep(2, "tanh", width=576, replicates=2),
+    "Deep by DeepLinear": ak.Deep(2, "linear"),
+    "Bayesian": ak.Bayesian("tanh", temperature=0.5, particles=64, replicates=2),
+    "Bayesian of depth 2": ak.Bayesian("tanh", 2, temperature=0.5, particles=64, replicates=2),
+    "BayesianLinear": ak.BayesianLinear(temperature=0.5),
+    "BayesianLinear of depth 2": ak.BayesianLinear(temperature=0.5, depth=2),
+}
+SAMPLED = dict(temperature=0.5, warmup=4, samples=4, keep=2)
+MODELS = {name: partial(ak.solve, limit=limit) for name, limit in LIMITS.items()} | {
+    "train": partial(ak.train, network=ak.Network(16, "tanh"), seeds=2),
+    "train at depth 2": partial(ak.train, network=ak.Network(16, "tanh", 2), seeds=2),
+    "sample_posterior": partial(ak.sample_posterior, network=ak.Network(16, "tanh"), **SAMPLED),
+    "sample_posterior at depth 2": partial(
+        ak.sample_posterior, network=ak.Network(16, "tanh", 2), **SAMPLED
+    ),
+}
+OPTIONS = {
+    "plain": {},
+    "kept": dict(head="kept"),
+    "readout": dict(trains="readout"),
+    "above a layer": dict(trains=1),
+    "layers anew": dict(fresh_above=1),
+    "all layers anew": dict(fresh_above=0),
+    "richness": dict(richness=2.0),
+    "lazy": dict(richness=0.0),
+    "elastic": dict(elastic=1.0),
+    "decay": dict(weight_decay=0.5),
+    "lazy decay": dict(richness=0.0, weight_decay=0.5),
+    "elastic readout": dict(trains="readout", elastic=1.0),
+    "duration": dict(duration=0.4),
+    "tolerances": dict(duration=None, loss_tol=10.0, rate_tol=10.0),
+    "logistic": dict(loss="logistic"),
+    "outputs": dict(task=WIDE),
+}
+# What a model refuses that it could be asked for; everything else works.
+LAYERS = {"above a layer", "layers anew", "all layers anew"}
+POSTERIOR = LAYERS | {"kept", "decay", "lazy decay", "duration", "tolerances", "logistic"}
+FIXED = {"lazy", "lazy decay", "readout"}
+REFUSED = {
+    "TwoLayer": LAYERS,
+    "Linear": LAYERS,
+    "DeepLinear": set(),
+    "Ensemble": {"lazy decay"},
+    "Reveal": FIXED,
+    "Reveal in float64": FIXED,
+    "Deep by TwoLayer": LAYERS,
+    "Deep by Ensemble": {"lazy decay"},
+    "Deep by Reveal": FIXED,
+    "Deep by DeepLinear": set(),
+    "Bayesian": POSTERIOR,
+    "Bayesian of depth 2": POSTERIOR | {"elastic"},
+    "BayesianLinear": POSTERIOR,
+    "BayesianLinear of depth 2": POSTERIOR | {"elastic"},
+    "train": set(),
+    "train at depth 2": {"elastic"},
+    "sample_posterior": POSTERIOR | FIXED,
+    "sample_posterior at depth 2": POSTERIOR | FIXED | {"elastic"},
+}
+# Slow to compile: much like those of depth 1, and flows with terms of their own.
+DEEPER = {"Bayesian of depth 2", "train at depth 2", "sample_posterior at depth 2"}
+SLOW = {("TwoLayer", "decay"), ("TwoLayer", "lazy decay"), ("train", "lazy decay"),
+        ("Deep by TwoLayer", "decay"), ("Deep by TwoLayer", "lazy decay"),
+        ("TwoLayer", "elastic"), ("train", "elastic"), ("Linear", "logistic"),
+        ("Linear", "readout"), ("Linear", "snapshots"), ("TwoLayer", "snapshots"),
+        ("Deep by TwoLayer", "snapshots"), ("Ensemble", "snapshots"),
+        ("Deep by Ensemble", "snapshots"), ("train", "snapshots")}  # fmt: skip
+COUPLED = {"TwoLayer", "Bayesian", "BayesianLinear", "train", "sample_posterior"}
+
+
+def refused(name: str, option: str) -> bool:
+    coupled = name in COUPLED or option not in ("elastic", "elastic readout")
+    return option in REFUSED[name] or option == "elastic readout" or not coupled
+
+
+def is_posterior(name: str) -> bool:
+    return "duration" in REFUSED[name]
+
+
+def base(name: str, option: str, rich: bool = False) -> str:
+    """The option on which an option rides: a cheap one, where steps would need a new program."""
+    lazy = option in ("above a layer", "logistic", "outputs") and not refused(name, "lazy")
+    return "lazy" if lazy and not rich else "plain"
+
+
+def stage(name: str, of=TARGET, option: str = "plain", rich: bool = False) -> ak.Stage:
+    duration = {} if is_posterior(name) else dict(duration=0.3)
+    under = OPTIONS[base(name, option, rich)]
+    return ak.Stage(**dict(task=of, richness=1.0) | duration | under | OPTIONS[option])
+
+
+def run(name: str, *stages: ak.Stage, **options) -> ak.Solution:
+    # Without a duration there is one time more on record: the same number is the same program.
+    record = dict(record=2 if stages[-1].duration is None else 3)
+    return MODELS[name](list(stages), **({} if "sample_posterior" in name else record) | options)
+
+
+@pytest.fixture(scope="module")
+def first():
+    """The source stage of every model, solved once."""
+    return functools.cache(lambda name: run(name, stage(name, SOURCE), observe=[TARGET]))
+
+
+@pytest.fixture(scope="module")
+def second(first):
+    """What follows with an option, solved once."""
+    return functools.cache(
+        lambda name, option: run(name, stage(name, option=option), after=first(name))
+    )
+
+
+def head(name: str) -> str:
+    return "plain" if refused(name, "kept") else "kept"
+
+
+def cases(*options: str):
+    """All models, with all options; as evidence where programs take long to compile."""
+    slow = pytest.mark.evidence
+    if not options:
+        return [pytest.param(name, marks=slow if name in DEEPER else ()) for name in MODELS]
+    return [
+        pytest.param(name, option, marks=slow if name in DEEPER or (name, option) in SLOW else ())
+        for name in MODELS
+        for option in options
+    ]
+
+
+every_model = pytest.mark.parametrize("name", cases())
+
+
+def test_no_model_is_missing():
+    for module in pkgutil.iter_modules(limits.__path__):
+        importlib.import_module(f"adaptik.limits.{module.name}")
+    assert {type(limit) for limit in LIMITS.values()} == set(Limit.__subclasses__())
+    trained = {
+        function
+        for _, function in inspect.getmembers(networks, inspect.isfunction)
+        if inspect.signature(function).return_annotation is ak.Solution
+    }
+    assert {model.func for model in MODELS.values()} == trained | {ak.solve}
+
+
+@pytest.mark.parametrize(("name", "option"), cases(*OPTIONS))
+def test_every_option_works_or_is_refused(first, second, name, option):
+    if refused(name, option):
+        with pytest.raises(ak.InputError, match=r"^stage 1: |give a (finite )?duration") as refusal:
+            second(name, option)
+        assert "\n" not in str(refusal.value)
+        if not name.startswith("Deep by"):  # which takes another method in one call
+            with pytest.raises(ak.InputError):
+                run(name, stage(name, SOURCE), stage(name, option=option))
+        return
+    solution = second(name, option)
+    f = solution.predictions(solution.stages[-1].task)
+    assert np.isfinite(f).all()
+    assert np.isfinite(solution.records[-1].train_loss)
+    assert f.shape[1] == solution.members == first(name).members
+    same = {"plain", "outputs"} | ({"layers anew"} if name == "train" else set())
+    if option not in same:  # no option is passed over in silence
+        without = second(name, base(name, option)).predictions(TARGET)[-1]
+        assert np.abs(f[-1] - without).max() > 1e-6
+
+
+@every_model
+def test_only_the_same_model_goes_on(first, name):
+    """Refusals cost no computation, and name what made the solution."""
+    for other in MODELS.keys() - DEEPER:
+        same = made_by(first(name)) == made_by(first(other))
+        for option in OPTIONS:
+            if name != other:
+                reason = "^after has .*; use the same$" if same else "^after must be a result of"
+                with pytest.raises(ak.InputError, match=reason) as refusal:
+                    run(name, stage("train", option=option), after=first(other))
+                assert "\n" not in str(refusal.value)
+
+
+@every_model
+def test_two_calls_are_one(first, second, name):
+    stages = [stage(name, SOURCE), stage(name, option=head(name))]
+    whole, parts = run(name, *stages), second(name, head(name))
+    assert [s.head for s in parts.stages] == [s.head for s in whole.stages]
+    for i in (0, 1):
+        for key, f in whole.records[i].predictions.items():
+            np.testing.assert_allclose(parts.records[i].predictions[key], f, atol=1e-7)
+    np.testing.assert_allclose(parts.predict(X).value, whole.predict(X).value, atol=1e-7)
+
+
+@every_model
+def test_a_loaded_solution_is_the_solution(first, second, name, tmp_path):
+    first(name).save(tmp_path / "first.zip")
+    loaded = ak.Solution.load(tmp_path / "first.zip")
+    for kind in KERNEL_KINDS:
+        expected = first(name).kernel(X, kind=kind).value
+        np.testing.assert_allclose(loaded.kernel(X, kind=kind).value, expected, atol=1e-6)
+    going_on = run(name, stage(name, option=head(name)), after=loaded)
+    expected = second(name, head(name)).predictions(TARGET)
+    np.testing.assert_allclose(going_on.predictions(TARGET), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize(("name", "option"), cases("plain", "outputs"))
+def test_kernels_are_gram_matrices(second, name, option):
+    solution, outputs = second(name, option), 2 if option == "outputs" else 1
+    assert solution.predict(X).value.shape == ((len(X), 2) if outputs == 2 else (len(X),))
+    for kind in KERNEL_KINDS:
+        K = np.asarray(solution.kernel(X, kind=kind).value)
+        classes = () if kind == "feature" or outputs == 1 else (2, 2)
+        assert K.shape == (len(X), len(X), *classes)
+        assert solution.kernel(X, X[:2], kind).value.shape == (len(X), 2, *classes)
+        if classes:
+            K = K.transpose(0, 2, 1, 3).reshape(2 * len(X), -1)
+        np.testing.assert_array_equal(K, K.T)
+        assert np.linalg.eigvalsh(K)[0] > -1e-6 * np.trace(K)
+        assert np.trace(K) > 0.1
+    h = solution.preactivations(X)
+    assert h.shape[::2] == (solution.members, len(X))
+
+
+@every_model
+def test_a_head_is_fresh_or_kept(first, second, name):
+    if is_posterior(name):
+        return
+    before = first(name).predictions(TARGET)[-1]
+    assert np.abs(before).max() > 1e-3
+    np.testing.assert_allclose(second(name, "plain").predictions(TARGET)[0], 0, atol=1e-6)
+    np.testing.assert_allclose(second(name, "kept").predictions(TARGET)[0], before, atol=1e-6)
+
+
+@every_model
+def test_requests_without_a_meaning_are_refused(first, name):
+    source, wrong = stage(name, SOURCE), [dict(after=first), dict(observe=["target"])]
+    other = ak.Task(SOURCE.X[:, :2], LABELS, name="of another dimension")
+    wrong += [dict(observe=[other]), {"seeds" if "train" in name else "key": -1}]
+    if "sample_posterior" not in name:
+        wrong += [dict(record=1), dict(snapshots=[(1, 0.1)]), dict(snapshots=[(0, 0.4)])]
+    for request in wrong:
+        with pytest.raises(ak.InputError, match=next(iter(request))):
+            run(name, source, **request)
+    with pytest.raises(ak.InputError, match="stages must hold"):
+        run(name, TARGET, source)
+
+
+@pytest.mark.parametrize(("name", "option"), cases("snapshots"))
+def test_snapshots_are_states(name, option):
+    if "sample_posterior" in name:
+        return
+    ask = partial(run, name, stage(name, SOURCE), observe=[TARGET], snapshots=[(0, 0.1)])
+    if is_posterior(name):
+        with pytest.raises(ak.InputError, match="snapshots"):
+            ask()
+        return
+    solution = ask()
+    assert len(solution.records[0].times) == 3
+    early, late = solution.predict(X, time=0.1).value, solution.predict(X).value
+    assert 0 < np.linalg.norm(early) < np.linalg.norm(late)
+
+
+@pytest.mark.parametrize("name", [case for case in cases() if case.values[0] in LIMITS])
+def test_a_tolerance_is_met(first, name):
+    solution = run(name, stage(name, SOURCE), observe=[TARGET], tol=0.4)
+    assert solution.sampling_error <= 0.4
+    with pytest.raises(ak.InputError, match="tol cannot refine"):
+        run(name, stage(name), tol=0.4, after=first(name))
+
+
+@every_model
+def test_refusals_come_before_any_computation(first, name, monkeypatch):
+    """Of two stages the second is refused, for its inputs; all are after what has diverged."""
+    before, stages = first(name), [stage(name), stage(name, task("stranger", OUTSIDE))]
+    for limit in Limit.__subclasses__():
+        monkeypatch.setattr(limit, "advance", None)
+    if isinstance(before.states[-1], SpanState):
+        with pytest.raises(ak.InputError, match=r"stage 2: .*observe="):
+            run(name, *stages, after=before)
+    record = replace(before.records[0], outcome=ak.Outcome.DIVERGED)
+    with pytest.raises(ak.InputError, match="after has diverged"):
+        run(name, *stages, after=replace(before, records=(record,)))
+
+
+def test_limits_and_networks_are_not_mixed_up():
+    stages = [stage("train", SOURCE)]
+    with pytest.raises(ak.InputError, match=r"limit must be a limit .* adaptik\.train"):
+        ak.solve(stages, ak.Network(16))
+    with pytest.raises(ak.InputError, match="network must be an"):
+        ak.train(stages, ak.Linear())
+    with pytest.raises(ak.InputError, match="y is zero everywhere"):
+        ak.Task([[1.0, 2.0]], [0.0])
