@@ -55,7 +55,9 @@ def copied(to: Path) -> Path:
     return to
 
 
-def passes(where: Path, tests: list[str], programs: Path, marker: str) -> bool | None:
+def passes(
+    where: Path, tests: list[str], programs: Path, marker: str, workers: int = 0
+) -> bool | None:
     """Whether the tests pass that the marker expression chooses; None if it chooses none."""
     settings = {
         "PYTHONPATH": str(where / "src"),
@@ -63,7 +65,8 @@ def passes(where: Path, tests: list[str], programs: Path, marker: str) -> bool |
         "ADAPTIK_DATA": os.environ.get("ADAPTIK_DATA", str(ROOT.parent / "shared" / "data")),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", marker]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    command += ["-n", str(workers), "-m", marker]
     try:
         done = subprocess.run(
             [*command, *tests], cwd=where, env=os.environ | settings, capture_output=True,
@@ -118,7 +121,7 @@ def main() -> None:
                 free.put(where)
 
         whole = free.get()
-        if not passes(whole, sorted({m.test for m in mutants}), programs, ""):
+        if not passes(whole, sorted({m.test for m in mutants}), programs, "", options.workers):
             raise SystemExit("error: the named tests do not pass on the code as it is")
         free.put(whole)
         with ThreadPoolExecutor(options.workers) as pool, suppress(BrokenPipeError):
