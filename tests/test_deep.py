@@ -200,7 +200,8 @@ def test_the_reported_step_error_covers_the_error(limit):
         assert fine.records[stage].step_error < 0.5 * reported
 
 
-@pytest.mark.parametrize("decay", [pytest.param(0.0, marks=pytest.mark.evidence), 0.1])
+@pytest.mark.evidence
+@pytest.mark.parametrize("decay", [0.0, 0.1])
 def test_revealing_and_dense_ensembles_agree(decay):
     second = ak.Stage(TARGET, 1.0, duration=3.0, weight_decay=decay)
     stages = [STAGES[0], second]

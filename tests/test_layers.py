@@ -25,7 +25,7 @@ def reduced_chi_square(a: ak.Solution, b: ak.Solution) -> float:
     return float(np.mean(gap.value**2) / np.mean(gap.standard_error**2))
 
 
-QUICK = ("frozen, fresh above", "frozen, lazy")
+QUICK = ("frozen, lazy",)
 CHOSEN = [pytest.param(n, marks=() if n in QUICK else pytest.mark.evidence) for n in SECOND]
 
 
@@ -90,7 +90,10 @@ def test_frozen_features_stay_and_fresh_layers_start_anew(model):
     assert np.linalg.norm(feature(2) - new) > 0.1 * size
 
 
-@pytest.mark.parametrize("second", [dict(head="fresh"), dict(fresh_above=2)])
+@pytest.mark.parametrize(
+    "second",
+    [dict(head="fresh"), pytest.param(dict(fresh_above=2), marks=pytest.mark.evidence)],
+)
 def test_old_layers_meet_the_gradients_of_new_ones(second):
     """Met along samples before, the matrices of an ensemble would return too little: 5 % each."""
     plan, more = stages(**second), dict(record=2, snapshots=[(1, 0.0)])

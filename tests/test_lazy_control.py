@@ -17,6 +17,7 @@ def solve(richness, particles=96, key=0, replicates=12, stages=1, **settings):
     return ak.solve(chain[:stages], limit, key=key, record=3)
 
 
+@pytest.mark.evidence
 def test_sampling_errors_vanish_with_the_richness():
     exact = solve(0.0, replicates=3).predictions(SOURCE)[-1].mean(0)
     size = np.sqrt(np.mean(exact**2))

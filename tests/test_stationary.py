@@ -167,6 +167,7 @@ def test_tolerances_that_are_given_end_the_flow():
     assert math.isfinite(record.duration) and 0 < record.rate < 1e-3
 
 
+@pytest.mark.evidence
 def test_stages_follow_a_stage_at_rest(tmp_path):
     stages = [
         ak.Stage(SOURCE, RICHNESS, weight_decay=DECAY),

@@ -68,6 +68,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.evidence
 def test_workers_that_grow_are_kept(tmp_path):
     path = tmp_path / "growing.py"
     path.write_text(GROWING)
