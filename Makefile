@@ -10,7 +10,7 @@ GALLERY := adaptik-reproduce
 # Two processes, which take tests from each other when they have none left.
 PARALLEL := -q -n 2 --dist worksteal --durations=15
 
-.PHONY: demo test evidence mutants lint gallery clean
+.PHONY: demo test evidence mutants package lint gallery clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -29,6 +29,10 @@ evidence: $(VENV)/.installed-dev
 mutants: $(VENV)/.installed-dev
 	@echo "==> One-line faults that the tests must see"
 	@$(BIN)/python benchmarks/mutants.py
+
+package: $(VENV)/.installed-dev
+	@echo "==> Wheel and sdist in empty environments, with the README's example"
+	@$(BIN)/python benchmarks/package.py
 
 lint: $(VENV)/.installed-dev
 	@echo "==> Style, layer order and types"
