@@ -60,6 +60,9 @@ def transfer(
     seed: Annotated[int, typer.Option(help="fixes data, particles and networks")] = 0,
     out: Annotated[Path, typer.Option(help="folder for the report")] = Path("adaptik-transfer"),
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+    brief: Annotated[
+        bool, typer.Option("--brief", help="print the verdict alone; the report has the rest")
+    ] = False,
 ) -> None:
     """Does pretraining on SOURCE help on TARGET? Theory at infinite width, checked by networks."""
     from . import report as page
@@ -90,11 +93,15 @@ def transfer(
         check_seeds=check_seeds,
         seed=seed,
     )
+    if as_json and brief:
+        raise InputError("--json and --brief are two ways to print; give one of them")
     page.checked_folder(out)
     study = _with_progress(run, config)
     written = page.write(study, out)
     if as_json:
         typer.echo(json.dumps(page.document(study), indent=1))
+    elif brief:
+        typer.echo(study.verdict.sentence)
     else:
         _print_table(study)
         typer.echo(f"Report: {written}")

@@ -41,7 +41,7 @@ class _Case:
     held_out: list[np.ndarray] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
     source_losses: list[tuple[float, float]] = field(default_factory=list)
-    network_losses: np.ndarray | None = None
+    network_losses: list[np.ndarray] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -53,7 +53,6 @@ class _Case:
         if not self.member_losses:
             return row
         means = [m.mean() for m in self.member_losses]
-        solver = np.sqrt(sum(m.var(ddof=1) / len(m) for m in self.member_losses)) / len(means)
         one = self.sample_losses[0]
         sampling = (
             np.std(means, ddof=1) / np.sqrt(len(means))
@@ -63,7 +62,7 @@ class _Case:
         before, after = np.mean(self.source_losses, axis=0) if self.source_losses else (None, None)
         changes: dict[str, Any] = dict(
             test_loss=float(np.mean(means)),
-            test_loss_se=float(solver),
+            test_loss_se=_error_of_mean(self.member_losses),
             sampling_se=float(sampling),
             accuracy=float(np.mean(self.accuracies)) if self.accuracies else None,
             source_loss_before=None if before is None else float(before),
@@ -77,16 +76,21 @@ class _Case:
                 cv_loss=float(errors.mean()),
                 cv_loss_se=float(errors.std(ddof=1) / np.sqrt(len(errors))),
             )
-        if self.network_losses is not None:
-            n = self.network_losses
-            first = self.member_losses[0]
-            se = n.std(ddof=1) / np.sqrt(len(n)) if len(n) > 1 else np.nan
+        if self.network_losses:
+            networks, theory = np.stack(self.network_losses), np.stack(self.member_losses)
             changes |= dict(
-                network_test_loss=float(n.mean()),
-                network_test_loss_se=float(se),
-                difference_in_se=float(deviate(n[None], first[None])),
+                network_test_loss=float(networks.mean()),
+                network_test_loss_se=_error_of_mean(self.network_losses),
+                difference_in_se=float(deviate(networks, theory[: len(networks)])),
             )
         return replace(row, **changes)
+
+
+def _error_of_mean(splits: Sequence[np.ndarray]) -> float:
+    """Of the mean over splits, from the spread of the members of each."""
+    if min(len(members) for members in splits) < 2:
+        return float("nan")
+    return float(np.sqrt(sum(m.var(ddof=1) / len(m) for m in splits)) / len(splits))
 
 
 def _limit(config: TransferConfig) -> TwoLayer | Ensemble:
@@ -152,7 +156,7 @@ class _Run:
         fold_solves = config.folds * len(self.cases)
         sources = len(config.richness)
         checks = (len(self.cases) + sources) if config.check_seeds else 0
-        self.total = config.splits * (len(self.cases) + sources + fold_solves) + checks
+        self.total = config.splits * (len(self.cases) + sources + fold_solves + checks)
         self.done = 0
 
     @property
@@ -167,12 +171,12 @@ class _Run:
         """Theory in this thread, and networks behind it in a second one."""
         with ThreadPoolExecutor(max_workers=1) as pool:
             try:
-                pretrained: dict[float, Solution] = {}
+                pretrained: dict[tuple[int, float], Solution] = {}
                 checks: list[Future] = []
 
-                def check(case: _Case, solution: Solution) -> None:
+                def check(split: int, case: _Case, solution: Solution) -> None:
                     if self.config.check_seeds:
-                        checks.append(pool.submit(self._check, case, solution, pretrained))
+                        checks.append(pool.submit(self._check, split, case, solution, pretrained))
 
                 self._theory(check)
                 for done in checks:
@@ -181,7 +185,7 @@ class _Run:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
 
-    def _theory(self, check: Callable[[_Case, Solution], None]) -> None:
+    def _theory(self, check: Callable[[int, _Case, Solution], None]) -> None:
         for split, (source, target) in enumerate(self.pairs):
             key = self.config.seed + split
             folds = _folds(target, self.config.folds, key)
@@ -193,8 +197,8 @@ class _Run:
                 for case in cases:
                     solution = self._solve(case, target, pretrained, key)
                     self._tick(f"{case.mode} γ₁={'-' if g1 is None else f'{g1:g}'}")
+                    check(split, case, solution)
                     if split == 0:
-                        check(case, solution)
                         self._look(case, solution, source, target)
                     for fold in folds:
                         stage = case.stage(fold, self.config.head)
@@ -270,22 +274,33 @@ class _Run:
                         )
                     )
 
-    def _check(self, case: _Case, theory: Solution, pretrained: dict[float, Solution]) -> None:
-        """Train networks for the times that the theory took."""
-        source, target = self.pairs[0]
-        seeds = list(range(self.config.seed, self.config.seed + self.config.check_seeds))
+    def _check(
+        self,
+        split: int,
+        case: _Case,
+        theory: Solution,
+        pretrained: dict[tuple[int, float], Solution],
+    ) -> None:
+        """Train networks for the times that the theory took; every split has networks of its own.
+
+        The rows of a split share them: same initial weights, same source stage.
+        """
+        source, target = self.pairs[split]
+        first = self.config.seed + split * self.config.check_seeds
+        seeds = list(range(first, first + self.config.check_seeds))
         g1, stages = case.source_richness, theory.timed_stages
         before = None
         if g1 is not None:
-            if g1 not in pretrained:
-                pretrained[g1] = train(
+            if (split, g1) not in pretrained:
+                pretrained[split, g1] = train(
                     stages[:1], self.network, seeds=seeds, record=POINTS, observe=[target]
                 )
                 self._tick(f"networks on source γ₁={g1:g}")
-            before = pretrained[g1]
+            before = pretrained[split, g1]
         network = train(stages[-1:], self.network, seeds=seeds, record=POINTS, after=before)
-        self._add_curves("network", case, network, source, target)
-        case.network_losses = network.losses(target)[-1]
+        if split == 0:
+            self._add_curves("network", case, network, source, target)
+        case.network_losses.append(network.losses(target)[-1])
         self._tick(f"networks {case.mode}")
 
     def study(self) -> TransferStudy:
@@ -319,7 +334,7 @@ class _Run:
             kernels,
             self.alignments,
             described,
-            _notes(rows),
+            _notes(rows, self.config),
             self.complete,
         )
 
@@ -351,10 +366,15 @@ class _Run:
             if best.mode != "rich"
             else f"rich fine-tuning (γ₂ = {best.target_richness:g})"
         )
-        word = {True: "helps", False: "hurts", None: "makes no clear difference"}[helps]
+        answer, changes = {
+            True: ("Yes: pretraining on {} helps on {}", "lowers"),
+            False: ("No: pretraining on {} hurts on {}", "raises"),
+            None: ("Unclear: pretraining on {} makes no clear difference on {}", "changes"),
+        }[helps]
+        size = f"{-100 * gain:+.1f}" if helps is None else f"{100 * abs(gain):.1f}"
         sentence = (
-            f"Pretraining on {source.name} {word} on {target.name}: it changes the test loss by "
-            f"{-100 * gain:+.1f} ± {100 * se:.1f} % against the best model without pretraining, at "
+            f"{answer.format(source.name, target.name)}. It {changes} the test loss by "
+            f"{size} ± {100 * se:.1f} % against the best model without pretraining, at "
             f"source richness γ₁ = {best.source_richness:g} with {how} (confidence that it helps: "
             f"{100 * confidence:.1f} %; chosen by {self.config.folds}-fold refits on the target's "
             "training data)."
@@ -412,10 +432,18 @@ def _folds(target: Task, folds: int, seed: int) -> list[Task]:
     ]
 
 
-def _notes(rows: Sequence[Row]) -> tuple[str, ...]:
+def _notes(rows: Sequence[Row], config: TransferConfig) -> tuple[str, ...]:
     good = ("converged", "reached its duration")
     bad = [r for r in rows if r.outcome not in good]
-    return tuple(f"{r.mode}, source richness {r.source_richness}: {r.outcome}" for r in bad)
+    notes = [f"{r.mode}, source richness {r.source_richness}: {r.outcome}" for r in bad]
+    if any(r.network_test_loss is not None for r in rows):
+        count = config.splits * config.check_seeds
+        notes.append(
+            f"all rows share {count} networks of width {config.check_width} (initial weights and "
+            "source stages), so that their differences from the theory go up and down together: "
+            "many rows off to one side are one event, not many"
+        )
+    return tuple(notes)
 
 
 def run(
