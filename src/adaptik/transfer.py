@@ -189,28 +189,33 @@ class _Run:
         for split, (source, target) in enumerate(self.pairs):
             key = self.config.seed + split
             folds = _folds(target, self.config.folds, key)
+            # All rows record both tasks, so that scratch and rich ones run one compiled program.
+            both = [source, target]
             for g1, cases in ((None, self.scratch), *self.pretrained.items()):
                 pretrained = None
                 if g1 is not None:
-                    pretrained = solve([Stage(source, g1)], self.limit, key=key, observe=[target])
+                    pretrained = solve([Stage(source, g1)], self.limit, key=key, observe=both)
                     self._tick(f"source γ₁={g1:g}")
                 for case in cases:
-                    solution = self._solve(case, target, pretrained, key)
+                    solution = self._solve(case, both, pretrained, key)
                     self._tick(f"{case.mode} γ₁={'-' if g1 is None else f'{g1:g}'}")
                     check(split, case, solution)
                     if split == 0:
                         self._look(case, solution, source, target)
                     for fold in folds:
                         stage = case.stage(fold, self.config.head)
-                        refit = solve([stage], self.limit, key=key, record=2, after=pretrained)
+                        refit = solve(
+                            [stage], self.limit, key=key, record=2, after=pretrained, observe=both
+                        )
                         f = refit.predictions(fold)[-1].mean(0)
                         case.held_out.append(np.sum((f - fold.split("test")[1]) ** 2, axis=-1))
                         self._tick(f"K-fold refits of {case.mode}")
 
-    def _solve(self, case: _Case, target: Task, pretrained: Solution | None, key: int) -> Solution:
-        solution = solve(
-            [case.stage(target, self.config.head)], self.limit, key=key, after=pretrained
-        )
+    def _solve(
+        self, case: _Case, both: list[Task], pretrained: Solution | None, key: int
+    ) -> Solution:
+        target, stage = both[1], case.stage(both[1], self.config.head)
+        solution = solve([stage], self.limit, key=key, after=pretrained, observe=both)
         f, y = solution.predictions(target)[-1], target.split("test")[1]
         values = solution.sample_losses(target)[-1]
         case.member_losses.append(values.mean(1))
@@ -253,7 +258,8 @@ class _Run:
         for i, stage in enumerate(stages):
             for name, task in (("source", source), ("target", target)):
                 same = task.outputs == solution.stages[i].task.outputs
-                if task.name in solution.tasks and same and "test" in task.splits:
+                meant = name == "target" or case.mode != "scratch"
+                if task.name in solution.tasks and same and meant and "test" in task.splits:
                     values = solution.losses(task, stage=i)
                     spread = (
                         values.std(1, ddof=1)
@@ -285,7 +291,7 @@ class _Run:
 
         The rows of a split share them: same initial weights, same source stage.
         """
-        source, target = self.pairs[split]
+        both = source, target = self.pairs[split]
         first = self.config.seed + split * self.config.check_seeds
         seeds = list(range(first, first + self.config.check_seeds))
         g1, stages = case.source_richness, theory.timed_stages
@@ -293,11 +299,13 @@ class _Run:
         if g1 is not None:
             if (split, g1) not in pretrained:
                 pretrained[split, g1] = train(
-                    stages[:1], self.network, seeds=seeds, record=POINTS, observe=[target]
+                    stages[:1], self.network, seeds=seeds, record=POINTS, observe=both
                 )
                 self._tick(f"networks on source γ₁={g1:g}")
             before = pretrained[split, g1]
-        network = train(stages[-1:], self.network, seeds=seeds, record=POINTS, after=before)
+        network = train(
+            stages[-1:], self.network, seeds=seeds, record=POINTS, after=before, observe=both
+        )
         if split == 0:
             self._add_curves("network", case, network, source, target)
         case.network_losses.append(network.losses(target)[-1])

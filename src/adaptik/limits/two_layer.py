@@ -214,9 +214,11 @@ class TwoLayer:
                 jnp.asarray(anchor @ anchor.T),
                 jnp.asarray(task.y),
             )
+            # In an order of their own: programs do not depend on which task was named first.
+            recorded = sorted(recorded_inputs(request.tasks, task.outputs), key=lambda it: it[0])
             targets = {
                 key: self._target(state, X, 0.0 if tangent else 1 / richness)
-                for key, X in recorded_inputs(request.tasks, task.outputs)
+                for key, X in recorded
             }
             y0 = Law(jnp.asarray(w), jnp.asarray(particles.z))
             flow = ParticleFlow(
