@@ -374,18 +374,11 @@ class _Run:
             if best.mode != "rich"
             else f"rich fine-tuning (γ₂ = {best.target_richness:g})"
         )
-        answer, changes = {
-            True: ("Yes: pretraining on {} helps on {}", "lowers"),
-            False: ("No: pretraining on {} hurts on {}", "raises"),
-            None: ("Unclear: pretraining on {} makes no clear difference on {}", "changes"),
-        }[helps]
-        size = f"{-100 * gain:+.1f}" if helps is None else f"{100 * abs(gain):.1f}"
         sentence = (
-            f"{answer.format(source.name, target.name)}. It {changes} the test loss by "
-            f"{size} ± {100 * se:.1f} % against the best model without pretraining, at "
-            f"source richness γ₁ = {best.source_richness:g} with {how} (confidence that it helps: "
-            f"{100 * confidence:.1f} %; chosen by {self.config.folds}-fold refits on the target's "
-            "training data)."
+            f"{_answer(helps, gain, se, source.name, target.name)} against the best model without "
+            f"pretraining, at source richness γ₁ = {best.source_richness:g} with {how} "
+            f"(confidence that it helps: {100 * confidence:.1f} %; chosen by "
+            f"{self.config.folds}-fold refits on the target's training data)."
         )
         return Verdict(
             sentence,
@@ -397,6 +390,19 @@ class _Run:
             best.target_richness,
             best.mode,
         )
+
+
+def _answer(helps: bool | None, gain: float, se: float, source: str, target: str) -> str:
+    """Yes or no, and by how much."""
+    size = f"{100 * abs(gain):.1f} ± {100 * se:.1f} %"
+    if helps is None:
+        return (
+            f"Unclear: pretraining on {source} makes no clear difference on {target}. It changes "
+            f"the test loss by {-100 * gain:+.1f} ± {100 * se:.1f} %"
+        )
+    if helps:
+        return f"Yes: pretraining on {source} helps on {target}. It lowers the test loss by {size}"
+    return f"No: pretraining on {source} hurts on {target}. It raises the test loss by {size}"
 
 
 def _pair(estimate) -> tuple[float, float]:
