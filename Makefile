@@ -6,7 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo-report
-FEW_SEVENS := --target digits:1,7 --n-source 40 --n-target 8 --richness 0,2 --target-richness 0 --splits 4
+FEW_SEVENS := --target digits:1,7 --n-source 40 --n-target 8 --richness 0,2 --target-richness 0 \
+	--splits 6 --particles 512
 GALLERY := adaptik-reproduce
 # Two processes, which take tests from each other when they have none left.
 PARALLEL := -q -n 2 --dist worksteal --durations=15
@@ -16,7 +17,7 @@ PARALLEL := -q -n 2 --dist worksteal --durations=15
 
 demo: $(VENV)/.installed
 	@echo "==> Does learning 1 against 4 help to tell 1 from 7, of which 8 images are labelled?"
-	@$(BIN)/adaptik transfer --source digits:1,4 $(FEW_SEVENS) --check-width 1024 --out $(DEMO)
+	@$(BIN)/adaptik transfer --source digits:1,4 $(FEW_SEVENS) --check-seeds 3 --out $(DEMO)
 	@echo "==> The report lies at $(CURDIR)/$(DEMO)/report.html"
 	@echo "==> And does learning 0 against 8?"
 	@$(BIN)/adaptik transfer --source digits:0,8 $(FEW_SEVENS) --check-seeds 0 --brief --out $(DEMO)/hurts

@@ -30,14 +30,16 @@ def test_transfer_prints_one_json_document_and_writes_a_report(run, capsys, tmp_
         assert 0 <= row["accuracy"] <= 1
         assert row["cv_loss"] > 0
     assert rows[0]["test_loss"] == pytest.approx(rows[3]["test_loss"], abs=1e-9)  # both lazy, fresh
-    assert "digits:8,9" in json.dumps(document["verdict"])
+    assert "digits:1,7" in json.dumps(document["verdict"])
     page = (tmp_path / "report.html").read_text()
     assert "data:image/png;base64" in page and "<script" not in page
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
 
 
 def test_brief_prints_the_verdict_alone(run, capsys, tmp_path):
-    command = f"transfer {QUICK} --check-seeds 0 --richness 0,1 --target-richness 0 --out {tmp_path}"
+    command = (
+        f"transfer {QUICK} --check-seeds 0 --richness 0,1 --target-richness 0 --out {tmp_path}"
+    )
     assert run(f"{command} --brief") == 0
     out = capsys.readouterr().out
     assert out.count("\n") == 1 and out.startswith(("Yes: ", "No: ", "Unclear: "))

@@ -135,7 +135,7 @@ def test_a_point_is_a_solve_and_training_of_its_stages(head):
         split=1, key=3,
     )  # fmt: skip
     source, target = ak.tasks.load_pair(
-        "digits:3,5", "digits:8,9", n_source=12, n_target=12, n_test=20, seed=1
+        "digits:1,4", "digits:1,7", n_source=12, n_target=12, n_test=20, seed=1
     )
     stages = [ak.Stage(source, 0.0), ak.Stage(target, 0.0, head=head)]
     theory = ak.solve(stages, ak.TwoLayer("relu", particles=96, replicates=2), key=3, record=2)

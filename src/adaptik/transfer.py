@@ -453,9 +453,8 @@ def _notes(rows: Sequence[Row], config: TransferConfig) -> tuple[str, ...]:
     if any(r.network_test_loss is not None for r in rows):
         count = config.splits * config.check_seeds
         notes.append(
-            f"all rows share {count} networks of width {config.check_width} (initial weights and "
-            "source stages), so that their differences from the theory go up and down together: "
-            "many rows off to one side are one event, not many"
+            f"all rows share {count} networks of width {config.check_width}: their differences "
+            "from the theory rise and fall together, so that several of one sign are one event"
         )
     return tuple(notes)
 

@@ -85,7 +85,9 @@ class _Transfer(AdaptiveKernel):
         # A fitted source is trained anew as it was trained; its data as the target is.
         teacher = self if fitted is None else _unfrozen(self.source)
         pretrained = {
-            g: solve([teacher._stage(self.source_task_, g)], limit, key=key, record=2, observe=[task])
+            g: solve(
+                [teacher._stage(self.source_task_, g)], limit, key=key, record=2, observe=[task]
+            )
             for g in (adaptive.RICHNESSES[1:] if first == "auto" else (first,))
         }
         fixed = self.mode != "rich"

@@ -217,8 +217,7 @@ class TwoLayer:
             # In an order of their own: programs do not depend on which task was named first.
             recorded = sorted(recorded_inputs(request.tasks, task.outputs), key=lambda it: it[0])
             targets = {
-                key: self._target(state, X, 0.0 if tangent else 1 / richness)
-                for key, X in recorded
+                key: self._target(state, X, 0.0 if tangent else 1 / richness) for key, X in recorded
             }
             y0 = Law(jnp.asarray(w), jnp.asarray(particles.z))
             flow = ParticleFlow(
