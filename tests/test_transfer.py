@@ -1,5 +1,7 @@
 """The transfer study's own arithmetic: folds, errors, gains; and one point of a sweep."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from adaptik.transfer import _answer, _bootstrap_gain, _Case, _folds, run
 from adaptik.transfer_point import transfer_point
 
 RNG = np.random.default_rng(0)
-SMALL = dict(n_source=12, n_target=12, n_test=20, particles=96, replicates=2)
+SMALL: dict[str, Any] = dict(n_source=12, n_target=12, n_test=20, particles=96, replicates=2)
 
 
 @pytest.mark.parametrize("folds", [2, 3])
