@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo-report
+FEW_SEVENS := --target digits:1,7 --n-source 40 --n-target 8 --target-richness 0 --splits 6 \
+	--particles 512
 GALLERY := adaptik-reproduce
 # Two processes, which take tests from each other when they have none left.
 PARALLEL := -q -n 2 --dist worksteal --durations=15
@@ -14,9 +16,12 @@ PARALLEL := -q -n 2 --dist worksteal --durations=15
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
-	@echo "==> Does learning 3 against 5 help to tell 8 from 9? Theory and networks, on real digits"
-	@$(BIN)/adaptik transfer --source digits:3,5 --target digits:8,9 --out $(DEMO)
+	@echo "==> Does learning 1 against 4 help to tell 1 from 7, of which 8 images are labelled?"
+	@$(BIN)/adaptik transfer --source digits:1,4 $(FEW_SEVENS) --richness 0,2 --check-seeds 3 --out $(DEMO)
 	@echo "==> The report lies at $(CURDIR)/$(DEMO)/report.html"
+	@echo "==> And does learning 0 against 5, with very rich features?"
+	@$(BIN)/adaptik transfer --source digits:0,5 $(FEW_SEVENS) --richness 0,8 --check-seeds 0 --brief \
+		--out $(DEMO)/hurts
 
 test: lint
 	@echo "==> Tests and documentation examples"

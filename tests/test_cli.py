@@ -30,10 +30,21 @@ def test_transfer_prints_one_json_document_and_writes_a_report(run, capsys, tmp_
         assert 0 <= row["accuracy"] <= 1
         assert row["cv_loss"] > 0
     assert rows[0]["test_loss"] == pytest.approx(rows[3]["test_loss"], abs=1e-9)  # both lazy, fresh
-    assert "digits:8,9" in json.dumps(document["verdict"])
+    assert "digits:1,7" in json.dumps(document["verdict"])
     page = (tmp_path / "report.html").read_text()
     assert "data:image/png;base64" in page and "<script" not in page
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
+
+
+def test_brief_prints_the_verdict_alone(run, capsys, tmp_path):
+    command = (
+        f"transfer {QUICK} --check-seeds 0 --richness 0,1 --target-richness 0 --out {tmp_path}"
+    )
+    assert run(f"{command} --brief") == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1 and out.startswith(("Yes: ", "No: ", "Unclear: "))
+    verdict = json.loads((tmp_path / "rows.json").read_text())["verdict"]
+    assert out.strip() == verdict["sentence"] and (tmp_path / "report.html").exists()
 
 
 @pytest.mark.evidence
@@ -78,7 +89,7 @@ def test_your_own_files_and_a_kept_head(run, capsys, tmp_path):
     )
     assert run(command) == 0
     out = capsys.readouterr().out
-    assert "Pretraining on mine" in out and "report.html" in out
+    assert "pretraining on mine" in out and "report.html" in out
     assert json.loads((tmp_path / "out" / "config.json").read_text())["head"] == "kept"
     assert "nan" not in out
 
@@ -99,6 +110,7 @@ BAD = {
     "--particles 20000000000": "GiB",
     "--particles 10": "at least rank + outputs",
     "--splits 0": "splits must be at least 1",
+    "--json --brief": "--json and --brief are two ways to print; give one of them",
     "--source fashion-mnist:0,1": "",
 }
 

@@ -1,13 +1,17 @@
 """The transfer study's own arithmetic: folds, errors, gains; and one point of a sweep."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import adaptik as ak
-from adaptik.transfer import _bootstrap_gain, _Case, _folds
+from adaptik.study import TransferConfig
+from adaptik.transfer import _answer, _bootstrap_gain, _Case, _folds, run
 from adaptik.transfer_point import transfer_point
 
 RNG = np.random.default_rng(0)
+SMALL: dict[str, Any] = dict(n_source=12, n_target=12, n_test=20, particles=96, replicates=2)
 
 
 @pytest.mark.parametrize("folds", [2, 3])
@@ -50,12 +54,62 @@ def test_errors_of_a_row_are_those_of_its_means(splits):
 
 def test_errors_of_networks_are_their_spread():
     made = case(0.5)
-    made.network_losses = np.array([0.4, 0.5, 0.6])
+    made.network_losses = [np.array([0.4, 0.5, 0.6])]
     row = made.row()
     assert row.network_test_loss == pytest.approx(0.5)
     assert row.network_test_loss_se == pytest.approx(0.1 / np.sqrt(3))
-    made.network_losses = made.member_losses[0] + 1.0
+    made.network_losses = [made.member_losses[0] + 1.0]
     assert made.row().difference_in_se > 4  # networks less theory
+
+
+def test_networks_are_compared_with_the_theory_of_their_own_split():
+    """Draws of the data differ far more than networks of one draw do."""
+    made = case(0.5, splits=2, noise=0.01)
+    made.member_losses[1] += 1.0
+    made.network_losses = [m + 0.01 * RNG.standard_normal(6) for m in made.member_losses]
+    row = made.row()
+    assert row.network_test_loss == pytest.approx(row.test_loss, abs=0.01)
+    spreads = [m.var(ddof=1) / 6 for m in made.network_losses]
+    assert row.network_test_loss_se == pytest.approx(np.sqrt(sum(spreads)) / 2)
+    assert abs(row.difference_in_se) < 3
+    made.network_losses[1] += 0.1  # in all members pooled, lost in a spread of 0.5
+    assert made.row().difference_in_se > 3
+    made.network_losses.pop()  # interrupted after the first split, which is compared with itself
+    assert abs(made.row().difference_in_se) < 3
+
+
+def test_every_split_has_networks_of_its_own():
+    config = TransferConfig(
+        **SMALL, richness=(0.0,), target_richness=(0.0,), folds=2, splits=2, check_width=32,
+        check_seeds=2,
+    )  # fmt: skip
+    study = run(config)
+    losses = []
+    for split, seeds in enumerate(([0, 1], [2, 3])):
+        _, target = ak.tasks.load_pair(
+            config.source, config.target, n_source=12, n_target=12, n_test=20, seed=split
+        )
+        limit = ak.TwoLayer("relu", particles=96, replicates=2)
+        theory = ak.solve([ak.Stage(target, 0.0)], limit, record=2)  # networks take its time
+        network = ak.train(theory.timed_stages, ak.Network(32), seeds=seeds, record=2)
+        losses.append(network.losses(target)[-1])
+    scratch = study.rows[0]
+    assert scratch.mode == "scratch"
+    assert scratch.network_test_loss == pytest.approx(np.mean(losses), rel=1e-6)
+    (note,) = study.notes
+    assert "all rows share 4 networks of width 32" in note
+
+
+@pytest.mark.parametrize(
+    ("helps", "gain", "said"),
+    [
+        (True, 0.25, "Yes: pretraining on A helps on B. It lowers the test loss by 25.0 ± 3.0 %"),
+        (False, -0.25, "No: pretraining on A hurts on B. It raises the test loss by 25.0 ± 3.0 %"),
+        (None, 0.02, "It changes the test loss by -2.0 ± 3.0 %"),
+    ],
+)
+def test_the_verdict_answers_before_it_explains(helps, gain, said):
+    assert said in _answer(helps, gain, 0.03, "A", "B")
 
 
 @pytest.mark.parametrize("splits", [1, 4])
@@ -78,18 +132,14 @@ def test_gains_are_positive_where_pretraining_helps_and_scatter_as_they_say(spli
     assert np.mean([g.std(ddof=1) for g, _ in found]) == pytest.approx(expected, rel=0.2)
 
 
-SMALL = dict(n_source=12, n_target=12, n_test=20, particles=96, replicates=2)
-
-
 @pytest.mark.parametrize("head", ["fresh", "kept"])
 def test_a_point_is_a_solve_and_training_of_its_stages(head):
+    pair = ("digits:3,5", "digits:8,9")  # of which one is forgotten for the other
     found = transfer_point(
-        **SMALL, mode="lazy", source_richness=0.0, head=head, network_width=32, network_seeds=2,
-        split=1, key=3,
+        *pair, **SMALL, mode="lazy", source_richness=0.0, head=head, network_width=32,
+        network_seeds=2, split=1, key=3,
     )  # fmt: skip
-    source, target = ak.tasks.load_pair(
-        "digits:3,5", "digits:8,9", n_source=12, n_target=12, n_test=20, seed=1
-    )
+    source, target = ak.tasks.load_pair(*pair, n_source=12, n_target=12, n_test=20, seed=1)
     stages = [ak.Stage(source, 0.0), ak.Stage(target, 0.0, head=head)]
     theory = ak.solve(stages, ak.TwoLayer("relu", particles=96, replicates=2), key=3, record=2)
     network = ak.train(stages, ak.Network(32), seeds=[3, 4], record=2)

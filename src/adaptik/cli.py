@@ -40,8 +40,8 @@ def _numbers(text: str, name: str) -> tuple[float, ...]:
 def transfer(
     source: Annotated[
         str, typer.Option(help="data set with classes, or a .npz/.csv file")
-    ] = "digits:3,5",
-    target: Annotated[str, typer.Option(help="as --source")] = "digits:8,9",
+    ] = "digits:1,4",
+    target: Annotated[str, typer.Option(help="as --source")] = "digits:1,7",
     n_source: Annotated[
         int | None, typer.Option(help="source training samples [default: 200, or all]")
     ] = None,
@@ -66,11 +66,14 @@ def transfer(
     replicates: Annotated[int, typer.Option(help="independent particle systems")] = 4,
     check_width: Annotated[
         int, typer.Option(help="width of the networks that check the theory")
-    ] = 2048,
-    check_seeds: Annotated[int, typer.Option(help="number of networks; 0 for none")] = 3,
+    ] = 1024,
+    check_seeds: Annotated[int, typer.Option(help="networks for each split; 0 for none")] = 8,
     seed: Annotated[int, typer.Option(help="fixes data, particles and networks")] = 0,
     out: Annotated[Path, typer.Option(help="folder for the report")] = Path("adaptik-transfer"),
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+    brief: Annotated[
+        bool, typer.Option("--brief", help="print the verdict alone; the report has the rest")
+    ] = False,
 ) -> None:
     """Does pretraining on SOURCE help on TARGET? Theory at infinite width, checked by networks."""
     from . import report as page
@@ -101,11 +104,15 @@ def transfer(
         check_seeds=check_seeds,
         seed=seed,
     )
+    if as_json and brief:
+        raise InputError("--json and --brief are two ways to print; give one of them")
     page.checked_folder(out)
     study = _with_progress(run, config)
     written = page.write(study, out)
     if as_json:
         typer.echo(json.dumps(page.document(study), indent=1))
+    elif brief:
+        typer.echo(study.verdict.sentence)
     else:
         _print_table(study)
         typer.echo(f"Report: {written}")

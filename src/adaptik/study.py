@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class TransferConfig:
     """Everything that determines a study; stored with it."""
 
-    source: str = "digits:3,5"
-    target: str = "digits:8,9"
+    source: str = "digits:1,4"
+    target: str = "digits:1,7"
     n_source: int | None = 200
     n_target: int | None = 40
     n_test: int | None = None
@@ -30,8 +30,8 @@ class TransferConfig:
     depth: int = 1
     particles: int | None = None
     replicates: int = 4
-    check_width: int = 2048
-    check_seeds: int = 3
+    check_width: int = 1024
+    check_seeds: int = 8
     seed: int = 0
 
     def __post_init__(self):

@@ -41,7 +41,7 @@ class _Case:
     held_out: list[np.ndarray] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
     source_losses: list[tuple[float, float]] = field(default_factory=list)
-    network_losses: np.ndarray | None = None
+    network_losses: list[np.ndarray] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -53,7 +53,6 @@ class _Case:
         if not self.member_losses:
             return row
         means = [m.mean() for m in self.member_losses]
-        solver = np.sqrt(sum(m.var(ddof=1) / len(m) for m in self.member_losses)) / len(means)
         one = self.sample_losses[0]
         sampling = (
             np.std(means, ddof=1) / np.sqrt(len(means))
@@ -63,7 +62,7 @@ class _Case:
         before, after = np.mean(self.source_losses, axis=0) if self.source_losses else (None, None)
         changes: dict[str, Any] = dict(
             test_loss=float(np.mean(means)),
-            test_loss_se=float(solver),
+            test_loss_se=_error_of_mean(self.member_losses),
             sampling_se=float(sampling),
             accuracy=float(np.mean(self.accuracies)) if self.accuracies else None,
             source_loss_before=None if before is None else float(before),
@@ -77,16 +76,21 @@ class _Case:
                 cv_loss=float(errors.mean()),
                 cv_loss_se=float(errors.std(ddof=1) / np.sqrt(len(errors))),
             )
-        if self.network_losses is not None:
-            n = self.network_losses
-            first = self.member_losses[0]
-            se = n.std(ddof=1) / np.sqrt(len(n)) if len(n) > 1 else np.nan
+        if self.network_losses:
+            networks, theory = np.stack(self.network_losses), np.stack(self.member_losses)
             changes |= dict(
-                network_test_loss=float(n.mean()),
-                network_test_loss_se=float(se),
-                difference_in_se=float(deviate(n[None], first[None])),
+                network_test_loss=float(networks.mean()),
+                network_test_loss_se=_error_of_mean(self.network_losses),
+                difference_in_se=float(deviate(networks, theory[: len(networks)])),
             )
         return replace(row, **changes)
+
+
+def _error_of_mean(splits: Sequence[np.ndarray]) -> float:
+    """Of the mean over splits, from the spread of the members of each."""
+    if min(len(members) for members in splits) < 2:
+        return float("nan")
+    return float(np.sqrt(sum(m.var(ddof=1) / len(m) for m in splits)) / len(splits))
 
 
 def _limit(config: TransferConfig) -> TwoLayer | Ensemble:
@@ -152,7 +156,7 @@ class _Run:
         fold_solves = config.folds * len(self.cases)
         sources = len(config.richness)
         checks = (len(self.cases) + sources) if config.check_seeds else 0
-        self.total = config.splits * (len(self.cases) + sources + fold_solves) + checks
+        self.total = config.splits * (len(self.cases) + sources + fold_solves + checks)
         self.done = 0
 
     @property
@@ -167,12 +171,12 @@ class _Run:
         """Theory in this thread, and networks behind it in a second one."""
         with ThreadPoolExecutor(max_workers=1) as pool:
             try:
-                pretrained: dict[float, Solution] = {}
+                pretrained: dict[tuple[int, float], Solution] = {}
                 checks: list[Future] = []
 
-                def check(case: _Case, solution: Solution) -> None:
+                def check(split: int, case: _Case, solution: Solution) -> None:
                     if self.config.check_seeds:
-                        checks.append(pool.submit(self._check, case, solution, pretrained))
+                        checks.append(pool.submit(self._check, split, case, solution, pretrained))
 
                 self._theory(check)
                 for done in checks:
@@ -181,32 +185,37 @@ class _Run:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
 
-    def _theory(self, check: Callable[[_Case, Solution], None]) -> None:
+    def _theory(self, check: Callable[[int, _Case, Solution], None]) -> None:
         for split, (source, target) in enumerate(self.pairs):
             key = self.config.seed + split
             folds = _folds(target, self.config.folds, key)
+            # All rows record both tasks, so that scratch and rich ones run one compiled program.
+            both = [source, target]
             for g1, cases in ((None, self.scratch), *self.pretrained.items()):
                 pretrained = None
                 if g1 is not None:
-                    pretrained = solve([Stage(source, g1)], self.limit, key=key, observe=[target])
+                    pretrained = solve([Stage(source, g1)], self.limit, key=key, observe=both)
                     self._tick(f"source γ₁={g1:g}")
                 for case in cases:
-                    solution = self._solve(case, target, pretrained, key)
+                    solution = self._solve(case, both, pretrained, key)
                     self._tick(f"{case.mode} γ₁={'-' if g1 is None else f'{g1:g}'}")
+                    check(split, case, solution)
                     if split == 0:
-                        check(case, solution)
                         self._look(case, solution, source, target)
                     for fold in folds:
                         stage = case.stage(fold, self.config.head)
-                        refit = solve([stage], self.limit, key=key, record=2, after=pretrained)
+                        refit = solve(
+                            [stage], self.limit, key=key, record=2, after=pretrained, observe=both
+                        )
                         f = refit.predictions(fold)[-1].mean(0)
                         case.held_out.append(np.sum((f - fold.split("test")[1]) ** 2, axis=-1))
                         self._tick(f"K-fold refits of {case.mode}")
 
-    def _solve(self, case: _Case, target: Task, pretrained: Solution | None, key: int) -> Solution:
-        solution = solve(
-            [case.stage(target, self.config.head)], self.limit, key=key, after=pretrained
-        )
+    def _solve(
+        self, case: _Case, both: list[Task], pretrained: Solution | None, key: int
+    ) -> Solution:
+        target, stage = both[1], case.stage(both[1], self.config.head)
+        solution = solve([stage], self.limit, key=key, after=pretrained, observe=both)
         f, y = solution.predictions(target)[-1], target.split("test")[1]
         values = solution.sample_losses(target)[-1]
         case.member_losses.append(values.mean(1))
@@ -249,7 +258,8 @@ class _Run:
         for i, stage in enumerate(stages):
             for name, task in (("source", source), ("target", target)):
                 same = task.outputs == solution.stages[i].task.outputs
-                if task.name in solution.tasks and same and "test" in task.splits:
+                meant = name == "target" or case.mode != "scratch"
+                if task.name in solution.tasks and same and meant and "test" in task.splits:
                     values = solution.losses(task, stage=i)
                     spread = (
                         values.std(1, ddof=1)
@@ -270,22 +280,35 @@ class _Run:
                         )
                     )
 
-    def _check(self, case: _Case, theory: Solution, pretrained: dict[float, Solution]) -> None:
-        """Train networks for the times that the theory took."""
-        source, target = self.pairs[0]
-        seeds = list(range(self.config.seed, self.config.seed + self.config.check_seeds))
+    def _check(
+        self,
+        split: int,
+        case: _Case,
+        theory: Solution,
+        pretrained: dict[tuple[int, float], Solution],
+    ) -> None:
+        """Train networks for the times that the theory took; every split has networks of its own.
+
+        The rows of a split share them: same initial weights, same source stage.
+        """
+        both = source, target = self.pairs[split]
+        first = self.config.seed + split * self.config.check_seeds
+        seeds = list(range(first, first + self.config.check_seeds))
         g1, stages = case.source_richness, theory.timed_stages
         before = None
         if g1 is not None:
-            if g1 not in pretrained:
-                pretrained[g1] = train(
-                    stages[:1], self.network, seeds=seeds, record=POINTS, observe=[target]
+            if (split, g1) not in pretrained:
+                pretrained[split, g1] = train(
+                    stages[:1], self.network, seeds=seeds, record=POINTS, observe=both
                 )
                 self._tick(f"networks on source γ₁={g1:g}")
-            before = pretrained[g1]
-        network = train(stages[-1:], self.network, seeds=seeds, record=POINTS, after=before)
-        self._add_curves("network", case, network, source, target)
-        case.network_losses = network.losses(target)[-1]
+            before = pretrained[split, g1]
+        network = train(
+            stages[-1:], self.network, seeds=seeds, record=POINTS, after=before, observe=both
+        )
+        if split == 0:
+            self._add_curves("network", case, network, source, target)
+        case.network_losses.append(network.losses(target)[-1])
         self._tick(f"networks {case.mode}")
 
     def study(self) -> TransferStudy:
@@ -319,7 +342,7 @@ class _Run:
             kernels,
             self.alignments,
             described,
-            _notes(rows),
+            _notes(rows, self.config),
             self.complete,
         )
 
@@ -351,13 +374,11 @@ class _Run:
             if best.mode != "rich"
             else f"rich fine-tuning (γ₂ = {best.target_richness:g})"
         )
-        word = {True: "helps", False: "hurts", None: "makes no clear difference"}[helps]
         sentence = (
-            f"Pretraining on {source.name} {word} on {target.name}: it changes the test loss by "
-            f"{-100 * gain:+.1f} ± {100 * se:.1f} % against the best model without pretraining, at "
-            f"source richness γ₁ = {best.source_richness:g} with {how} (confidence that it helps: "
-            f"{100 * confidence:.1f} %; chosen by {self.config.folds}-fold refits on the target's "
-            "training data)."
+            f"{_answer(helps, gain, se, source.name, target.name)} against the best model without "
+            f"pretraining, at source richness γ₁ = {best.source_richness:g} with {how} "
+            f"(confidence that it helps: {100 * confidence:.1f} %; chosen by "
+            f"{self.config.folds}-fold refits on the target's training data)."
         )
         return Verdict(
             sentence,
@@ -369,6 +390,19 @@ class _Run:
             best.target_richness,
             best.mode,
         )
+
+
+def _answer(helps: bool | None, gain: float, se: float, source: str, target: str) -> str:
+    """Yes or no, and by how much."""
+    size = f"{100 * abs(gain):.1f} ± {100 * se:.1f} %"
+    if helps is None:
+        return (
+            f"Unclear: pretraining on {source} makes no clear difference on {target}. It changes "
+            f"the test loss by {-100 * gain:+.1f} ± {100 * se:.1f} %"
+        )
+    if helps:
+        return f"Yes: pretraining on {source} helps on {target}. It lowers the test loss by {size}"
+    return f"No: pretraining on {source} hurts on {target}. It raises the test loss by {size}"
 
 
 def _pair(estimate) -> tuple[float, float]:
@@ -412,10 +446,17 @@ def _folds(target: Task, folds: int, seed: int) -> list[Task]:
     ]
 
 
-def _notes(rows: Sequence[Row]) -> tuple[str, ...]:
+def _notes(rows: Sequence[Row], config: TransferConfig) -> tuple[str, ...]:
     good = ("converged", "reached its duration")
     bad = [r for r in rows if r.outcome not in good]
-    return tuple(f"{r.mode}, source richness {r.source_richness}: {r.outcome}" for r in bad)
+    notes = [f"{r.mode}, source richness {r.source_richness}: {r.outcome}" for r in bad]
+    if any(r.network_test_loss is not None for r in rows):
+        count = config.splits * config.check_seeds
+        notes.append(
+            f"all rows share {count} networks of width {config.check_width}: their differences "
+            "from the theory rise and fall together, so that several of one sign are one event"
+        )
+    return tuple(notes)
 
 
 def run(

@@ -13,8 +13,8 @@ from .tasks import accuracy, load_pair
 
 
 def transfer_point(
-    source: str = "digits:3,5",
-    target: str = "digits:8,9",
+    source: str = "digits:1,4",
+    target: str = "digits:1,7",
     n_source: int | None = 200,
     n_target: int | None = 40,
     n_test: int | None = None,

@@ -206,9 +206,10 @@ class TwoLayer(Limit):
                 on_device(anchor @ anchor.T),
                 on_device(task.y),
             )
+            # In an order of their own: programs do not depend on which task was named first.
+            recorded = sorted(recorded_inputs(request.tasks, task.outputs), key=lambda it: it[0])
             targets = {
-                key: self._target(state, X, 0.0 if tangent else 1 / richness)
-                for key, X in recorded_inputs(request.tasks, task.outputs)
+                key: self._target(state, X, 0.0 if tangent else 1 / richness) for key, X in recorded
             }
             y0 = Law(on_device(w), on_device(particles.z))
             flow = ParticleFlow(
