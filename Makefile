@@ -11,6 +11,8 @@ FEW_SEVENS := --target digits:1,7 --n-source 40 --n-target 8 --target-richness 0
 GALLERY := adaptik-reproduce
 # Two processes, which take tests from each other when they have none left.
 PARALLEL := -q -n 2 --dist worksteal --durations=15
+# Evidence runs for longer than it compiles; tests do not (tests/conftest.py).
+OPTIMISED := --xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=1
 
 .PHONY: demo test evidence mutants package lint gallery clean
 .DEFAULT_GOAL := demo
@@ -29,7 +31,7 @@ test: lint
 
 evidence: $(VENV)/.installed-dev
 	@echo "==> Theory against networks at full size: width sweeps, long solves, kills and resumes"
-	@$(BIN)/pytest $(PARALLEL) -m evidence
+	@XLA_FLAGS="$(OPTIMISED)" $(BIN)/pytest $(PARALLEL) -m evidence
 
 mutants: $(VENV)/.installed-dev
 	@echo "==> One-line faults that the tests must see"

@@ -11,8 +11,7 @@ from pathlib import Path
 # one thread in each of two processes, and kept in one folder for all processes of this run.
 _PROGRAMS = None
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    one_thread = "--xla_cpu_multi_thread_eigen=false --xla_cpu_use_fusion_emitters=false"
-    one_thread += " --xla_backend_optimization_level=0"
+    one_thread = "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
     os.environ.setdefault("XLA_FLAGS", one_thread)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -89,7 +89,7 @@ def kept(function: Callable) -> Callable:
     def here(args):
         backend = jax.default_backend()
         if backend not in compiled:
-            options: Any = dict(compiler_options=OPTIONS.get(backend))
+            options: Any = dict(compiler_options=_options(backend))
             compiled[backend] = eqx.filter_jit(function, **options)
         return compiled[backend](*args)
 
@@ -117,6 +117,17 @@ def kept(function: Callable) -> Callable:
     return call
 
 
+@cache
+def _options(backend: str) -> dict[str, Any]:
+    """Of :data:`OPTIONS`, where the installed XLA has them: 0.12 has no such option any more."""
+    chosen = OPTIONS.get(backend, {})
+    try:
+        jax.jit(lambda x: x, compiler_options=chosen).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return chosen
+
+
 _EXPORTED = "-exported"
 
 
@@ -129,7 +140,7 @@ def _program(file: Path, function: Callable, arrays: list[Array]) -> Callable | 
         except (NotImplementedError, ValueError):  # it calls back, or calls what has no export
             return None
         _write(file, exported)
-    return jax.jit(exported.call, compiler_options=OPTIONS.get(jax.default_backend()))
+    return jax.jit(exported.call, compiler_options=_options(jax.default_backend()))
 
 
 def _read(file: Path) -> "jax.export.Exported | None":
