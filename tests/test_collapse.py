@@ -11,7 +11,8 @@ TASK, _ = ak.tasks.linear_pair(0.5, n_source=8, n_target=4, dimension=4, n_test=
 LAMBDA = 0.2
 
 
-@pytest.mark.parametrize("activation", [pytest.param("linear", marks=pytest.mark.evidence), "relu"])
+@pytest.mark.evidence
+@pytest.mark.parametrize("activation", ["linear", "relu"])
 def test_features_survive_above_the_threshold_only(activation):
     threshold = collapse_richness(TASK, LAMBDA, activation)
     limit = ak.TwoLayer(activation, particles=128, replicates=2)

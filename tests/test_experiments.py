@@ -97,7 +97,7 @@ def test_the_registry_covers_the_paper_and_is_light():
     assert done.returncode == 0, done.stderr
 
 
-QUICK = ["aligned_source_helps", "anisotropic_noise_hurts"]
+QUICK = ["aligned_source_helps"]
 CHOSEN = [
     pytest.param(e, id=e.name, marks=() if e.name in QUICK else pytest.mark.evidence)
     for e in EXPERIMENTS

@@ -60,6 +60,7 @@ def test_recorded_predictions_are_those_of_the_state():
                 )
 
 
+@pytest.mark.evidence
 def test_snapshots_are_corrected_like_what_is_recorded():
     stage = ak.Stage(SOURCE, 1.5, duration=2.0)
     limit = ak.TwoLayer("relu", particles=96, replicates=12)

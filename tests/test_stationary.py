@@ -28,12 +28,10 @@ def at_rest(phi, task=SOURCE, **options):
     return ak.solve(stages, ak.TwoLayer(phi, **(LIMITS | options)), record=3)
 
 
+@pytest.mark.evidence
 @pytest.mark.parametrize(
     ("phi", "task"),
-    [
-        pytest.param("relu", DIGITS, id="relu"),
-        pytest.param("erf", SOURCE, id="erf", marks=pytest.mark.evidence),
-    ],
+    [pytest.param("relu", DIGITS, id="relu"), pytest.param("erf", SOURCE, id="erf")],
 )
 def test_rest_is_where_a_long_flow_ends(phi, task):
     found = at_rest(phi, task)
@@ -182,6 +180,7 @@ def test_stages_follow_a_stage_at_rest(tmp_path):
     assert again.records[0].duration == math.inf
 
 
+@pytest.mark.evidence
 def test_moments_and_particles_have_the_same_rate_under_decay():
     stage = ak.Stage(SOURCE, 1.5, duration=3.0, weight_decay=0.2)
     particles = ak.TwoLayer("linear", dtype="float64", **(LIMITS | dict(tol=1e-6)))
@@ -277,6 +276,7 @@ def test_neurons_rest_on_kinks():
     assert off[1] < 3e-3 and off[0] > 3 * off[1]
 
 
+@pytest.mark.evidence
 def test_kinks_are_tried_before_all_steps_are_taken(monkeypatch):
     monkeypatch.setattr(two_layer, "PATIENCE", 60)
     record = kinked().records[0]
