@@ -14,6 +14,7 @@ import zarr
 
 import adaptik as ak
 from adaptik import sweeps
+from adaptik.sweeps import executors
 
 GRID = {"a": [1.0, 2.0, 3.0], "b": ["x", "y"]}
 
@@ -327,7 +328,8 @@ def test_a_killed_client_of_a_scheduler_goes_on_where_it_was(tmp_path, script, c
         np.testing.assert_array_equal(found[name][done], before[name][done])
 
 
-def test_an_unreachable_scheduler_is_said_to_be(tmp_path):
+def test_an_unreachable_scheduler_is_said_to_be(tmp_path, monkeypatch):
     pytest.importorskip("distributed")
+    monkeypatch.setattr(executors, "ANSWER", "1s")
     with pytest.raises(ak.InputError, match=r"no Dask scheduler answers at 'tcp://127.0.0.1:9'"):
         run(tmp_path / "s", executor="tcp://127.0.0.1:9")

@@ -18,6 +18,7 @@ import xarray as xr
 from ..errors import InputError
 from .grid import Index
 
+ANSWER = "10s"  # how long a scheduler may take to answer
 DEATHS = 3  # of workers without any case finished in between, before a sweep stops
 
 
@@ -125,7 +126,7 @@ def dask(address: str) -> Callable[..., Iterator[Done]]:
         from distributed.comm.core import CommClosedError
 
         try:
-            client = Client(address, timeout="10s", set_as_default=False)
+            client = Client(address, timeout=ANSWER, set_as_default=False)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"executor: no Dask scheduler answers at {address!r} ({error}); start one with "
