@@ -14,7 +14,7 @@ PARALLEL := -q -n 2 --dist worksteal --durations=15
 # Evidence runs for longer than it compiles; tests do not (tests/conftest.py).
 OPTIMISED := --xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=1
 
-.PHONY: demo test evidence mutants package lint gallery clean
+.PHONY: demo test evidence wide mutants package lint gallery clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -31,7 +31,11 @@ test: lint
 
 evidence: $(VENV)/.installed-dev
 	@echo "==> Theory against networks at full size: width sweeps, long solves, kills and resumes"
-	@XLA_FLAGS="$(OPTIMISED)" $(BIN)/pytest $(PARALLEL) -m evidence
+	@XLA_FLAGS="$(OPTIMISED)" $(BIN)/pytest $(PARALLEL) -m "evidence and not wide"
+
+wide: $(VENV)/.installed-dev
+	@echo "==> Networks of width 4096 on images beside the theory"
+	@XLA_FLAGS="$(OPTIMISED)" $(BIN)/pytest $(PARALLEL) -m wide
 
 mutants: $(VENV)/.installed-dev
 	@echo "==> One-line faults that the tests must see"

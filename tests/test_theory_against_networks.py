@@ -35,12 +35,10 @@ def test_hermite_pair_within_error_bars(head):
 
 
 @pytest.mark.evidence
+@pytest.mark.wide
+@pytest.mark.parametrize("head", ["fresh", "kept"])
 @pytest.mark.parametrize(
-    ("pair", "head"),
-    [
-        (("digits:3,5", "digits:8,9"), "fresh"),
-        (("fashion-mnist:0,1", "fashion-mnist:0,9"), "kept"),
-    ],
+    "pair", [("digits:3,5", "digits:8,9"), ("fashion-mnist:0,1", "fashion-mnist:0,9")]
 )
 def test_real_pairs_at_width_4096(pair, head, shared_data):
     shared_data("fashion_mnist")
