@@ -66,7 +66,9 @@ def test_the_richness_of_a_readout_stage_drops_out():
 
 
 @pytest.mark.evidence
-@pytest.mark.parametrize(("depth", "activation"), [(1, "tanh"), (2, "relu")])
+@pytest.mark.parametrize(
+    ("depth", "activation"), [(1, "tanh"), pytest.param(2, "relu", marks=pytest.mark.wide)]
+)
 def test_ensembles_are_wide_networks_within_their_error(depth, activation):
     dense = ak.solve(STAGES, ak.Ensemble(depth, activation, replicates=6), record=2)
     if depth == 1:

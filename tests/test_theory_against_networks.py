@@ -52,6 +52,7 @@ def test_real_pairs_at_width_4096(pair, head, shared_data):
 
 
 @pytest.mark.evidence
+@pytest.mark.wide
 def test_single_networks_approach_the_limit_like_one_over_root_width():
     source, target = ak.tasks.hermite_pair(
         1, 2, 0.8, n_source=20, n_target=15, dimension=8, n_test=100
