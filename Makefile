@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/adaptik transfer --source digits:1,4 $(FEW_SEVENS) --richness 0,2 --check-seeds 3 --out $(DEMO)
 	@echo "==> The report lies at $(CURDIR)/$(DEMO)/report.html"
 	@echo "==> And does learning 0 against 5, with very rich features?"
-	@$(BIN)/adaptik transfer --source digits:0,5 $(FEW_SEVENS) --richness 0,8 --check-seeds 0 --brief \
+	@$(BIN)/adaptik transfer --source digits:0,5 $(FEW_SEVENS) --richness 0,8 --splits 4 --check-seeds 0 --brief \
 		--out $(DEMO)/hurts
 
 test: lint

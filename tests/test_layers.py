@@ -25,11 +25,8 @@ def reduced_chi_square(a: ak.Solution, b: ak.Solution) -> float:
     return float(np.mean(gap.value**2) / np.mean(gap.standard_error**2))
 
 
-QUICK = ("frozen, lazy",)
-CHOSEN = [pytest.param(n, marks=() if n in QUICK else pytest.mark.evidence) for n in SECOND]
-
-
-@pytest.mark.parametrize("name", CHOSEN)
+@pytest.mark.evidence
+@pytest.mark.parametrize("name", SECOND)
 def test_linear_networks_with_kept_layers_are_their_limit(name):
     plan = stages(**SECOND[name])
     exact = ak.solve(plan, ak.DeepLinear(3), record=2)

@@ -30,6 +30,7 @@ def test_sampling_errors_vanish_with_the_richness():
     assert np.sqrt(np.mean((plain - exact) ** 2)) / size > 0.1
 
 
+@pytest.mark.evidence
 def test_it_takes_noise_away_and_adds_no_bias(monkeypatch):
     reference = solve(1.0, particles=4096, key=7, replicates=3)
     better = solve(1.0)

@@ -72,6 +72,7 @@ def test_features_are_a_pure_boost_along_the_predictor_that_interpolates():
     )
 
 
+@pytest.mark.evidence
 def test_several_outputs_and_weight_decay_against_particles():
     rng = np.random.default_rng(0)
     y, y_test = (X @ rng.standard_normal((20, 3)) / 4 for X in (SOURCE.X, SOURCE.X_test))

@@ -56,6 +56,7 @@ def test_predictors_at_rest_are_ridge_regression_on_their_own_kernels():
         np.testing.assert_allclose(f, regression, atol=1e-5)
 
 
+@pytest.mark.evidence
 def test_linear_neurons_at_rest_solve_a_scalar_equation():
     X, y = SOURCE.X / np.sqrt(SOURCE.dimension), SOURCE.y[:, 0]
     P = len(y)
