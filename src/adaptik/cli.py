@@ -1,5 +1,6 @@
 """The command line. Bad input is one line on standard error and exit code 2."""
 
+import gc
 import json
 import os
 import sys
@@ -388,3 +389,5 @@ def main() -> None:
     except InputError as bad:
         typer.echo(f"error: {bad}", err=True)
         sys.exit(2)
+    finally:
+        gc.freeze()  # else the interpreter walks all that JAX has made before it exits

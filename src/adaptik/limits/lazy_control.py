@@ -83,7 +83,7 @@ class LazyControl:
         """What happened in the stage, corrected by the share of the lazy error."""
         record, final, snapshots = advance
         inputs = dict(recorded_inputs(request.tasks, self.outputs))
-        errors = {key: self.error(X, record.times) for key, X in inputs.items()}
+        errors = self.state.span.together(inputs, lambda X: self.error(X, record.times))
         share = shares(
             np.concatenate([record.predictions[key][-1] for key in errors], axis=1),
             np.concatenate([error[-1] for error in errors.values()], axis=1),

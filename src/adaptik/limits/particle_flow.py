@@ -1,10 +1,12 @@
 """The mean-field flow of particles (theory section 2) as a low-rank-stiff vector field."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..activations import Activation
@@ -265,14 +267,30 @@ class Recorder(eqx.Module):
         fade = self.fade(t).astype(w.dtype)
         return fade * self.resting + jnp.einsum("rmk,jk->rmj", w, self.basis)
 
+    def at_targets(self, evaluate: Callable[..., Array]) -> list[Array]:
+        """``evaluate(inside, rho, smooth)`` for all targets, in one for those that are alike."""
+        found: dict[int, Array] = {}
+        for smooth in (False, True):
+            alike = {i: to for i, to in enumerate(self.targets) if to.smooth == smooth}
+            if not alike:
+                continue
+            inside, rho = (
+                jnp.concatenate([getattr(to, part) for to in alike.values()])
+                for part in ("inside", "rho")
+            )
+            ends = np.cumsum([len(to.rho) for to in alike.values()])[:-1]
+            found |= zip(alike, jnp.split(evaluate(inside, rho, smooth), ends, axis=1), strict=True)
+        return [found[i] for i in range(len(self.targets))]
+
     def __call__(self, t, y: Law) -> list[Array]:
         y = jax.tree.map(lambda leaf: leaf.astype(self.resting.dtype), y)
         w = self.weights(t, y.w)
         fade = self.fade(t).astype(w.dtype)
+        means = self.at_targets(
+            lambda inside, rho, smooth: readout(self.activation, w, y.z, inside, fade * rho, smooth)
+        )
         return [
-            to.base
-            + readout(self.activation, w, y.z, to.inside, fade * to.rho, to.smooth) / self.richness
-            for to in self.targets
+            to.base + mean / self.richness for to, mean in zip(self.targets, means, strict=True)
         ]
 
 
@@ -284,19 +302,16 @@ class TangentRecorder(eqx.Module):
     def __call__(self, t, y: Tangent) -> list[Array]:
         y = jax.tree.map(lambda leaf: leaf.astype(self.inner.resting.dtype), y)
         w = self.inner.weights(t, y.base.w)
-        moved = jnp.einsum("rmk,jk->rmj", y.move.w, self.inner.basis)
+        base, move = (
+            Law(w, y.base.z),
+            Law(jnp.einsum("rmk,jk->rmj", y.move.w, self.inner.basis), y.move.z),
+        )
         fade = self.inner.fade(t).astype(w.dtype)
-        return [
-            tangent_readout(
-                self.inner.activation,
-                Law(w, y.base.z),
-                Law(moved, y.move.z),
-                to.inside,
-                fade * to.rho,
-                to.smooth,
+        return self.inner.at_targets(
+            lambda inside, rho, smooth: tangent_readout(
+                self.inner.activation, base, move, inside, fade * rho, smooth
             )
-            for to in self.inner.targets
-        ]
+        )
 
 
 def tangent_readout(activation, base: Law, move: Law, inside, rho, smooth: bool):

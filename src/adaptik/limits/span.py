@@ -1,7 +1,8 @@
 """Coordinates in the span of the training inputs: the only part of a weight that learns."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from ..registry import register
 from ..solution import AbstractState
 from ..tasks import Task
 
+K = TypeVar("K")
 RESOLUTION = 1e-6  # orthogonal parts below this fraction of |x| count as zero
 
 
@@ -58,6 +60,23 @@ class Span:
         rho = np.sqrt(np.maximum(size - np.einsum("nk,nk->n", inside, inside), 0.0))
         rho[rho < RESOLUTION * np.sqrt(size)] = 0.0
         return Points(inside, rho, X, self)
+
+    def together(
+        self, inputs: Mapping[K, np.ndarray], evaluate: Callable[[np.ndarray], np.ndarray]
+    ) -> dict[K, np.ndarray]:
+        """``evaluate`` of each: of all in the span at once, and of all others; outputs (..., n, C).
+
+        Every other number of inputs would be compiled for itself.
+        """
+        alike: dict[bool, list[K]] = {}
+        for key, X in inputs.items():
+            alike.setdefault(self.points(X).smooth, []).append(key)
+        found = {}
+        for keys in alike.values():
+            values = evaluate(np.concatenate([inputs[key] for key in keys]))
+            ends = np.cumsum([len(inputs[key]) for key in keys])[:-1]
+            found |= zip(keys, np.split(values, ends, axis=-2), strict=True)
+        return {key: found[key] for key in inputs}
 
     def training_points(self, X: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n rank"]:
         """Coordinates of inputs that must lie in the span."""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from typing import ClassVar
 
 import equinox as eqx
@@ -207,10 +208,8 @@ class TwoLayer(Limit):
                 on_device(task.y),
             )
             # In an order of their own: programs do not depend on which task was named first.
-            recorded = sorted(recorded_inputs(request.tasks, task.outputs), key=lambda it: it[0])
-            targets = {
-                key: self._target(state, X, 0.0 if tangent else 1 / richness) for key, X in recorded
-            }
+            recorded = dict(sorted(recorded_inputs(request.tasks, task.outputs), key=itemgetter(0)))
+            targets = self._targets(state, recorded, 0.0 if tangent else 1 / richness)
             y0 = Law(on_device(w), on_device(particles.z))
             flow = ParticleFlow(
                 self.phi,
@@ -275,17 +274,26 @@ class TwoLayer(Limit):
         ended = judged(record.outcome, stage, after.particles.z, f)  # pyright: ignore[reportAttributeAccessIssue]
         return replace(record, outcome=ended), after, snapshots
 
-    def _target(self, state: TwoLayerState, X: np.ndarray, inverse_richness: float) -> Targets:
-        inside = np.empty((len(X), state.span.rank), self.dtype)
-        rho = np.empty(len(X), self.dtype)
-        base = state.predict(X)
-        for cut in row_blocks(len(X)):
-            points = state.span.points(X[cut])
-            inside[cut], rho[cut] = points.inside, points.rho * state.particles.shrink
-            if inverse_richness:
-                start = mean_readout(self.phi, state.particles, points)
-                base[:, cut] -= inverse_richness * start
-        return Targets(on_device(inside), on_device(rho), on_device(base), bool(rho.any()))
+    def _targets(
+        self, state: TwoLayerState, inputs: dict[tuple[str, str], np.ndarray], inverse: float
+    ) -> dict[tuple[str, str], Targets]:
+        """Recorded inputs and their base, f - <z phi> * ``inverse``, by task and split."""
+
+        def base(X):
+            f = state.predict(X)
+            for cut in row_blocks(len(X)) if inverse else ():
+                points = state.span.points(X[cut])
+                f[:, cut] -= inverse * mean_readout(self.phi, state.particles, points)
+            return f
+
+        bases = state.span.together(inputs, base)
+        targets = {}
+        for key, X in inputs.items():
+            points = state.span.points(X)
+            parts = points.inside, points.rho * state.particles.shrink, bases[key]
+            dtypes = self.dtype, self.dtype, None
+            targets[key] = Targets(*map(on_device, parts, dtypes), smooth=points.smooth)
+        return targets
 
     def _kept_terms(self, state: TwoLayerState, moved: Particles, richness: float):
         """f(t1) + (<z phi>_t - <z phi>_{t1}) / gamma, terms at t1 merged."""

@@ -61,14 +61,16 @@ def phi_functions(x: Float[Array, "..."], count: int) -> list[Float[Array, "..."
     small = jnp.abs(x) < 1
     away = jnp.where(small, -1.0, x)
     near = jnp.where(small, x, 0.0)
-    values = [jnp.exp(x)]
-    recursive = jnp.exp(away)
+    # A loop: unrolled, XLA would copy it into whatever uses one of the functions.
+    taylor = jnp.asarray([1.0 / factorial(j + count) for j in reversed(range(18))], near.dtype)
+    series = jnp.polyval(taylor, near, unroll=1)  # of the last; the others follow without loss
+    downward = [series]
+    for k in reversed(range(1, count)):
+        downward.append(near * downward[-1] + 1.0 / factorial(k))
+    values, recursive = [jnp.exp(x)], jnp.exp(away)
     for k in range(1, count + 1):
         recursive = (recursive - 1 / factorial(k - 1)) / away
-        series = jnp.zeros_like(near)
-        for j in reversed(range(18)):
-            series = series * near + 1.0 / factorial(j + k)
-        values.append(jnp.where(small, series, recursive))
+        values.append(jnp.where(small, downward[count - k], recursive))
     return values
 
 

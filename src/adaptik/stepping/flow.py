@@ -149,7 +149,7 @@ def _integrate(
         loss, _, settled = _settled(args, y, loss_tol, rate_tol)
         if watched:
             jax.debug.callback(progress.report, t, loss)
-        return settled
+        return settled | (t >= duration)
 
     # With one time alone, steps take as long as if each were recorded: keep y, record it after.
     once = len(record_times) == 1
@@ -159,13 +159,10 @@ def _integrate(
         ),
         diffrax.SubSaveAt(t1=True),
     ]
-    landings = record_times
     if len(snapshot_times):
         subsaves.append(diffrax.SubSaveAt(ts=snapshot_times))
-        landings = jnp.unique(
-            jnp.concatenate([record_times, snapshot_times]),
-            size=len(record_times) + len(snapshot_times),
-        )
+    landings = jnp.concatenate([record_times, snapshot_times, duration[None]])
+    landings = jnp.unique(landings, size=len(landings))
     controller = diffrax.ClipStepSizeController(
         diffrax.PIDController(rtol=0.0, atol=tol, norm=_ScalarNorm(), dtmin=1e-12), step_ts=landings
     )
@@ -173,7 +170,7 @@ def _integrate(
         diffrax.ODETerm(lambda t, y, args: args(y)),
         solver,
         t0=0.0,
-        t1=duration,
+        t1=2 * HORIZON,  # a constant, for what diffrax makes of it compiles for long
         dt0=jnp.minimum(0.01, 0.1 * duration),
         y0=y0,
         args=flow,
@@ -185,21 +182,23 @@ def _integrate(
     )
     assert solution.ys is not None and solution.ts is not None
     end = jax.tree.map(lambda leaf: leaf[0], solution.ys[1])
+    end_time = solution.ts[1][0]
     loss, rate, _ = _settled(flow, end, loss_tol, rate_tol)
+    stopped, arrived = solution.result == diffrax.RESULTS.event_occurred, end_time >= duration
     recorded = solution.ys[0]
     if once:
         recorded = jax.lax.map(lambda at: _recorded(record, *at), (solution.ts[0], recorded))
     return dict(
         record_times=solution.ts[0],
         recorded=recorded,
-        last=_recorded(record, solution.ts[1][0], end),
+        last=_recorded(record, end_time, end),
         snapshots=jax.tree.leaves(solution.ys[2]) if len(subsaves) > 2 else None,
         end=jax.tree.leaves(end),
-        end_time=solution.ts[1][0],
+        end_time=end_time,
         loss=loss,
         rate=rate,
-        settled=solution.result == diffrax.RESULTS.event_occurred,
-        arrived=solution.result == diffrax.RESULTS.successful,
+        settled=stopped & ~arrived,
+        arrived=stopped & arrived,
         exhausted=solution.result == diffrax.RESULTS.max_steps_reached,
         steps=solution.stats["num_steps"],
         rejected=solution.stats["num_rejected_steps"],

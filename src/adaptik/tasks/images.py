@@ -7,6 +7,7 @@ A data folder is searched in ``$ADAPTIK_DATA`` (several may be separated like ``
 import gzip
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +48,17 @@ def read(dataset: str) -> Images:
 
 
 def _digits() -> Images:
-    from sklearn.datasets import load_digits
+    # The file is read where scikit-learn keeps it: importing that takes longer than a small solve.
+    installed = find_spec("sklearn")
+    assert installed is not None and installed.submodule_search_locations
+    file = Path(installed.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
+    if file.exists():
+        table = np.loadtxt(file, delimiter=",")
+        images, labels = table[:, :-1], table[:, -1].astype(int)
+    else:
+        from sklearn.datasets import load_digits
 
-    images, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
+        images, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
     held_out = np.zeros(len(labels), bool)
     for label in np.unique(labels):  # a fixed third of every class is the test pool
         held_out[np.flatnonzero(labels == label)[2::3]] = True
