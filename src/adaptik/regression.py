@@ -355,7 +355,8 @@ def dual_flow(
         return -rows / samples - decay * np.eye(len(c))
 
     # The tolerances are beyond single precision, which the loss would fall back to.
-    with jax.enable_x64(True):
+    # BDF subtracts from memory that it has not set yet, and never uses what that gives.
+    with jax.enable_x64(True), np.errstate(invalid="ignore", over="ignore"):
         done = solve_ivp(
             slope, (0.0, float(times[-1])), np.zeros(labels.size), method="BDF", t_eval=times,
             jac=jacobian, rtol=1e-7, atol=1e-10,
