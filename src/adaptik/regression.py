@@ -17,6 +17,7 @@ from typing import Protocol
 import jax
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 from scipy.integrate import solve_ivp
 from scipy.optimize import root_scalar
 
@@ -259,39 +260,41 @@ class SquaredFlow:
         y, f = vectors.T @ labels.ravel(), vectors.T @ start.ravel()
         return cls(values / len(labels), vectors, y, f, len(labels), decay)
 
-    def _dual_modes(self, t: float) -> np.ndarray:
+    def _fade(self, t: Float[np.ndarray, "*T"]) -> Float[np.ndarray, "*T 1"]:
+        return np.exp(-self.decay * t)[..., None] if self.decay else np.ones((*t.shape, 1))
+
+    def _dual_modes(self, t: Float[np.ndarray, "*T"]) -> Float[np.ndarray, "*T n"]:
         rates = self.eigenvalues
         total = rates + self.decay
         fit = np.where(total > 0, -np.expm1(-_times(total, t)) / np.where(total > 0, total, 1), 0)
-        fade = math.exp(-self.decay * t) if self.decay else 1.0
-        pull = fade * np.where(
+        pull = self._fade(t) * np.where(
             rates > 0, -np.expm1(-_times(rates, t)) / np.where(rates > 0, rates, 1), 0
         )
         return np.where(rates > 0, (self.labels * fit - self.start * pull) / self.samples, 0.0)
 
     def dual(self, t: float) -> Float[np.ndarray, " n"]:
         """Dual coefficients c at time ``t`` (``inf`` allowed)."""
-        return self.eigenvectors @ self._dual_modes(t)
+        return self.eigenvectors @ self._dual_modes(np.asarray(t))
 
-    def loss_and_rate(self, t: float) -> tuple[float, float]:
-        """Mean squared error on the samples at ``t`` and its rate of decrease."""
-        fade = math.exp(-self.decay * t) if self.decay else 1.0
-        modes = self._dual_modes(t)
-        kernel = self.eigenvalues * self.samples
-        residual = self.labels - fade * self.start - kernel * modes
-        motion = -self.decay * (fade * self.start + kernel * modes)
-        motion = motion + kernel * residual / self.samples
-        loss = float(residual @ residual) / self.samples
-        return loss, 2 * float(residual @ motion) / self.samples
+    def loss_and_rate(
+        self, t: Float[ArrayLike, "*T"]
+    ) -> tuple[Float[np.ndarray, "*T"], Float[np.ndarray, "*T"]]:
+        """Mean squared error on the samples at times ``t`` and its rates of decrease."""
+        t = np.asarray(t)
+        held = self._fade(t) * self.start + self.eigenvalues * self.samples * self._dual_modes(t)
+        residual = self.labels - held
+        motion = self.eigenvalues * residual - self.decay * held
+        loss, rate = np.sum(residual**2, -1), 2 * np.sum(residual * motion, -1)
+        return loss / self.samples, rate / self.samples
 
 
-def _times(rates: np.ndarray, t: float) -> np.ndarray:
+def _times(rates: np.ndarray, t: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
-        return np.where(rates > 0, rates * t, 0.0)
+        return np.where(rates > 0, rates * t[..., None], 0.0)
 
 
 class _Flow(Protocol):
-    def loss_and_rate(self, t: float) -> tuple[float, float]: ...
+    def loss_and_rate(self, t: ArrayLike) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 def settling_time(
@@ -303,28 +306,28 @@ def settling_time(
     """
 
     def at(t):
-        pairs = np.array([flow.loss_and_rate(t) for flow in flows])
-        return pairs.mean(0)
+        return np.mean([flow.loss_and_rate(t) for flow in flows], axis=0)
 
     def excess(t):
         loss, rate = at(t)
-        settled = max(loss / loss_tol if loss_tol < math.inf else 0.0, abs(rate) / rate_tol)
-        return math.log(max(min(settled, abs(rate) / stall), 1e-300))
+        settled = np.abs(rate) / rate_tol
+        if loss_tol < math.inf:
+            settled = np.maximum(settled, loss / loss_tol)
+        return np.log(np.maximum(np.minimum(settled, np.abs(rate) / stall), 1e-300))
 
     grid = np.geomspace(1e-6, horizon, 19 * 12 + 1)
-    before = 0.0
-    for t in grid:
-        if excess(t) <= 0:
-            end = float(t) if before == 0 else _crossing(excess, before, float(t))
-            while excess(end) > 0:
-                end *= 1 + 1e-9
-            loss, _ = at(end)
-            return end, Outcome.CONVERGED if loss <= loss_tol * (1 + 1e-6) else Outcome.STALLED
-        before = float(t)
-    return horizon, Outcome.OUT_OF_STEPS
+    met = np.flatnonzero(excess(grid) <= 0)
+    if len(met) == 0:
+        return horizon, Outcome.OUT_OF_STEPS
+    first = met[0]
+    end = float(grid[0]) if first == 0 else _crossing(excess, *grid[first - 1 : first + 1])
+    while excess(end) > 0:
+        end *= 1 + 1e-9
+    loss, _ = at(end)
+    return end, Outcome.CONVERGED if loss <= loss_tol * (1 + 1e-6) else Outcome.STALLED
 
 
-def _crossing(function: Callable[[float], float], low: float, high: float) -> float:
+def _crossing(function: Callable[[ArrayLike], np.ndarray], low: float, high: float) -> float:
     return root_scalar(function, bracket=(low, high), method="brentq", rtol=1e-10).root
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from .. import losses
 from ..regression import SquaredFlow, dual_flow, settling_time
@@ -58,11 +59,11 @@ class KernelFlows:
             ]
         )
 
-    def loss_and_rate(self, t: float) -> tuple[float, float]:
+    def loss_and_rate(self, t: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Mean over members of the loss, summed over outputs, and of its rate of decrease."""
         pairs = np.array([[flow.loss_and_rate(t) for flow in flows] for flows in self.members])
         loss, rate = pairs.sum(1).mean(0)
-        return float(loss), float(rate)
+        return loss, rate
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class FrozenPath:
                 duration, outcome = settling_time(
                     [decides], loss_tol, rate_tol, STALL * rate_tol, HORIZON
                 )
-            loss, rate = flows.loss_and_rate(duration)
+            loss, rate = map(float, flows.loss_and_rate(duration))
         assert duration is not None  # Stage refuses other losses without one
         times, kept = asked_times(request, duration)
         every = np.unique([*times, *kept])

@@ -8,7 +8,9 @@ start of a stage is subtracted instead, and every particle is a sample of its ow
 decay, which moves what was subtracted, do they come in pairs.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -16,11 +18,13 @@ from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator, cg
 from scipy.special import ndtri
 from scipy.stats import qmc
+from threadpoolctl import ThreadpoolController
 
 from ..registry import register
 
 Sampling = Literal["quasi", "iid"]
 
+ONE_THREAD = 2**18  # numbers in a matrix up to which products use one thread
 WHITE_TOL = 1e-3  # of moments of weights given the readout; far below any sampling error
 
 
@@ -55,11 +59,12 @@ def initial(
 ) -> Particles:  # fmt: skip
     """Particles at initialisation: w ~ N(0, I), z ~ N(0, 1), replicates independent."""
     w, z = np.empty((replicates, particles, rank)), np.empty((replicates, particles, outputs))
-    for r in range(replicates):
-        if sampling == "iid":
-            z[r], w[r] = rng.standard_normal(z[r].shape), rng.standard_normal(w[r].shape)
-        else:
-            z[r], w[r] = _matched(_sobol_normal(rng, particles, outputs + rank), outputs)
+    with _threads_for(particles * rank):
+        for r in range(replicates):
+            if sampling == "iid":
+                z[r], w[r] = rng.standard_normal(z[r].shape), rng.standard_normal(w[r].shape)
+            else:
+                z[r], w[r] = _matched(_sobol_normal(rng, particles, outputs + rank), outputs)
     return Particles(w.astype(dtype), z.astype(dtype))
 
 
@@ -70,8 +75,8 @@ def fresh_head(
     w = np.asarray(particles.w)
     replicates, count, _ = w.shape
     z = rng.standard_normal((replicates, count, outputs))
-    if sampling == "quasi":
-        for r in range(replicates):
+    with _threads_for(w[0].size):
+        for r in range(replicates if sampling == "quasi" else 0):
             # A random order makes new readouts independent of what the old ones did to w.
             z[r] = _off(w[r].astype(float), rng.permutation(_sobol_normal(rng, count, outputs)))
     return replace(particles, z=z.astype(w.dtype), initial_head=True)
@@ -81,6 +86,16 @@ def in_pairs(particles: Particles) -> Particles:
     """Every particle twice, as (w, z) and (w, -z): weight decay alone then keeps <z phi(h)> = 0."""
     w, z = np.asarray(particles.w), np.asarray(particles.z)
     return replace(particles, w=np.concatenate([w, w], axis=1), z=np.concatenate([z, -z], axis=1))
+
+
+def _threads_for(size: int) -> AbstractContextManager:
+    """One BLAS thread for small matrices: several wait longer for each other than they work."""
+    return _blas().limit(limits=1, user_api="blas") if size <= ONE_THREAD else nullcontext()
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _sobol_normal(rng: np.random.Generator, count: int, dimension: int) -> np.ndarray:
