@@ -6,8 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo-report
-FEW_SEVENS := --target digits:1,7 --n-source 40 --n-target 8 --target-richness 0 --splits 6 \
-	--particles 512
+FEW_SEVENS := --target digits:1,7 --n-source 40 --n-target 8 --target-richness 0 --particles 256
 GALLERY := adaptik-reproduce
 # Two processes, which take tests from each other when they have none left.
 PARALLEL := -q -n 2 --dist worksteal --durations=15
@@ -19,11 +18,11 @@ OPTIMISED := --xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level
 
 demo: $(VENV)/.installed
 	@echo "==> Does learning 1 against 4 help to tell 1 from 7, of which 8 images are labelled?"
-	@$(BIN)/adaptik transfer --source digits:1,4 $(FEW_SEVENS) --richness 0,2 --check-seeds 3 --out $(DEMO)
+	@$(BIN)/adaptik transfer --source digits:1,4 $(FEW_SEVENS) --splits 5 --richness 0,2 --check-seeds 2 --out $(DEMO)
 	@echo "==> The report lies at $(CURDIR)/$(DEMO)/report.html"
 	@echo "==> And does learning 0 against 5, with very rich features?"
-	@$(BIN)/adaptik transfer --source digits:0,5 $(FEW_SEVENS) --richness 0,8 --splits 4 --check-seeds 0 --brief \
-		--out $(DEMO)/hurts
+	@$(BIN)/adaptik transfer --source digits:0,5 $(FEW_SEVENS) --splits 4 --richness 0,8 --folds 2 --check-seeds 0 \
+		--brief --out $(DEMO)/hurts
 
 test: lint
 	@echo "==> Tests and documentation examples"
