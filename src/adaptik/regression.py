@@ -275,19 +275,55 @@ class SquaredFlow:
 
     def loss_and_rate(self, t: float) -> tuple[float, float]:
         """Mean squared error on the samples at ``t`` and its rate of decrease."""
+        residual, motion = self._residual_and_motion(t)
+        loss = float(residual @ residual) / self.samples
+        return loss, 2 * float(residual @ motion) / self.samples
+
+    def _residual_and_motion(self, t: float) -> tuple[np.ndarray, np.ndarray]:
+        """y - f and df/dt in the eigenbasis."""
         fade = math.exp(-self.decay * t) if self.decay else 1.0
         modes = self._dual_modes(t)
         kernel = self.eigenvalues * self.samples
         residual = self.labels - fade * self.start - kernel * modes
         motion = -self.decay * (fade * self.start + kernel * modes)
-        motion = motion + kernel * residual / self.samples
-        loss = float(residual @ residual) / self.samples
-        return loss, 2 * float(residual @ motion) / self.samples
+        return residual, motion + kernel * residual / self.samples
+
+    def parts(self, t: float) -> Float[np.ndarray, "2 C"]:
+        """As :meth:`loss_and_rate`, for every output."""
+        if len(self.labels) == self.samples:
+            return np.array(self.loss_and_rate(t))[:, None]
+        residual, motion = self._residual_and_motion(t)
+        residual, motion = (
+            (self.eigenvectors @ modes).reshape(self.samples, -1) for modes in (residual, motion)
+        )
+        return np.stack([np.mean(residual**2, axis=0), 2 * np.mean(residual * motion, axis=0)])
 
 
 def _times(rates: np.ndarray, t: float) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         return np.where(rates > 0, rates * t, 0.0)
+
+
+@dataclass(frozen=True)
+class Relative:
+    """Flows as convergence is judged: by the output that has most left to learn, in its unit.
+
+    Attributes
+    ----------
+    members
+        For each member its flows, together of all outputs.
+    units
+        Mean square of the labels of every output (:meth:`adaptik.losses.Loss.units`).
+    """
+
+    members: Sequence[Sequence[SquaredFlow]]
+    units: Float[np.ndarray, " C"]
+
+    def loss_and_rate(self, t: float) -> tuple[float, float]:
+        """The largest of each over outputs, of means over members."""
+        parts = [np.concatenate([f.parts(t) for f in flows], axis=1) for flows in self.members]
+        loss, rate = np.abs(np.mean(parts, axis=0) / self.units).max(1)
+        return float(loss), float(rate)
 
 
 class _Flow(Protocol):

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import jax
 import numpy as np
@@ -65,6 +65,10 @@ class AbstractState:
         if layer != 1:
             raise InputError(f"layer must be 1, the only hidden layer, got {layer}")
         return self.kernel(X, X2, kind)
+
+    @abstractmethod
+    def scaled(self, factor: float) -> Self:
+        """The same neurons with a predictor ``factor`` times as large."""
 
     def check_task(self, i: int, task: Task) -> None:
         """Refuse the task of a later stage ``i`` that has no place in this state."""

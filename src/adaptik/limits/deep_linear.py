@@ -175,6 +175,10 @@ class DeepLinearState(SpanState):
     beta: Float[np.ndarray, "rank C"]
     coarse: "DeepLinearState | None" = None
 
+    def scaled(self, factor):
+        coarse = None if self.coarse is None else self.coarse.scaled(factor)
+        return replace(self, beta=factor * self.beta, coarse=coarse)
+
     def predict(self, X):
         return (self.span.points(X).inside @ self.beta)[None]
 

@@ -221,6 +221,10 @@ class RevealState(SpanState):
     terms: tuple[tuple[float, tuple[Population, ...]], ...] = ()
     step_error: float = 0.0
 
+    def scaled(self, factor):
+        terms = tuple((factor * coefficient, at) for coefficient, at in self.terms)
+        return replace(self, terms=terms, step_error=abs(factor) * self.step_error)
+
     def after(self, members: tuple[Population, ...], stage: Stage) -> "RevealState":
         """f(t1) + (<z phi>_t - <z phi>_t1)/gamma."""
         inverse = 1 / stage.richness
