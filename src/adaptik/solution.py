@@ -24,7 +24,10 @@ KERNEL_KINDS = ("feature", "gradient", "ntk")
 
 
 class Outcome(Enum):
-    """How a stage ended."""
+    """How a stage ended; losses and their rates are judged relative to the labels of each output.
+
+    See ``loss_tol`` of :class:`adaptik.Stage`.
+    """
 
     CONVERGED = "converged"
     REACHED_DURATION = "reached its duration"
@@ -186,9 +189,14 @@ class Solution:
     def sampling_error(self) -> float:
         """Standard error of predictions at stage ends: rms over recorded inputs, the worst split.
 
-        0 where nothing was sampled, NaN for a single member.
+        In units of the stage's labels (:attr:`adaptik.Stage.unit`). 0 where nothing was sampled,
+        NaN for a single member.
         """
-        ends = [f[-1] for record in self.records for f in record.predictions.values()]
+        ends = [
+            f[-1] / stage.unit
+            for stage, record in zip(self.stages, self.records, strict=True)
+            for f in record.predictions.values()
+        ]
         errors = (np.asarray(self.estimate(end).standard_error) for end in ends)
         return max(float(np.sqrt(np.mean(np.square(error)))) for error in errors)
 

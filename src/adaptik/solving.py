@@ -14,7 +14,7 @@ from .solution import Solution, record_grid, recorded_tasks
 from .stages import Stage, check_sequence
 from .stepping.progress import listening
 from .tasks import Task
-from .units import in_own_unit, turned, turned_back, unit_of
+from .units import in_own_unit, turned, turned_back
 
 StageProgress = Callable[[int, float, float], None]
 
@@ -61,9 +61,9 @@ def solve(
         ran before; the result contains both.
     tol
         Standard error asked of predictions at the ends of stages, root mean square over the
-        recorded inputs; particles or replicates are added until it is met, from the limit's own
-        or, where it leaves their number open, from as few as can be. See
-        :attr:`Solution.sampling_error` for what was reached.
+        recorded inputs, in units of the stage's labels (:attr:`adaptik.Stage.unit`); particles or
+        replicates are added until it is met, from the limit's own or, where it leaves their number
+        open, from as few as can be. See :attr:`Solution.sampling_error` for what was reached.
     progress
         Called with ``(stage, time, training loss)`` as the solve goes on; where a stage is run
         several times, for replicates or to estimate errors of steps, time starts again.
@@ -120,7 +120,7 @@ def solve(
             tuple(float(t) for at, t in snapshots if at == i),
             np.random.default_rng(streams[i + 1]),
         )
-        unit = unit_of(stages[i])
+        unit = stages[i].unit
         listener = None
         if progress is not None:
             listener = lambda t, loss, i=i, unit=unit: progress(i, t, unit**2 * loss)  # noqa: E731

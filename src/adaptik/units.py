@@ -9,28 +9,10 @@ theirs has a unit. States carry a predictor in the user's unit between stages.
 from dataclasses import replace
 from typing import TypeVar
 
-import numpy as np
-
 from .solution import AbstractState, StageRecord
 from .stages import Stage
 
 State = TypeVar("State")
-
-
-def unit_of(stage: Stage) -> float:
-    """Root of the mean square of a stage's labels; 1 for labels that name classes to a loss.
-
-    Examples
-    --------
-    >>> from adaptik.tasks import Task
-    >>> unit_of(Stage(Task([[1.0], [2.0]], [-3e-9, 3e-9]), richness=1.0))
-    3e-09
-    """
-    if stage.loss != "squared":
-        return 1.0
-    y = stage.task.y
-    largest = float(np.abs(y).max())
-    return largest * float(np.sqrt(np.mean(np.sum(np.square(y / largest), axis=1))))
 
 
 def in_own_unit(stage: Stage, unit: float) -> Stage:

@@ -36,7 +36,7 @@ class Linear(Limit):
     Attributes
     ----------
     tol
-        Error allowed in one step, in units of the predictor.
+        Error allowed in one step, in units of the labels (:attr:`adaptik.Stage.unit`).
     max_steps
         Steps after which a stage gives up.
 

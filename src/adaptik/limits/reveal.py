@@ -50,7 +50,7 @@ class Reveal(Limit):
     replicates
         Independent populations; their spread is the standard error.
     tol
-        Error allowed in one step, in units of the predictor.
+        Error allowed in one step, in units of the labels (:attr:`adaptik.Stage.unit`).
     reveal_tol
         Part of a field, relative to its length, that the revealed directions may miss.
     dtype

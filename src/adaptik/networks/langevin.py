@@ -31,7 +31,7 @@ from ..solution import Cost, Outcome, Solution, StageRecord, recorded_tasks
 from ..stages import Stage, check_posterior, check_sequence
 from ..stepping.clock import compile_clock
 from ..tasks import Task
-from ..units import in_own_unit, turned, turned_back, unit_of
+from ..units import in_own_unit, turned, turned_back
 from .mup import Network
 from .posterior_state import PosteriorMember, PosteriorState
 from .train import recorded_inputs, versions
@@ -115,7 +115,7 @@ def sample_posterior(
     records = list(after.records) if after else []
     states = list(after.states) if after else []
     for i in range(len(earlier), len(stages)):
-        unit = unit_of(stages[i])
+        unit = stages[i].unit
         stage = in_own_unit(stages[i], unit)
         rng = np.random.default_rng(np.random.SeedSequence([key, i]))
         began = time.perf_counter()

@@ -43,7 +43,7 @@ class Network:
     dtype
         ``"float32"`` or ``"float64"``: in which weights are trained and kept.
     tol
-        Error of one time step in units of the predictor.
+        Error of one time step in units of the labels (:attr:`adaptik.Stage.unit`).
 
     Raises
     ------

@@ -16,7 +16,7 @@ from ..solution import Cost, Outcome, Solution, StageRecord, record_grid, record
 from ..stages import Stage, check_elastic_flow, check_sequence
 from ..stepping.clock import compile_clock
 from ..tasks import Task
-from ..units import in_own_unit, turned_back, unit_of
+from ..units import in_own_unit, turned_back
 from .flows import flow_through
 from .frozen import solve_frozen
 from .mup import Member, Network, NetworkState, Run, Weights
@@ -102,7 +102,7 @@ def train(
     members: Sequence[Member | None] = _last_members(after) or [None] * len(seeds)
     for i in range(len(earlier), len(stages)):
         wanted = tuple(sorted({float(t) for at, t in snapshots if at == i}))
-        unit = unit_of(stages[i])
+        unit = stages[i].unit
         stage = in_own_unit(stages[i], unit)
         starts = [_start(network, stage, m, s, i) for s, m in zip(seeds, members, strict=True)]
         runs = [
