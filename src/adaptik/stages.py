@@ -191,6 +191,8 @@ class Stage:
         if self.loss != "squared":
             return 1.0
         largest = float(np.abs(self.task.y).max())
+        if largest == 0:  # of one standardised sample
+            return 1.0
         squares = np.sum(np.square(self.task.y / largest), axis=1)
         return largest * float(np.sqrt(np.mean(squares)))
 
