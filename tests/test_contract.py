@@ -270,6 +270,38 @@ def test_a_head_is_fresh_or_kept(first, second, name):
     np.testing.assert_allclose(second(name, "kept").predictions(TARGET)[0], before, atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-12, pytest.param(1e12, marks=pytest.mark.evidence)])
+@every_model
+def test_labels_in_another_unit_are_the_same_problem(name, scale):
+    """Of two stages with labels of different sizes, the readout kept in between."""
+
+    def solved(s):
+        stages = []
+        for of, size, option in ((SOURCE, s, "plain"), (TARGET, 2.5 * s, head(name))):
+            one = stage(name, of, option)
+            y, y_test = size * of.y, size * of.y_test
+            stages.append(replace(one, task=replace(of, y=y, y_test=y_test), richness=0.8 / s))
+        return run(name, *stages)
+
+    one, other = solved(1.0), solved(scale)
+    exact = name in {"Linear", "DeepLinear", "Deep by DeepLinear", "Reveal in float64"}
+    atol = 1e-6 if exact or is_posterior(name) else 1e-5
+    assert other.outcome is one.outcome
+    for ours, theirs in zip(one.records, other.records, strict=True):
+        np.testing.assert_allclose(theirs.times, ours.times, rtol=1e-6)
+        assert theirs.train_loss == pytest.approx(scale**2 * ours.train_loss, rel=1e-3)
+        for key, f in ours.predictions.items():
+            np.testing.assert_allclose(theirs.predictions[key] / scale, f, atol=atol)
+    for i in (0, 1):
+        expected = one.predict(X, stage=i)
+        for part in ("value", "standard_error"):
+            found = getattr(other.predict(X, stage=i), part) / scale
+            np.testing.assert_allclose(found, getattr(expected, part), atol=10 * atol)
+        for kind in KERNEL_KINDS if "Reveal" not in name else ():  # which draws fields of inputs
+            ours, theirs = (s.kernel(TARGET.X, kind=kind, stage=i).value for s in (one, other))
+            np.testing.assert_allclose(theirs, ours, atol=10 * atol)
+
+
 @every_model
 def test_requests_without_a_meaning_are_refused(first, name):
     source, wrong = stage(name, SOURCE), [dict(after=first), dict(observe=["target"])]

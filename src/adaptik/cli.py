@@ -357,23 +357,30 @@ def _print_table(study) -> None:
     ):
         table.add_column(heading, justify="left" if heading in ("mode", "outcome") else "right")
 
+    regression = any(row.relative_test_loss is not None for row in study.rows)
+    if regression:
+        table.title = f"{table.title}, in variances of the training labels"
+        typer.echo("Losses in squares of the labels themselves are in rows.json and the report.")
+
     def show(value, pattern="{:.3f}"):
         return "–" if value is None else pattern.format(value)
 
+    def loss(row, name):
+        return getattr(row, f"relative_{name}" if regression else name)
+
     for row in study.rows:
-        network = row.network_test_loss
+        network = loss(row, "network_test_loss")
+        before, after = (loss(row, f"source_loss_{when}") for when in ("before", "after"))
         table.add_row(
             show(row.source_richness, "{:g}"),
             row.mode,
             show(row.target_richness, "{:g}"),
-            f"{row.test_loss:.4f} ± {row.test_loss_se:.4f}",
-            show(row.sampling_se),
-            "–" if network is None else f"{network:.4f} ± {row.network_test_loss_se:.4f}",
+            f"{loss(row, 'test_loss'):.4f} ± {loss(row, 'test_loss_se'):.4f}",
+            show(loss(row, "sampling_se")),
+            "–" if network is None else f"{network:.4f} ± {loss(row, 'network_test_loss_se'):.4f}",
             show(row.difference_in_se, "{:+.1f}"),
             show(row.accuracy),
-            "–"
-            if row.source_loss_before is None
-            else f"{row.source_loss_before:.3f} → {row.source_loss_after:.3f}",
+            "–" if before is None else f"{before:.3f} → {after:.3f}",
             row.outcome,
         )
     Console(width=None if sys.stdout.isatty() else 150).print(table)

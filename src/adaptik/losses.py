@@ -34,6 +34,9 @@ class Loss:
         ``(*members, samples, outputs, outputs)``.
     reaches_minimum
         Whether gradient flow can converge (logistic loss on separable data never does).
+    parts
+        What ``value`` is the sum of, shape ``(*members, samples, parts)``, one part for each
+        output; ``None`` where outputs have no losses of their own.
     """
 
     name: str
@@ -44,9 +47,33 @@ class Loss:
         [Predictions, Labels], Float[Array, "*members samples outputs outputs"]
     ]
     reaches_minimum: bool
+    parts: Callable[[Predictions, Labels], Float[Array, "*members samples parts"]] | None = None
 
     def __reduce__(self):  # its functions cannot be pickled
         return get, (self.name,)
+
+    def by_part(self, f: Predictions, y: Labels) -> Float[Array, " parts"]:
+        """Means of the parts over members and samples."""
+        parts = self.value(f, y)[..., None] if self.parts is None else self.parts(f, y)
+        return jnp.mean(parts, axis=tuple(range(parts.ndim - 1)))
+
+    def units(self, y: Labels) -> Float[Array | np.ndarray, " parts"]:
+        """What each part of the loss is counted in when convergence is judged.
+
+        For squared error the mean square of the output's labels (of all, where it has none but
+        zeros); 1 for labels that name classes.
+
+        Examples
+        --------
+        >>> get("squared").units(np.array([[1.0, 0.0], [-1.0, 4.0]])).tolist()
+        [1.0, 8.0]
+        """
+        xp = np if isinstance(y, np.ndarray) else jnp
+        if self.name != "squared":
+            return xp.ones(1)
+        squares = xp.mean(xp.square(y), axis=0)
+        every = xp.sum(squares)
+        return xp.where(squares > 0, squares, xp.where(every > 0, every, 1.0))
 
 
 def _identity_root(f, y):
@@ -83,6 +110,7 @@ SQUARED = Loss(
     rate_factor=2.0,
     curvature_root=_identity_root,
     reaches_minimum=True,
+    parts=lambda f, y: (y - f) ** 2,
 )
 LOGISTIC = Loss(
     "logistic",

@@ -280,17 +280,53 @@ class SquaredFlow:
         self, t: Float[ArrayLike, "*T"]
     ) -> tuple[Float[np.ndarray, "*T"], Float[np.ndarray, "*T"]]:
         """Mean squared error on the samples at times ``t`` and its rates of decrease."""
+        residual, motion = self._residual_and_motion(t)
+        loss, rate = np.sum(residual**2, -1), 2 * np.sum(residual * motion, -1)
+        return loss / self.samples, rate / self.samples
+
+    def _residual_and_motion(self, t: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """y - f and df/dt in the eigenbasis, shape ``(*T, n)``."""
         t = np.asarray(t)
         held = self._fade(t) * self.start + self.eigenvalues * self.samples * self._dual_modes(t)
         residual = self.labels - held
-        motion = self.eigenvalues * residual - self.decay * held
-        loss, rate = np.sum(residual**2, -1), 2 * np.sum(residual * motion, -1)
-        return loss / self.samples, rate / self.samples
+        return residual, self.eigenvalues * residual - self.decay * held
+
+    def parts(self, t: Float[ArrayLike, "*T"]) -> Float[np.ndarray, "2 *T C"]:
+        """As :meth:`loss_and_rate`, for every output."""
+        if len(self.labels) == self.samples:
+            return np.stack(self.loss_and_rate(t))[..., None]
+        residual, motion = (
+            (modes @ self.eigenvectors.T).reshape(*modes.shape[:-1], self.samples, -1)
+            for modes in self._residual_and_motion(t)
+        )
+        return np.stack([np.mean(residual**2, axis=-2), 2 * np.mean(residual * motion, axis=-2)])
 
 
 def _times(rates: np.ndarray, t: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         return np.where(rates > 0, rates * t[..., None], 0.0)
+
+
+@dataclass(frozen=True)
+class Relative:
+    """Flows as convergence is judged: by the output that has most left to learn, in its unit.
+
+    Attributes
+    ----------
+    members
+        For each member its flows, together of all outputs.
+    units
+        Mean square of the labels of every output (:meth:`adaptik.losses.Loss.units`).
+    """
+
+    members: Sequence[Sequence[SquaredFlow]]
+    units: Float[np.ndarray, " C"]
+
+    def loss_and_rate(self, t: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """The largest of each over outputs, of means over members."""
+        parts = [np.concatenate([f.parts(t) for f in flows], axis=-1) for flows in self.members]
+        loss, rate = np.abs(np.mean(parts, axis=0) / self.units).max(-1)
+        return loss, rate
 
 
 class _Flow(Protocol):

@@ -304,9 +304,12 @@ class LinearNetworkFlow:
         """
         return self.objective.rate_factor * float(slope @ slope) / self.richness**2
 
-    def loss(self, t, y):
+    def losses(self, t, y):
         f = self.X @ self._coefficients(t, y)
-        return float(np.mean(np.asarray(self.objective.value(f, self.labels))))
+        return np.asarray(self.objective.by_part(f, self.labels))
+
+    def units(self):
+        return self.objective.units(self.labels)
 
     def predictions(self, t, y):
         beta = self._coefficients(t, y)

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ from . import losses
 from .errors import InputError
 from .estimate import Estimate, leave_one_out, pseudo_values
 from .stages import Stage
-from .tasks import Task, accuracy
+from .tasks import LossUnit, Task, accuracy
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,7 +24,10 @@ KERNEL_KINDS = ("feature", "gradient", "ntk")
 
 
 class Outcome(Enum):
-    """How a stage ended."""
+    """How a stage ended; losses and their rates are judged relative to the labels of each output.
+
+    See ``loss_tol`` of :class:`adaptik.Stage`.
+    """
 
     CONVERGED = "converged"
     REACHED_DURATION = "reached its duration"
@@ -65,6 +68,10 @@ class AbstractState:
         if layer != 1:
             raise InputError(f"layer must be 1, the only hidden layer, got {layer}")
         return self.kernel(X, X2, kind)
+
+    @abstractmethod
+    def scaled(self, factor: float) -> Self:
+        """The same neurons with a predictor ``factor`` times as large."""
 
     def check_task(self, i: int, task: Task) -> None:
         """Refuse the task of a later stage ``i`` that has no place in this state."""
@@ -182,9 +189,14 @@ class Solution:
     def sampling_error(self) -> float:
         """Standard error of predictions at stage ends: rms over recorded inputs, the worst split.
 
-        0 where nothing was sampled, NaN for a single member.
+        In units of the stage's labels (:attr:`adaptik.Stage.unit`). 0 where nothing was sampled,
+        NaN for a single member.
         """
-        ends = [f[-1] for record in self.records for f in record.predictions.values()]
+        ends = [
+            f[-1] / stage.unit
+            for stage, record in zip(self.stages, self.records, strict=True)
+            for f in record.predictions.values()
+        ]
         errors = (np.asarray(self.estimate(end).standard_error) for end in ends)
         return max(float(np.sqrt(np.mean(np.square(error)))) for error in errors)
 
@@ -258,13 +270,17 @@ class Solution:
         """Samples of the preactivations h(x), whose histogram is p(h)."""
         return self.state(stage, time).preactivations(self._inputs(X))
 
-    def loss(self, task: Task | str, split: str = "test", stage: int = -1) -> Estimate:
+    def loss(
+        self, task: Task | str, split: str = "test", stage: int = -1, unit: LossUnit = "task"
+    ) -> Estimate:
         """Loss on ``task`` at the end of ``stage``, with its standard error.
 
         Of the limit, or of a network averaged over seeds. Mean squared error (a zero predictor
-        on unit-variance labels has loss 1), or mean log-loss after the logistic loss.
+        on unit-variance labels has loss 1), or mean log-loss after the logistic loss. ``unit`` is
+        that of :meth:`adaptik.Task.loss_weights`: squares of the task's labels, of the user's
+        (``"labels"``), or of their standard deviations (``"variance"``).
         """
-        return self.estimate(self.losses(task, split, stage)[-1])
+        return self.estimate(self.losses(task, split, stage, unit)[-1])
 
     def accuracy(self, task: Task | str, split: str = "test", stage: int = -1) -> Estimate:
         """Fraction of correctly classified samples at the end of ``stage``."""
@@ -273,17 +289,17 @@ class Solution:
         return self.estimate(accuracy(task, f, task.split(split)[1]))
 
     def losses(
-        self, task: Task | str, split: str = "test", stage: int = -1
+        self, task: Task | str, split: str = "test", stage: int = -1, unit: LossUnit = "task"
     ) -> Float[np.ndarray, "T members"]:
         """Loss at the recorded times of ``stage`` (see ``records[stage].times``), by member.
 
         For networks the loss of each seed. For a limit, jackknife pseudo-values of the loss of
         the mean predictor: their mean is free of the sampling variance of single replicates.
         """
-        return self.sample_losses(task, split, stage).mean(-1)
+        return self.sample_losses(task, split, stage, unit).mean(-1)
 
     def sample_losses(
-        self, task: Task | str, split: str = "test", stage: int = -1
+        self, task: Task | str, split: str = "test", stage: int = -1, unit: LossUnit = "task"
     ) -> Float[np.ndarray, "T members n"]:
         """As :meth:`losses`, for every sample."""
         task = self._task(task)
@@ -294,11 +310,17 @@ class Solution:
                 f"task {task.name!r} has {task.outputs} outputs, stage {stage} trains "
                 f"{self.stages[stage].task.outputs}; its loss is not defined there"
             )
-        y = task.split(split)[1]
+        y, weights = task.split(split)[1], task.loss_weights(unit)
+
+        def value(f):
+            if loss.parts is None or unit == "task":
+                return np.asarray(loss.value(f, y))
+            return np.asarray(loss.parts(f, y)) @ weights
+
         with jax.enable_x64(True):
             if self.kind == "network":
-                return np.asarray(loss.value(f, y))
-            values = np.asarray(loss.value(leave_one_out(np.swapaxes(f, 0, 1)), y))
+                return value(f)
+            values = value(leave_one_out(np.swapaxes(f, 0, 1)))
         return np.swapaxes(pseudo_values(values), 0, 1)
 
     def predictions(

@@ -14,6 +14,7 @@ from .solution import Solution, record_grid, recorded_tasks
 from .stages import Stage, check_sequence
 from .stepping.progress import listening
 from .tasks import Task
+from .units import in_own_unit, turned, turned_back
 
 StageProgress = Callable[[int, float, float], None]
 
@@ -60,9 +61,9 @@ def solve(
         ran before; the result contains both.
     tol
         Standard error asked of predictions at the ends of stages, root mean square over the
-        recorded inputs; particles or replicates are added until it is met, from the limit's own
-        or, where it leaves their number open, from as few as can be. See
-        :attr:`Solution.sampling_error` for what was reached.
+        recorded inputs, in units of the stage's labels (:attr:`adaptik.Stage.unit`); particles or
+        replicates are added until it is met, from the limit's own or, where it leaves their number
+        open, from as few as can be. See :attr:`Solution.sampling_error` for what was reached.
     progress
         Called with ``(stage, time, training loss)`` as the solve goes on; where a stage is run
         several times, for replicates or to estimate errors of steps, time starts again.
@@ -119,12 +120,18 @@ def solve(
             tuple(float(t) for at, t in snapshots if at == i),
             np.random.default_rng(streams[i + 1]),
         )
-        listener = None if progress is None else (lambda t, loss, i=i: progress(i, t, loss))
+        unit = stages[i].unit
+        listener = None
+        if progress is not None:
+            listener = lambda t, loss, i=i, unit=unit: progress(i, t, unit**2 * loss)  # noqa: E731
         with listening(listener):
-            done, state, snaps = limit.advance(state, stages[i], request)
-        records.append(done)
+            done, state, snaps = limit.advance(
+                turned(state, 1 / unit), in_own_unit(stages[i], unit), request
+            )
+        state = turned(state, unit)
+        records.append(turned_back(done, unit))
         states.append(state)
-        kept |= {(i, t): snap for t, snap in snaps.items()}
+        kept |= {(i, t): turned(snap, unit) for t, snap in snaps.items()}
     provenance = {"model": limit.describe(), "key": key, "versions": versions()}
     return Solution("limit", stages, tuple(records), tuple(states), tasks, kept, provenance)
 

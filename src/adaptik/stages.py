@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Literal
 
+import numpy as np
+
 from . import losses
 from .errors import InputError, require_integers
 from .tasks import Task
@@ -30,11 +32,15 @@ class Stage:
         when it has converged; ``math.inf`` goes to the end of an exactly solvable stage
         (squared loss, lazy or readout only).
     loss_tol, rate_tol
-        Without a duration the stage has converged when the training loss is at most
-        ``loss_tol`` (default 1e-4; with weight decay no bound) and, with the terms of decay and
-        pull, falls by at most ``rate_tol`` (default 1e-6) per unit time. Where weight decay is on
-        and none of the three is given, :class:`adaptik.TwoLayer` goes on to where the flow comes
-        to rest.
+        Without a duration the stage has converged when the training loss of every output is at
+        most ``loss_tol`` (default 1e-4; with weight decay no bound) and falls by at most
+        ``rate_tol`` (default 1e-6) per unit time. Both are relative: for squared loss the loss of
+        an output counts in the mean square of its own labels (about 0, where a fresh predictor
+        starts), so that ``s y`` at richness ``gamma/s`` is the same problem as ``y`` at ``gamma``.
+        With weight decay or an elastic pull the rate is that of the loss and their terms, which
+        are of all outputs together, in the mean square of all labels. Where weight decay is on and
+        none of the three is given, :class:`adaptik.TwoLayer` goes on to where the flow comes to
+        rest.
     head
         ``"fresh"`` starts from a new random readout and a zero predictor; ``"kept"``
         continues with the readout and the predictor of the stage before.
@@ -171,6 +177,26 @@ class Stage:
         return depth if self.trains == "readout" else 0
 
     @property
+    def unit(self) -> float:
+        """Root of the mean square of the labels, summed over outputs: in it the stage is solved.
+
+        Tolerances and errors of predictors count in it; 1 for the logistic loss, whose labels are
+        codes.
+
+        Examples
+        --------
+        >>> Stage(Task([[1.0], [2.0]], [-3e-9, 3e-9]), richness=1.0).unit
+        3e-09
+        """
+        if self.loss != "squared":
+            return 1.0
+        largest = float(np.abs(self.task.y).max())
+        if largest == 0:  # of one standardised sample
+            return 1.0
+        squares = np.sum(np.square(self.task.y / largest), axis=1)
+        return largest * float(np.sqrt(np.mean(squares)))
+
+    @property
     def ends_at_rest(self) -> bool:
         """Whether the stage ends where weight decay brings the flow to rest."""
         own = self.duration is None and self.loss_tol is None and self.rate_tol is None
@@ -178,7 +204,7 @@ class Stage:
 
     @property
     def tolerances(self) -> tuple[float, float]:
-        """``(loss_tol, rate_tol)`` with defaults filled in."""
+        """``(loss_tol, rate_tol)`` with defaults filled in, relative to the labels."""
         loss_tol = math.inf if self.weight_decay > 0 else LOSS_TOL
         return self.loss_tol or loss_tol, self.rate_tol or RATE_TOL
 

@@ -53,7 +53,11 @@ class TransferConfig:
 
 @dataclass(frozen=True)
 class Row:
-    """One combination of source richness and what the target stage does."""
+    """One combination of source richness and what the target stage does.
+
+    Losses and their errors are in squares of the labels as they stand in the data; for regression
+    the same stand in ``relative_...`` in variances of the training labels.
+    """
 
     mode: str
     source_richness: float | None
@@ -71,11 +75,24 @@ class Row:
     cv_loss_se: float | None = None
     outcome: str = "not run"
     seconds: float = 0.0
+    relative_test_loss: float | None = None
+    relative_test_loss_se: float | None = None
+    relative_sampling_se: float | None = None
+    relative_network_test_loss: float | None = None
+    relative_network_test_loss_se: float | None = None
+    relative_source_loss_before: float | None = None
+    relative_source_loss_after: float | None = None
+    relative_cv_loss: float | None = None
+    relative_cv_loss_se: float | None = None
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Test loss against time in one stage of one row."""
+    """Test loss against time in one stage of one row, in squares of the task's labels.
+
+    For regression ``relative_loss`` and ``relative_error`` are the same in variances of its
+    training labels.
+    """
 
     origin: str
     mode: str
@@ -86,6 +103,8 @@ class Curve:
     times: Float[np.ndarray, " T"]
     loss: Float[np.ndarray, " T"]
     standard_error: Float[np.ndarray, " T"]
+    relative_loss: Float[np.ndarray, " T"] | None = None
+    relative_error: Float[np.ndarray, " T"] | None = None
 
 
 @dataclass(frozen=True)

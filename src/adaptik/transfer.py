@@ -22,7 +22,7 @@ from .solution import Solution, recorded_tasks
 from .solving import solve, versions
 from .stages import Stage, check_sequence, target_stage
 from .study import Curve, Row, TransferConfig, TransferStudy, Verdict
-from .tasks import Task, accuracy, load_pair
+from .tasks import LossUnit, Task, accuracy, load_pair, standardise_labels
 
 Progress = Callable[[str, int, int], None]
 BOOTSTRAPS = 2000
@@ -42,13 +42,37 @@ class _Case:
     accuracies: list[float] = field(default_factory=list)
     source_losses: list[tuple[float, float]] = field(default_factory=list)
     network_losses: list[np.ndarray] = field(default_factory=list)
+    relative: "_Case | None" = None  # of regression: the same losses in label variances
     outcomes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def stage(self, target: Task, head: Any) -> Stage:
         return target_stage(target, self.mode, self.target_richness or 0.0, head)
 
+    @property
+    def ranked(self) -> "_Case":
+        """In the unit in which outputs are comparable."""
+        return self.relative or self
+
+    def units(self) -> list[tuple["_Case", LossUnit]]:
+        """Where losses are kept, in which unit."""
+        found: list[tuple[_Case, LossUnit]] = [(self, "labels")]
+        return found if self.relative is None else [*found, (self.relative, "variance")]
+
     def row(self) -> Row:
+        """The numbers of both units."""
+        row = self._row()
+        if self.relative is None or not self.member_losses:
+            return row
+        other, names = self.relative._row(), Row.__dataclass_fields__
+        changes: dict[str, Any] = {
+            name: getattr(other, name.removeprefix("relative_"))
+            for name in names
+            if name.startswith("relative_")
+        }
+        return replace(row, difference_in_se=other.difference_in_se, **changes)
+
+    def _row(self) -> Row:
         row = Row(self.mode, self.source_richness, self.target_richness)
         if not self.member_losses:
             return row
@@ -84,6 +108,21 @@ class _Case:
                 difference_in_se=float(deviate(networks, theory[: len(networks)])),
             )
         return replace(row, **changes)
+
+
+def _standardised(pair: tuple[Task, Task]) -> tuple[Task, Task]:
+    source = standardise_labels(pair[0])
+    return source, standardise_labels(pair[1], source)
+
+
+def _path(
+    solution: Solution, task: Task, stage: int, unit: LossUnit
+) -> tuple[np.ndarray, np.ndarray]:
+    """Test loss over the times of a stage, and its standard error."""
+    values = solution.losses(task, stage=stage, unit=unit)
+    members = values.shape[1]
+    spread = values.std(1, ddof=1) if members > 1 else np.full(len(values), np.nan)
+    return values.mean(1), spread / np.sqrt(members)
 
 
 def _error_of_mean(splits: Sequence[np.ndarray]) -> float:
@@ -133,17 +172,22 @@ class _Run:
         self.alignments: dict[str, dict[float, tuple[float, float]]] = {}
         self.complete = False
         self.pairs = [
-            load_pair(
-                config.source,
-                config.target,
-                n_source=config.n_source,
-                n_target=config.n_target,
-                n_test=config.n_test,
-                seed=config.seed + s,
+            _standardised(
+                load_pair(
+                    config.source,
+                    config.target,
+                    n_source=config.n_source,
+                    n_target=config.n_target,
+                    n_test=config.n_test,
+                    seed=config.seed + s,
+                )
             )
             for s in range(config.splits)
         ]
         source, target = self.pairs[0]
+        if not target.classes:
+            for case in self.cases:
+                case.relative = _Case(case.mode, case.source_richness, case.target_richness)
         for case in self.cases:  # refuse meaningless combinations before computing anything
             first = [] if case.mode == "scratch" else [Stage(source, case.source_richness or 0.0)]
             check_sequence([*first, case.stage(target, config.head)])
@@ -208,7 +252,10 @@ class _Run:
                             [stage], self.limit, key=key, record=2, after=pretrained, observe=both
                         )
                         f = refit.predictions(fold)[-1].mean(0)
-                        case.held_out.append(np.sum((f - fold.split("test")[1]) ** 2, axis=-1))
+                        squares = (f - fold.split("test")[1]) ** 2
+                        for kept, unit in case.units():
+                            # Of the whole target: folds count alike, whatever their labels.
+                            kept.held_out.append(squares @ target.loss_weights(unit))
                         self._tick(f"K-fold refits of {case.mode}")
 
     def _solve(
@@ -217,18 +264,21 @@ class _Run:
         target, stage = both[1], case.stage(both[1], self.config.head)
         solution = solve([stage], self.limit, key=key, after=pretrained, observe=both)
         f, y = solution.predictions(target)[-1], target.split("test")[1]
-        values = solution.sample_losses(target)[-1]
-        case.member_losses.append(values.mean(1))
-        case.sample_losses.append(values.mean(0))
+        source = None if pretrained is None else pretrained.stages[0].task
+        forgets = (
+            source is not None and source.outputs == target.outputs and "test" in source.splits
+        )
+        for kept, unit in case.units():
+            values = solution.sample_losses(target, unit=unit)[-1]
+            kept.member_losses.append(values.mean(1))
+            kept.sample_losses.append(values.mean(0))
+            if forgets and source is not None:
+                before, after = (float(solution.loss(source, stage=i, unit=unit)) for i in (0, -1))
+                kept.source_losses.append((before, after))
         if target.classes:
             case.accuracies.append(float(np.mean(accuracy(target, f, y))))
         case.outcomes.append(solution.outcome.value)
         case.seconds += sum(r.cost.run_seconds + r.cost.compile_seconds for r in solution.records)
-        source = None if pretrained is None else pretrained.stages[0].task
-        if source is not None and source.outputs == target.outputs and "test" in source.splits:
-            case.source_losses.append(
-                (float(solution.loss(source, stage=0)), float(solution.loss(source)))
-            )
         return solution
 
     def _look(self, case: _Case, solution: Solution, source: Task, target: Task) -> None:
@@ -260,12 +310,8 @@ class _Run:
                 same = task.outputs == solution.stages[i].task.outputs
                 meant = name == "target" or case.mode != "scratch"
                 if task.name in solution.tasks and same and meant and "test" in task.splits:
-                    values = solution.losses(task, stage=i)
-                    spread = (
-                        values.std(1, ddof=1)
-                        if values.shape[1] > 1
-                        else np.full(len(values), np.nan)
-                    )
+                    loss, error = _path(solution, task, i, "labels")
+                    other = (None, None) if task.classes else _path(solution, task, i, "variance")
                     self.curves.append(
                         Curve(
                             origin,
@@ -275,8 +321,9 @@ class _Run:
                             stage,
                             name,
                             solution.records[i].times,
-                            values.mean(1),
-                            spread / np.sqrt(values.shape[1]),
+                            loss,
+                            error,
+                            *other,
                         )
                     )
 
@@ -308,7 +355,8 @@ class _Run:
         )
         if split == 0:
             self._add_curves("network", case, network, source, target)
-        case.network_losses.append(network.losses(target)[-1])
+        for kept, unit in case.units():
+            kept.network_losses.append(network.losses(target, unit=unit)[-1])
         self._tick(f"networks {case.mode}")
 
     def study(self) -> TransferStudy:
@@ -325,6 +373,8 @@ class _Run:
                 D=t.dimension,
                 classes=list(t.classes),
                 n_test=0 if t.X_test is None else len(t.X_test),
+                label_mean=None if t.label_scale is None else t.label_scale.mean.tolist(),
+                label_std=None if t.label_scale is None else t.label_scale.std.tolist(),
             )
             for side, t in (("source", source), ("target", target))
         }
@@ -355,7 +405,7 @@ class _Run:
             return Verdict("The study was interrupted; there is no verdict.")
 
         def held_out(case: _Case) -> float:
-            return float(np.concatenate(case.held_out).mean())
+            return float(np.concatenate(case.ranked.held_out).mean())
 
         scratch = min((c for c in self.cases if not self._is_informed(c)), key=held_out)
         informed = [c for c in self.cases if self._is_informed(c)]
@@ -365,7 +415,7 @@ class _Run:
                 "a source richness above 0, or keep the head, to ask whether pretraining helps."
             )
         best = min(informed, key=held_out)
-        gains, gain = _bootstrap_gain(best, scratch, self.config.seed)
+        gains, gain = _bootstrap_gain(best.ranked, scratch.ranked, self.config.seed)
         se, confidence = float(gains.std(ddof=1)), float(np.mean(gains > 0))
         source, target = self.pairs[0]
         helps = True if confidence >= 0.975 else False if confidence <= 0.025 else None

@@ -4,12 +4,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .estimate import Estimate
 from .limits import TwoLayer
 from .networks import Network, train
 from .solution import Solution
 from .solving import solve
 from .stages import Stage, target_stage
-from .tasks import accuracy, load_pair
+from .tasks import LabelScale, LossUnit, Task, accuracy, load_pair, standardise_labels
 
 
 def transfer_point(
@@ -59,7 +60,10 @@ def transfer_point(
         ``loss`` and ``loss_se`` on the target's test samples, ``accuracy``, ``source_loss_before``
         and ``source_loss_after`` the target stage (NaN without a source), the target stage's
         ``duration`` and ``outcome``, ``network_loss`` and ``network_loss_se`` (NaN without
-        networks).
+        networks). Losses are in squares of the labels as they stand in the data; each is there
+        again as ``relative_...``, in variances of the training labels (for classes the same).
+        ``label_mean`` and ``label_std`` of the target's outputs are what regression labels were
+        centred and scaled by before richness acted on them (0 and 1 for classes).
 
     Raises
     ------
@@ -76,31 +80,46 @@ def transfer_point(
     first, second = load_pair(
         source, target, n_source=n_source, n_target=n_target, n_test=n_test, seed=split
     )
+    first = standardise_labels(first)
+    second = standardise_labels(second, first)
     stages = [target_stage(second, mode, target_richness, head)]
     if mode != "scratch":
         stages.insert(0, Stage(first, source_richness))
     limit = TwoLayer(activation, particles=particles, replicates=replicates)
     theory = solve(stages, limit, key=key, record=2)
-    loss = theory.loss(second)
-    before = after = np.nan
-    if mode != "scratch" and first.outputs == second.outputs and "test" in first.splits:
-        before, after = float(theory.loss(first, stage=0)), float(theory.loss(first))
-    network = network_se = np.nan
+    trained = None
     if network_seeds:
         seeds = range(key, key + network_seeds)
         trained = train(stages, Network(network_width, activation), seeds=seeds, record=2)
-        found = trained.loss(second)
-        network, network_se = float(found), float(found.standard_error)
+    forgets = mode != "scratch" and first.outputs == second.outputs and "test" in first.splits
+    known = (theory, trained, first if forgets else None, second)
+    scale = second.label_scale or LabelScale(np.zeros(second.outputs), np.ones(second.outputs))
     return {
-        "loss": float(loss),
-        "loss_se": float(loss.standard_error),
+        **_losses(*known, "labels"),
+        **{f"relative_{name}": value for name, value in _losses(*known, "variance").items()},
         "accuracy": _accuracy(theory, second),
-        "source_loss_before": before,
-        "source_loss_after": after,
         "duration": theory.records[-1].duration,
         "outcome": theory.outcome.value,
-        "network_loss": network,
-        "network_loss_se": network_se,
+        "label_mean": scale.mean,
+        "label_std": scale.std,
+    }
+
+
+def _losses(
+    theory: Solution, trained: Solution | None, source: Task | None, target: Task, unit: LossUnit
+) -> dict[str, float]:
+    found = theory.loss(target, unit=unit)
+    network = Estimate(np.nan, np.nan) if trained is None else trained.loss(target, unit=unit)
+    before = after = np.nan
+    if source is not None:
+        before, after = (float(theory.loss(source, stage=i, unit=unit)) for i in (0, -1))
+    return {
+        "loss": float(found),
+        "loss_se": float(found.standard_error),
+        "source_loss_before": before,
+        "source_loss_after": after,
+        "network_loss": float(network),
+        "network_loss_se": float(network.standard_error),
     }
 
 

@@ -6,8 +6,8 @@ pretrain on a source first: a fitted estimator, or its data. Everything is compu
 and the choice of the richness.
 
 Inputs are centred, scaled to mean ``|x|^2 = D`` (by a source's statistics where there is one) and
-get a constant coordinate, the bias of the first layer. Real labels are standardised, two classes
-are -1 and +1, more are one-hot.
+get a constant coordinate, the bias of the first layer. Real labels are standardised, output by
+output; two classes are -1 and +1, more are one-hot.
 """
 
 from .adaptive import AdaptiveKernelClassifier, AdaptiveKernelRegressor

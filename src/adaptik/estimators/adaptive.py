@@ -20,7 +20,7 @@ from ..regression import GramRegression
 from ..solution import Outcome, Solution
 from ..solving import solve
 from ..stages import Stage
-from ..tasks import Task
+from ..tasks import LabelScale, Task
 
 RICHNESSES = (0.0, 0.5, 2.0, 5.0)  # tried by richness="auto"
 
@@ -147,16 +147,16 @@ class AdaptiveKernel(BaseEstimator, ABC):
         return f.reshape(len(X), -1)
 
     def _std(self, X) -> np.ndarray:
-        """Standard deviation of a Gaussian process with the adaptive feature kernel.
+        """Standard deviations ``(n, outputs)`` of Gaussian processes with the feature kernel.
 
-        Its scale is the one under which the training labels are most probable. A heuristic: the
-        network's own posterior variance vanishes with its width.
+        Each has the scale under which the training labels of its output are most probable. A
+        heuristic: the network's own posterior variance vanishes with its width.
         """
         if self.solution_ is None:
-            return np.zeros(len(X))
+            return np.zeros((len(X), 1))
         task = self.solution_.stages[-1].task
         fit = GramRegression.on((self.kernel_ + self.kernel_.T) / 2, task.y, ridge=1e-8)
-        scale = np.mean(np.sum(task.y * fit.dual(), axis=0)) / task.n_train
+        scale = np.sum(task.y * fit.dual(), axis=0) / task.n_train
         variance = np.concatenate(
             [
                 fit.variance(
@@ -166,7 +166,7 @@ class AdaptiveKernel(BaseEstimator, ABC):
                 for x in np.array_split(X, -(-len(X) // 256))
             ]
         )
-        return np.sqrt(max(scale, 0.0) * variance)
+        return np.sqrt(np.maximum(scale, 0.0) * variance[:, None])
 
     # -- saving ------------------------------------------------------------------------------
 
@@ -214,7 +214,7 @@ class AdaptiveKernel(BaseEstimator, ABC):
 
 
 class Regressor(RegressorMixin, AdaptiveKernel):
-    """Standardised labels."""
+    """Labels standardised, output by output."""
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -225,12 +225,12 @@ class Regressor(RegressorMixin, AdaptiveKernel):
         y = np.asarray(y, float)
         self.y_ndim_ = y.ndim
         y = y.reshape(len(y), -1)
-        self.y_mean_ = y.mean(0) if len(y) > 1 else np.zeros(y.shape[1])
-        spread = float(np.sqrt(np.mean((y - self.y_mean_) ** 2)))
-        self.y_scale_ = spread if spread > 0 else 1.0
-        if spread == 0:
+        scale = LabelScale.of(y)
+        self.y_mean_, self.y_scale_ = scale.mean, scale.std
+        coded = scale.standardised(y)
+        if not coded.any():
             return lambda X: None
-        return lambda X: Task(X, (y - self.y_mean_) / self.y_scale_, name="target")
+        return lambda X: Task(X, coded, name="target", label_scale=scale)
 
     def fit(self, X, y):
         """Learn from inputs ``(n, D)`` and real labels ``(n,)`` or ``(n, outputs)``."""
@@ -243,14 +243,18 @@ class Regressor(RegressorMixin, AdaptiveKernel):
     def predict(self, X, return_std: bool = False):
         """Predictions in the units of the labels.
 
-        ``return_std=True`` adds standard deviations ``(n,)``: those of a Gaussian process whose
-        kernel is the adaptive feature kernel, a heuristic.
+        ``return_std=True`` adds standard deviations of the same shape, each in the unit of its
+        output: those of a Gaussian process whose kernel is the adaptive feature kernel, a
+        heuristic.
         """
         check_is_fitted(self)
         X = self._inputs(validate_data(self, X, reset=False, dtype=float))
-        f = self.y_mean_ + self.y_scale_ * self._output(X)
-        f = f[:, 0] if self.y_ndim_ == 1 else np.broadcast_to(f, (len(X), len(self.y_mean_)))
-        return (f, self.y_scale_ * self._std(X)) if return_std else f
+        f = self._shaped(self.y_mean_ + self.y_scale_ * self._output(X))
+        return (f, self._shaped(self.y_scale_ * self._std(X))) if return_std else f
+
+    def _shaped(self, values) -> np.ndarray:
+        """Of every output, in the shape of the labels."""
+        return values[:, 0] if self.y_ndim_ == 1 else values
 
 
 class Classifier(ClassifierMixin, AdaptiveKernel):
@@ -280,13 +284,17 @@ class Classifier(ClassifierMixin, AdaptiveKernel):
         return f[:, 0] if len(self.classes_) == 2 else f
 
     def predict(self, X, return_std: bool = False):
-        """Class labels; ``return_std=True`` adds the outputs' standard deviations, a heuristic."""
+        """Class labels; ``return_std=True`` adds the outputs' standard deviations, a heuristic.
+
+        They have the shape of :meth:`decision_function`.
+        """
         f = self.decision_function(X)
         chosen = self.classes_[(f > 0).astype(int) if f.ndim == 1 else f.argmax(1)]
         if not return_std:
             return chosen
         X = self._inputs(validate_data(self, X, reset=False, dtype=float))
-        return chosen, self._std(X)
+        std = self._std(X)
+        return chosen, (std[:, 0] if f.ndim == 1 else std)
 
 
 PARAMETERS = f"""Parameters
@@ -299,7 +307,8 @@ PARAMETERS = f"""Parameters
     duration
         Time of gradient flow; ``None`` trains to convergence.
     tol
-        Training loss (labels of unit variance) at which a rich stage has converged.
+        Training loss of every output, in variances of its labels, at which a rich stage has
+        converged.
     cv
         Folds of ``richness="auto"``.
     particles, replicates

@@ -104,6 +104,9 @@ class DeepBayesianState(AbstractState):
     def depth(self) -> int:
         return self.weights.shape[1]
 
+    def scaled(self, factor):
+        return replace(self, dual=factor * self.dual)
+
     def predict(self, X):
         found = []
         for r in range(len(self.w)):

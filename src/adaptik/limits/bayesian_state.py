@@ -1,6 +1,6 @@
 """A two-layer posterior at infinite width: weighted neurons and the predictor they carry."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -62,6 +62,9 @@ class BayesianState(AbstractState):
     effective: Float[np.ndarray, " R"]
     memory: Float[np.ndarray, " R"]
     acceptance: Float[np.ndarray, " R"]
+
+    def scaled(self, factor):
+        return replace(self, dual=factor * self.dual)
 
     def predict(self, X):
         # sum_mu <phi(x) phi(x_mu)> dual_mu is a readout whose weights are dual . phi(h).

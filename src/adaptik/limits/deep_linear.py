@@ -42,7 +42,7 @@ class DeepLinear(Limit):
     depth
         Number of hidden layers L.
     tol
-        Error allowed in one step, in units of the predictor.
+        Error allowed in one step, in units of the labels (:attr:`adaptik.Stage.unit`).
     reveal_tol
         Part of a vector, relative to its length, that the revealed directions may miss.
         Predictions err by less than this times a number of order 1.
@@ -174,6 +174,10 @@ class DeepLinearState(SpanState):
     weights: LinearWeights
     beta: Float[np.ndarray, "rank C"]
     coarse: "DeepLinearState | None" = None
+
+    def scaled(self, factor):
+        coarse = None if self.coarse is None else self.coarse.scaled(factor)
+        return replace(self, beta=factor * self.beta, coarse=coarse)
 
     def predict(self, X):
         return (self.span.points(X).inside @ self.beta)[None]

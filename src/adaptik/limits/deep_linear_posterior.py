@@ -9,7 +9,7 @@ S - 1 has at most as many directions as there are outputs: S = 1 + U U^T. For L 
 not convex; minimisations from a small and from a large U are compared.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
@@ -57,6 +57,9 @@ class LinearPosteriorState(SpanState):
     v: Float[np.ndarray, "rank C"]
     beta: Float[np.ndarray, "rank C"]
     action: float = np.nan
+
+    def scaled(self, factor):
+        return replace(self, beta=factor * self.beta)
 
     def predict(self, X):
         return (self.span.points(X).inside @ self.beta)[None]

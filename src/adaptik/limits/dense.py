@@ -100,7 +100,13 @@ class EnsembleFlow(AbstractFlow):
         return tuple(self.richness * p - self.decay * m * w for p, w, m in moves)
 
     def loss(self, y):
-        return jnp.mean(self.objective.value(self.predict(y), self.labels))
+        return jnp.sum(self.losses(y))
+
+    def losses(self, y):
+        return self.objective.by_part(self.predict(y), self.labels)
+
+    def units(self):
+        return self.objective.units(self.labels)
 
     def burden(self, y):
         replicates, width, _ = y[-1].shape

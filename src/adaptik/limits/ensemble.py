@@ -70,7 +70,7 @@ class Ensemble(Limit):
     dtype
         Of matrix products, ``"float32"`` or ``"float64"``.
     tol
-        Error allowed in one step, in units of the predictor.
+        Error allowed in one step, in units of the labels (:attr:`adaptik.Stage.unit`).
     max_steps
         Steps after which a stage gives up.
 

@@ -53,6 +53,10 @@ class EnsembleState(SpanState):
     initial: bool = False
     step_error: float = 0.0
 
+    def scaled(self, factor):
+        terms = tuple(replace(t, coefficient=factor * t.coefficient) for t in self.terms)
+        return replace(self, terms=terms, step_error=abs(factor) * self.step_error)
+
     def moved(self, weights: DenseWeights, fade: float, added) -> "EnsembleState":
         """The state after a stage: terms faded, readout terms added, equal weights merged."""
         sums: dict[int, tuple[float, DenseWeights]] = {}
@@ -60,7 +64,8 @@ class EnsembleState(SpanState):
         for c, w in [*((t.coefficient, t.weights) for t in kept if not t.move), *added]:
             sums[id(w)] = (sums.get(id(w), (0.0, w))[0] + c, w)
         terms = [t for t in kept if t.move]
-        terms += [DenseTerm(c, w) for c, w in sums.values() if abs(c) > 1e-12]
+        rounding = 1e-12 * max((abs(c) for c, _ in added), default=0.0)
+        terms += [DenseTerm(c, w) for c, w in sums.values() if abs(c) > rounding]
         return replace(self, weights=weights, terms=tuple(terms), initial=False)
 
     def with_fresh_head(self, rng: np.random.Generator, stage: Stage) -> "EnsembleState":

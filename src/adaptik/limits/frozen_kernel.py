@@ -1,14 +1,14 @@
 """What stages with a frozen kernel share, whichever limit the kernel comes from."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from .. import losses
-from ..regression import SquaredFlow, dual_flow, settling_time
+from ..regression import Relative, SquaredFlow, dual_flow, settling_time
 from ..solution import Cost, Outcome, StageRecord
 from ..stages import Stage
 from ..stepping import HORIZON
@@ -110,7 +110,8 @@ class FrozenPath:
         if stage.loss == "squared":
             flows = KernelFlows.on(grams, labels, starts, decay)
             if duration is None:
-                decides = replace(flows, members=flows.members[:1]) if first_decides else flows
+                members = flows.members[:1] if first_decides else flows.members
+                decides = Relative(members, losses.get(stage.loss).units(labels))
                 loss_tol, rate_tol = stage.tolerances
                 duration, outcome = settling_time(
                     [decides], loss_tol, rate_tol, STALL * rate_tol, HORIZON

@@ -36,7 +36,7 @@ class Linear(Limit):
     Attributes
     ----------
     tol
-        Error allowed in one step, in units of the predictor.
+        Error allowed in one step, in units of the labels (:attr:`adaptik.Stage.unit`).
     max_steps
         Steps after which a stage gives up.
 
@@ -135,6 +135,9 @@ class LinearState(SpanState):
     beta: Float[np.ndarray, "rank C"]
     shrink: float = 1.0
 
+    def scaled(self, factor):
+        return replace(self, beta=factor * self.beta)
+
     def predict(self, X):
         return (self.span.points(X).inside @ self.beta)[None]
 
@@ -199,7 +202,13 @@ class MomentFlow(LinearisedFlow):
         return Moments(*(p - c * self.decay * m for p, c, m in zip(push, factors, y, strict=True)))
 
     def loss(self, y: Moments):
-        return jnp.mean(self.objective.value(self._predict(y), self.labels))
+        return jnp.sum(self.losses(y))
+
+    def losses(self, y: Moments):
+        return self.objective.by_part(self._predict(y), self.labels)
+
+    def units(self):
+        return self.objective.units(self.labels)
 
     def burden(self, y: Moments):
         gamma = self.richness

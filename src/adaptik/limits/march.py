@@ -43,8 +43,12 @@ class Revealing(Protocol):
         """The same point with room for more directions."""
         ...
 
-    def loss(self, t: float, y: Float[np.ndarray, " n"]) -> float:
-        """Training loss."""
+    def losses(self, t: float, y: Float[np.ndarray, " n"]) -> Float[np.ndarray, " parts"]:
+        """What the training loss is the sum of, one part for each output or all in one."""
+        ...
+
+    def units(self) -> Float[np.ndarray, " parts"]:
+        """In what each part is judged."""
         ...
 
     def rate(self, t: float, y: Float[np.ndarray, " n"], slope: Float[np.ndarray, " n"]) -> float:
@@ -78,6 +82,7 @@ def march(
     asked = sorted(t for t in request.snapshots if t <= bound)
     steps, rejected, stiff, ended = 0, 0, False, None
     loss = rate = np.nan
+    units = flow.units()
 
     def solver_from(t: float, y: np.ndarray, step: float | None) -> RK45 | StabilisedChebyshev:
         step = None if step is None else min(step, bound - t)
@@ -118,13 +123,16 @@ def march(
             steps, rejected = steps + 1, rejected + _tried(solver) - before - 1
             dense = solver.dense_output()
             t, y, step = solver.t, solver.y, solver.step_size
-            loss, rate = flow.loss(t, y), flow.rate(t, y, solver.f)
-            progress.report(t, loss)
+            losses, rate = flow.losses(t, y), flow.rate(t, y, solver.f)
+            loss = losses.sum()
+            # The rate is of all outputs together: it bounds that of the one with the least unit.
+            unlearned, pace = (losses / units).max(), abs(rate) / units.min()
+            progress.report(t, float(loss))
             if solver.status == "failed" or not np.isfinite(loss):
                 ended = Outcome.DIVERGED
-            elif loss <= loss_tol and abs(rate) <= rate_tol:
+            elif unlearned <= loss_tol and pace <= rate_tol:
                 ended = Outcome.CONVERGED
-            elif abs(rate) <= STALL * rate_tol:
+            elif pace <= STALL * rate_tol:
                 ended = Outcome.STALLED
             elif solver.status == "finished":
                 ended = Outcome.REACHED_DURATION if stage.duration else Outcome.OUT_OF_STEPS

@@ -104,8 +104,14 @@ class ParticleFlow(LinearisedFlow):
         return Law(push.w - pull, push.z - decay * y.z)
 
     def loss(self, y: Law):
-        y = self._cast(y)
-        return jnp.mean(self.objective.value(self._forward(y)[2], self.anchors.labels))
+        return jnp.sum(self.losses(y))
+
+    def losses(self, y: Law):
+        f = self._forward(self._cast(y))[2]
+        return self.objective.by_part(f, self.anchors.labels)
+
+    def units(self):
+        return self.objective.units(self.anchors.labels)
 
     def burden(self, y: Law):
         y = self._cast(y)
@@ -228,9 +234,15 @@ class TangentFlow(AbstractFlow):
         return jax.tree.map(lambda new, old: new.astype(old.dtype), move, given)
 
     def loss(self, y: Tangent):
+        return jnp.sum(self.losses(y))
+
+    def losses(self, y: Tangent):
         y = self._cast(y)
         f = self._predict(y, *self._fields(y))
-        return jnp.mean(self.inner.objective.value(f, self.inner.anchors.labels))
+        return self.inner.objective.by_part(f, self.inner.anchors.labels)
+
+    def units(self):
+        return self.inner.units()
 
     def weigh(self, y: Tangent, error: Tangent):
         return self.inner.weigh(y.base, error.base) + self.inner.weigh(y.base, error.move)

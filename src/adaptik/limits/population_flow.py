@@ -242,14 +242,17 @@ class PopulationFlow:
         f = self.base + phi.T @ head / self.width / self.richness
         return np.asarray(self.objective.signal(f, self.labels)) / len(self.labels)
 
-    def loss(self, t, y):
+    def losses(self, t, y):
         h, hidden, head = self._unpack(t, y)
         h = h @ self.X.T
         for W in hidden:
             up = self.phi(h)
             h = W.forward(up, W.Q.T @ up / self.width)
         f = self.base + self.phi(h).T @ head / self.width / self.richness
-        return float(np.mean(np.asarray(self.objective.value(f, self.labels))))
+        return np.asarray(self.objective.by_part(f, self.labels))
+
+    def units(self):
+        return self.objective.units(self.labels)
 
     def rate(self, t, y, slope):
         """Rate of decrease of the loss with what decay of the learned part adds: |y'|^2/gamma^2.

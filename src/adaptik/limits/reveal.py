@@ -50,7 +50,7 @@ class Reveal(Limit):
     replicates
         Independent populations; their spread is the standard error.
     tol
-        Error allowed in one step, in units of the predictor.
+        Error allowed in one step, in units of the labels (:attr:`adaptik.Stage.unit`).
     reveal_tol
         Part of a field, relative to its length, that the revealed directions may miss.
     dtype
@@ -220,6 +220,10 @@ class RevealState(SpanState):
     members: tuple[Population, ...]
     terms: tuple[tuple[float, tuple[Population, ...]], ...] = ()
     step_error: float = 0.0
+
+    def scaled(self, factor):
+        terms = tuple((factor * coefficient, at) for coefficient, at in self.terms)
+        return replace(self, terms=terms, step_error=abs(factor) * self.step_error)
 
     def after(self, members: tuple[Population, ...], stage: Stage) -> "RevealState":
         """f(t1) + (<z phi>_t - <z phi>_t1)/gamma."""

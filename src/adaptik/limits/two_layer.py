@@ -72,7 +72,7 @@ class TwoLayer(Limit):
     dtype
         Of particle arrays, ``"float32"`` or ``"float64"``; kernels and errors are float64.
     tol
-        Error allowed in one step, in units of the predictor.
+        Error allowed in one step, in units of the labels (:attr:`adaptik.Stage.unit`).
     sampling
         ``"quasi"`` (Sobol points, exact moments) or ``"iid"``.
     max_steps

@@ -13,7 +13,7 @@ from ..solution import AbstractState
 from ..stages import Stage
 from .base import Advance, Request, recorded_inputs
 from .frozen_kernel import FrozenPath
-from .two_layer_state import FrozenKind, KernelTerm, ReadoutTerm, TwoLayerState, is_analytic
+from .two_layer_state import FrozenKind, KernelTerm, TwoLayerState, is_analytic
 
 
 def advance_frozen(state: TwoLayerState, stage: Stage, request: Request) -> Advance:
@@ -50,7 +50,7 @@ def frozen_kind(stage: Stage) -> FrozenKind:
 
 def _after(state: TwoLayerState, stage: Stage, estimator, t: float, dual) -> TwoLayerState:
     fade, kind, particles = _fade(stage, t), frozen_kind(stage), state.particles
-    terms = tuple(_faded(term, fade) for term in state.terms)
+    terms = state.terms if fade == 1.0 else tuple(term.scaled(fade) for term in state.terms)
     terms += (KernelTerm(particles, kind, stage.task.X, dual, estimator),)
     if stage.trains == "readout" and stage.richness > 0:
         anchor = state.span.points(stage.task.X).inside.astype(particles.w.dtype)
@@ -66,14 +66,3 @@ def _after(state: TwoLayerState, stage: Stage, estimator, t: float, dual) -> Two
 
 def _fade(stage: Stage, t: float) -> float:
     return math.exp(-stage.weight_decay * t) if stage.weight_decay else 1.0
-
-
-def _faded(term, fade: float):
-    if fade == 1.0:
-        return term
-    match term:
-        case ReadoutTerm():
-            return replace(term, coefficient=fade * term.coefficient)
-        case KernelTerm():
-            return replace(term, dual=fade * term.dual)
-    return replace(term, move_w=fade * term.move_w, move_z=fade * term.move_z)

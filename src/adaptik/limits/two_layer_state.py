@@ -1,7 +1,7 @@
 """The two-layer limit at one time: the law of its particles and the predictor they carry."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax
@@ -26,6 +26,9 @@ class ReadoutTerm:
 
     particles: Particles
     coefficient: float
+
+    def scaled(self, factor: float) -> "ReadoutTerm":
+        return replace(self, coefficient=factor * self.coefficient)
 
 
 FrozenKind = Literal["feature", "ntk"]  # the readout moves, or all weights move lazily
@@ -57,6 +60,9 @@ class KernelTerm:
     dual: Float[np.ndarray, "duals P C"]
     estimator: Estimator
 
+    def scaled(self, factor: float) -> "KernelTerm":
+        return replace(self, dual=factor * self.dual)
+
 
 @register
 @dataclass(frozen=True, eq=False)
@@ -66,6 +72,9 @@ class TangentTerm:
     particles: Particles
     move_w: Float[np.ndarray, "R M rank"]
     move_z: Float[np.ndarray, "R M C"]
+
+    def scaled(self, factor: float) -> "TangentTerm":
+        return replace(self, move_w=factor * self.move_w, move_z=factor * self.move_z)
 
 
 def is_analytic(particles: Particles, kind: str) -> bool:
@@ -92,6 +101,9 @@ class TwoLayerState(SpanState):
     span: Span
     particles: Particles
     terms: tuple[ReadoutTerm | KernelTerm | TangentTerm, ...] = ()
+
+    def scaled(self, factor):
+        return replace(self, terms=tuple(term.scaled(factor) for term in self.terms))
 
     def predict(self, X):
         shape = (self.particles.w.shape[0], len(X), self.particles.z.shape[-1])

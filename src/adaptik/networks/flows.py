@@ -79,8 +79,14 @@ class RichFlow(AbstractFlow):
         return only_above(self.frozen, moves)
 
     def loss(self, y: Layers):
+        return jnp.sum(self.losses(y))
+
+    def losses(self, y: Layers):
         f = self.offset + raw(_cast(y, self.X.dtype), self.X, self.phi) / self.richness
-        return jnp.mean(self.objective.value(f, self.y))
+        return self.objective.by_part(f, self.y)
+
+    def units(self):
+        return self.objective.units(self.y)
 
     def burden(self, y: Layers):
         total = self.decay * sum(jnp.sum(jnp.square(w)) for w in y[self.frozen :])
@@ -124,7 +130,13 @@ class DecayingTangentFlow(AbstractFlow):
         return f.astype(self.y.dtype)
 
     def loss(self, y):
-        return jnp.mean(self.objective.value(self.predictor(y), self.y))
+        return jnp.sum(self.losses(y))
+
+    def losses(self, y):
+        return self.objective.by_part(self.predictor(y), self.y)
+
+    def units(self):
+        return self.objective.units(self.y)
 
     def weigh(self, y, error):
         return _weighed(self, self.start, error[1])

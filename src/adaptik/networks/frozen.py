@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from .. import losses
 from ..activations import Activation
-from ..regression import SquaredFlow, dual_flow, settling_time
+from ..regression import Relative, SquaredFlow, dual_flow, settling_time
 from ..solution import Cost, Outcome
 from ..stages import Stage
 from ..stepping import HORIZON
@@ -111,9 +111,9 @@ def _closed_form(gram, y, f0, stage: Stage) -> _ClosedForm:
         flows = [replace(first, labels=labels[:, c], start=starts[:, c]) for c in range(y.shape[1])]
     if stage.duration is not None:
         return _ClosedForm(flows, y.shape, float(stage.duration), Outcome.REACHED_DURATION)
-    # settling_time averages over flows, the loss sums over them.
-    loss_tol, rate_tol = (tol / len(flows) for tol in stage.tolerances)
-    end, ended = settling_time(flows, loss_tol, rate_tol, STALL * rate_tol, HORIZON)
+    loss_tol, rate_tol = stage.tolerances
+    decides = Relative([flows], losses.get(stage.loss).units(y))
+    end, ended = settling_time([decides], loss_tol, rate_tol, STALL * rate_tol, HORIZON)
     return _ClosedForm(flows, y.shape, end, ended)
 
 

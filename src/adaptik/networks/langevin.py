@@ -31,6 +31,7 @@ from ..solution import Cost, Outcome, Solution, StageRecord, recorded_tasks
 from ..stages import Stage, check_posterior, check_sequence
 from ..stepping.clock import compile_clock
 from ..tasks import Task
+from ..units import in_own_unit, turned, turned_back
 from .mup import Network
 from .posterior_state import PosteriorMember, PosteriorState
 from .train import recorded_inputs, versions
@@ -114,7 +115,8 @@ def sample_posterior(
     records = list(after.records) if after else []
     states = list(after.states) if after else []
     for i in range(len(earlier), len(stages)):
-        stage = stages[i]
+        unit = stages[i].unit
+        stage = in_own_unit(stages[i], unit)
         rng = np.random.default_rng(np.random.SeedSequence([key, i]))
         began = time.perf_counter()
         with (
@@ -132,8 +134,9 @@ def sample_posterior(
             "hamiltonian monte carlo", chains * (warmup + samples), 0, clock.seconds,
             taken - clock.seconds,
         )  # fmt: skip
-        records.append(StageRecord.timeless(predictions, stage.task, outcome, cost))
-        states.append(state)
+        done = StageRecord.timeless(predictions, stage.task, outcome, cost)
+        records.append(turned_back(done, unit))
+        states.append(turned(state, unit))
     provenance = {"model": model, "key": key, "versions": versions()}
     return Solution("network", stages, tuple(records), tuple(states), tasks, {}, provenance)
 

@@ -8,7 +8,7 @@ with all weights N(0, 1) at the start; a stage of richness gamma predicts with r
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -43,7 +43,7 @@ class Network:
     dtype
         ``"float32"`` or ``"float64"``: in which weights are trained and kept.
     tol
-        Error of one time step in units of the predictor.
+        Error of one time step in units of the labels (:attr:`adaptik.Stage.unit`).
 
     Raises
     ------
@@ -169,6 +169,10 @@ class Member:
     weights: Weights
     terms: tuple[Term, ...] = ()
 
+    def scaled(self, factor: float) -> "Member":
+        """The same network with a predictor ``factor`` times as large."""
+        return Member(self.weights, combine((factor, self.terms)))
+
     def predict(self, X: Float[np.ndarray, "n D"], activation: Activation) -> np.ndarray:
         """f(x), shape ``(n, C)``."""
         head = self.weights.layers[-1]
@@ -213,6 +217,7 @@ class Run:
 def combine(*groups: tuple[float, Sequence[Term]]) -> tuple[Term, ...]:
     """Sum of terms with factors; raw terms at the same weights merge, and zeros drop out."""
     merged: list[Term] = []
+    largest = max((abs(c * term.coefficient) for c, terms in groups for term in terms), default=0.0)
     for factor, terms in groups:
         for term in terms:
             added = Term(factor * term.coefficient, term.weights, term.direction)
@@ -223,7 +228,10 @@ def combine(*groups: tuple[float, Sequence[Term]]) -> tuple[Term, ...]:
                     break
             else:
                 merged.append(added)
-    return tuple(term for term in merged if term.coefficient != 0)
+    # Terms that cancel leave rounding where they were scaled to another unit in between.
+    return tuple(
+        term for term in merged if abs(term.coefficient) > 1e-14 * (not term.direction) * largest
+    )
 
 
 @register
@@ -241,6 +249,9 @@ class NetworkState(AbstractState):
 
     activation: Activation
     members: tuple[Member, ...]
+
+    def scaled(self, factor):
+        return replace(self, members=tuple(m.scaled(factor) for m in self.members))
 
     def predict(self, X):
         return np.stack([m.predict(X, self.activation) for m in self.members])

@@ -1,6 +1,6 @@
 """Samples of a finite network's posterior: kept networks of every chain."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -52,6 +52,9 @@ class PosteriorState(AbstractState):
     acceptance: float
     r_hat: float
     effective: float
+
+    def scaled(self, factor):
+        return replace(self, labels=factor * self.labels)
 
     def predict(self, X):
         """Mean of the head given the hidden weights, averaged over kept networks."""

@@ -16,6 +16,7 @@ from ..solution import Cost, Outcome, Solution, StageRecord, record_grid, record
 from ..stages import Stage, check_elastic_flow, check_sequence
 from ..stepping.clock import compile_clock
 from ..tasks import Task
+from ..units import in_own_unit, turned_back
 from .flows import flow_through
 from .frozen import solve_frozen
 from .mup import Member, Network, NetworkState, Run, Weights
@@ -101,18 +102,19 @@ def train(
     members: Sequence[Member | None] = _last_members(after) or [None] * len(seeds)
     for i in range(len(earlier), len(stages)):
         wanted = tuple(sorted({float(t) for at, t in snapshots if at == i}))
+        unit = stages[i].unit
+        stage = in_own_unit(stages[i], unit)
+        starts = [_start(network, stage, m, s, i) for s, m in zip(seeds, members, strict=True)]
         runs = [
-            _run_stage(
-                network, stages[i], _start(network, stages[i], m, seed, i), tasks, record, wanted
-            )
-            for seed, m in zip(seeds, members, strict=True)
+            _run_stage(network, stage, start.scaled(1 / unit), tasks, record, wanted)
+            for start in starts
         ]
-        records.append(_join(runs, stages[i], tasks))
-        members = [run.end for run in runs]
+        records.append(turned_back(_join(runs, stage, tasks), unit))
+        members = [run.end.scaled(unit) for run in runs]
         states.append(NetworkState(network.phi, tuple(members)))
         for t in wanted:
             if all(t in run.snapshots for run in runs):
-                at_t = tuple(run.snapshots[t] for run in runs)
+                at_t = tuple(run.snapshots[t].scaled(unit) for run in runs)
                 kept[i, t] = NetworkState(network.phi, at_t)
         if records[-1].outcome is Outcome.DIVERGED:
             break

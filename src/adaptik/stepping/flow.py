@@ -34,6 +34,14 @@ class AbstractFlow(eqx.Module):
     def loss(self, y: PyTree) -> Float[Array, ""]:
         """Training loss, averaged over samples and members."""
 
+    def losses(self, y: PyTree) -> Float[Array, " parts"]:
+        """What the training loss is the sum of: one part for each output, or all in one."""
+        return self.loss(y)[None]
+
+    def units(self) -> Float[Array, " parts"]:
+        """In what each part is judged, such as the mean square of the output's labels."""
+        return jnp.ones(1)
+
     @abstractmethod
     def weigh(self, y: PyTree, error: PyTree) -> Float[Array, ""]:
         """Size of an error in y, in units of the predictor."""
@@ -62,6 +70,28 @@ class AbstractFlow(eqx.Module):
         (_, loss), (slope, _) = jax.jvp(both, (y,), (velocity,))
         return loss, -slope
 
+    def progress(self, y: PyTree) -> "Progress":
+        """Loss and rate, and both as convergence is judged: every output in its own unit.
+
+        Weight decay and an elastic pull are of all outputs together: with them the rate of the sum
+        counts, in the unit of all.
+        """
+        values, slopes = jax.jvp(lambda y: (self.losses(y), self.burden(y)), (y,), (self(y),))
+        (losses, burden), (falls, relief) = values, jax.tree.map(jnp.negative, slopes)
+        units, rate = self.units(), jnp.sum(falls) + relief
+        own, common = jnp.max(jnp.abs(falls) / units), jnp.abs(rate) / jnp.sum(units)
+        pace = jnp.where(burden == 0, own, common)
+        return Progress(jnp.sum(losses), rate, jnp.max(losses / units), pace)
+
+
+class Progress(NamedTuple):
+    """How far a flow has come."""
+
+    loss: Float[Array, ""]
+    rate: Float[Array, ""]
+    unlearned: Float[Array, ""]  # the largest loss of an output, in its unit
+    pace: Float[Array, ""]  # the largest rate, alike
+
 
 class Trajectory(NamedTuple):
     """What :func:`integrate` returns; unreached record times hold infinities."""
@@ -74,6 +104,8 @@ class Trajectory(NamedTuple):
     end_time: Float[Array, ""]
     loss: Float[Array, ""]
     rate: Float[Array, ""]
+    unlearned: Float[Array, ""]  # see Progress
+    pace: Float[Array, ""]
     settled: Bool[Array, ""]  # the training loss met its tolerances, or stalled
     arrived: Bool[Array, ""]  # at the duration
     exhausted: Bool[Array, ""]  # all steps were taken
@@ -100,9 +132,9 @@ def _recorded(record: Callable[[Any, PyTree], PyTree], t, y):
 
 @eqx.filter_jit
 def _settled(flow: AbstractFlow, y, loss_tol, rate_tol):
-    loss, rate = flow.loss_and_rate(y)
-    converged = (loss <= loss_tol) & (jnp.abs(rate) <= rate_tol)
-    return loss, rate, converged | (jnp.abs(rate) <= STALL * rate_tol)
+    now = flow.progress(y)
+    converged = (now.unlearned <= loss_tol) & (now.pace <= rate_tol)
+    return now, converged | (now.pace <= STALL * rate_tol)
 
 
 def integrate(
@@ -121,9 +153,9 @@ def integrate(
 ) -> Trajectory:
     """Flow from ``y0`` for ``duration`` or until the loss meets its tolerances.
 
-    Negative tolerances switch the second rule off. ``record(t, y)`` is kept at ``record_times``
-    and ``y`` itself at ``snapshot_times``; the stepper lands exactly on both. ``tol`` bounds the
-    error of one step in units of the predictor.
+    Tolerances are of every output, in its own unit; negative ones switch the second rule off.
+    ``record(t, y)`` is kept at ``record_times`` and ``y`` itself at ``snapshot_times``; the stepper
+    lands exactly on both. ``tol`` bounds the error of one step in units of the predictor.
     """
     done = _integrate(
         flow, y0, record, solver, duration, record_times, snapshot_times, loss_tol, rate_tol, tol,
@@ -146,9 +178,9 @@ def _integrate(
     """The fields of :class:`Trajectory`, of states the leaves alone."""
 
     def stop(t, y, args, **_):
-        loss, _, settled = _settled(args, y, loss_tol, rate_tol)
+        now, settled = _settled(args, y, loss_tol, rate_tol)
         if watched:
-            jax.debug.callback(progress.report, t, loss)
+            jax.debug.callback(progress.report, t, now.loss)
         return settled | (t >= duration)
 
     # With one time alone, steps take as long as if each were recorded: keep y, record it after.
@@ -183,7 +215,7 @@ def _integrate(
     assert solution.ys is not None and solution.ts is not None
     end = jax.tree.map(lambda leaf: leaf[0], solution.ys[1])
     end_time = solution.ts[1][0]
-    loss, rate, _ = _settled(flow, end, loss_tol, rate_tol)
+    now, _ = _settled(flow, end, loss_tol, rate_tol)
     stopped, arrived = solution.result == diffrax.RESULTS.event_occurred, end_time >= duration
     recorded = solution.ys[0]
     if once:
@@ -195,8 +227,7 @@ def _integrate(
         snapshots=jax.tree.leaves(solution.ys[2]) if len(subsaves) > 2 else None,
         end=jax.tree.leaves(end),
         end_time=end_time,
-        loss=loss,
-        rate=rate,
+        **now._asdict(),
         settled=stopped & ~arrived,
         arrived=stopped & arrived,
         exhausted=solution.result == diffrax.RESULTS.max_steps_reached,
@@ -210,7 +241,7 @@ def outcome(trajectory: Trajectory, loss_tol: float, rate_tol: float) -> Outcome
     if not np.isfinite(float(trajectory.loss)):
         return Outcome.DIVERGED
     if trajectory.settled:
-        converged = float(trajectory.loss) <= loss_tol and abs(float(trajectory.rate)) <= rate_tol
+        converged = float(trajectory.unlearned) <= loss_tol and float(trajectory.pace) <= rate_tol
         return Outcome.CONVERGED if converged else Outcome.STALLED
     if trajectory.arrived:
         return Outcome.REACHED_DURATION if loss_tol < 0 else Outcome.OUT_OF_STEPS

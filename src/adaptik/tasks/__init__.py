@@ -1,17 +1,21 @@
 """Tasks: data with labels, from teachers, image data sets, files, or your own arrays."""
 
-from .base import Task, accuracy
+from .base import LossUnit, Task, accuracy
 from .images import DATASETS
+from .labels import LabelScale, standardise_labels
 from .loading import load, load_pair, standardise_pair
 from .teachers import hermite_pair, linear_pair
 
 __all__ = [
     "DATASETS",
+    "LabelScale",
+    "LossUnit",
     "Task",
     "accuracy",
     "hermite_pair",
     "linear_pair",
     "load",
     "load_pair",
+    "standardise_labels",
     "standardise_pair",
 ]

@@ -1,11 +1,15 @@
 """Task: the data of one supervised problem, validated on construction."""
 
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
 
 from ..errors import InputError
+from .labels import LabelScale
+
+LossUnit = Literal["task", "labels", "variance"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +31,9 @@ class Task:
     classes
         Names of the classes in label order (empty for regression); accuracy is reported
         when it is given.
+    label_scale
+        How ``y`` was made from labels in the user's units, if it was
+        (:func:`adaptik.tasks.standardise_labels`).
 
     Raises
     ------
@@ -46,6 +53,7 @@ class Task:
     y_test: Float[np.ndarray, "tests outputs"] | None = None
     name: str = "task"
     classes: tuple[str, ...] = ()
+    label_scale: LabelScale | None = None
 
     def __post_init__(self):
         for field in ("X", "y", "X_test", "y_test"):
@@ -92,7 +100,7 @@ class Task:
                 )
         if len(self.y) > 1 and (self.y == self.y[0]).all():
             self._fail("y is a single class or constant; nothing can be learned from it")
-        if not self.y.any():
+        if not self.y.any() and self.label_scale is None:
             self._fail("y is zero everywhere; nothing can be learned from it")
         if not self.X.any():
             self._fail("X is zero everywhere; the kernel x.x'/D vanishes")
@@ -112,6 +120,9 @@ class Task:
         if self is other:
             return True
         if (self.name, self.classes, self.splits) != (other.name, other.classes, other.splits):
+            return False
+        mine, its = self.label_scale, other.label_scale
+        if its is not None if mine is None else not mine.same_as(its):
             return False
         return all(
             np.array_equal(mine, its)
@@ -143,6 +154,30 @@ class Task:
     def splits(self) -> tuple[str, ...]:
         """The splits that exist: ``("train",)`` or ``("train", "test")``."""
         return ("train",) if self.X_test is None else ("train", "test")
+
+    def loss_weights(self, unit: LossUnit) -> Float[np.ndarray, " outputs"]:
+        """Factors of the outputs' mean squared errors that give a loss in a unit.
+
+        Parameters
+        ----------
+        unit
+            ``"task"``: the sum over outputs, in squares of ``y``. ``"labels"``: the same in squares
+            of the user's labels. ``"variance"``: the mean over outputs, each relative to the
+            variance of its training labels (of test labels about them where those are constant),
+            so that predicting their mean has loss 1; for classes as ``"task"``.
+        """
+        ones = np.ones(self.outputs)
+        if unit not in get_args(LossUnit):
+            raise InputError(f"unit must be one of {get_args(LossUnit)}, got {unit!r}")
+        if unit == "labels" and self.label_scale is not None:
+            return self.label_scale.std**2
+        if unit != "variance" or self.classes:
+            return ones
+        variance, mean = self.y.var(0), self.y.mean(0)
+        if self.y_test is not None:
+            around = np.mean((self.y_test - mean) ** 2, axis=0)
+            variance = np.where(variance > 0, variance, around)
+        return 1 / (self.outputs * np.where(variance > 0, variance, 1.0))
 
     def subset(self, rows: np.ndarray, held_out: np.ndarray, name: str) -> "Task":
         """A task trained on ``rows`` of the training data and tested on ``held_out`` of them."""
