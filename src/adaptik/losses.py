@@ -110,7 +110,7 @@ SQUARED = Loss(
     rate_factor=2.0,
     curvature_root=_identity_root,
     reaches_minimum=True,
-    parts=lambda f, y: (y - f) ** 2,
+    parts=lambda f, y: jnp.square(y - f),
 )
 LOGISTIC = Loss(
     "logistic",

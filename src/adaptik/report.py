@@ -263,7 +263,7 @@ def _rows(rows: Sequence["Row"]) -> str:
 
 
 def _has(row: "Row", key: str | tuple[str, str]) -> bool:
-    return getattr(row, key if isinstance(key, str) else key[0]) is not None
+    return getattr(row, key if isinstance(key, str) else key[0], None) is not None
 
 
 def _entry(row: "Row", key: str | tuple[str, str]) -> Any:

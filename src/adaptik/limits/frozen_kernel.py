@@ -111,7 +111,7 @@ class FrozenPath:
             flows = KernelFlows.on(grams, labels, starts, decay)
             if duration is None:
                 members = flows.members[:1] if first_decides else flows.members
-                decides = Relative(members, losses.get(stage.loss).units(labels))
+                decides = Relative(members, np.asarray(losses.get(stage.loss).units(labels)))
                 loss_tol, rate_tol = stage.tolerances
                 duration, outcome = settling_time(
                     [decides], loss_tol, rate_tol, STALL * rate_tol, HORIZON

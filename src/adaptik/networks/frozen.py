@@ -112,7 +112,7 @@ def _closed_form(gram, y, f0, stage: Stage) -> _ClosedForm:
     if stage.duration is not None:
         return _ClosedForm(flows, y.shape, float(stage.duration), Outcome.REACHED_DURATION)
     loss_tol, rate_tol = stage.tolerances
-    decides = Relative([flows], losses.get(stage.loss).units(y))
+    decides = Relative([flows], np.asarray(losses.get(stage.loss).units(y)))
     end, ended = settling_time([decides], loss_tol, rate_tol, STALL * rate_tol, HORIZON)
     return _ClosedForm(flows, y.shape, end, ended)
 

@@ -50,8 +50,9 @@ class LabelScale:
         largest = np.abs(rest).max(0)
         size = np.where(largest > 0, largest, 1.0)
         std = size * np.sqrt(np.mean(np.square(rest / size), axis=0))
-        same = otherwise is not None and otherwise.std.shape == std.shape
-        unit = otherwise.std if same else np.ones_like(std)
+        unit = np.ones_like(std)
+        if otherwise is not None and otherwise.std.shape == std.shape:
+            unit = otherwise.std
         return cls(mean, np.where(largest > ROUNDING * np.abs(y).max(0), std, unit))
 
     def standardised(self, y: Float[np.ndarray, "n outputs"]) -> Float[np.ndarray, "n outputs"]:
