@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..errors import InputError
+from .names import column_names, match
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +28,17 @@ class Task:
     classes
         Names of the classes in label order (empty for regression); accuracy is reported
         when it is given.
+    features
+        Names of the inputs' columns, empty where they have none. They come from a DataFrame given
+        as ``X``; one given as ``X_test`` is put into their order.
+    notes
+        What was assumed or found while the data were read, one line each.
 
     Raises
     ------
     InputError
-        For empty data, wrong dimensions, NaN or infinite entries, or labels that do not vary.
+        For empty data, wrong dimensions, NaN or infinite entries, labels that do not vary, or
+        columns of ``X_test`` that ``X`` has not.
 
     Examples
     --------
@@ -46,19 +53,34 @@ class Task:
     y_test: Float[np.ndarray, "tests outputs"] | None = None
     name: str = "task"
     classes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
+        self._take_names()
         for field in ("X", "y", "X_test", "y_test"):
             value = getattr(self, field)
             if value is not None:
                 object.__setattr__(self, field, self._as_matrix(field, value))
-        object.__setattr__(self, "classes", tuple(str(c) for c in self.classes))
+        for field in ("classes", "features", "notes"):
+            object.__setattr__(self, field, tuple(str(c) for c in getattr(self, field)))
         self._check_shapes()
 
     def _fail(self, message: str):
         raise InputError(f"task {self.name!r}: {message}")
 
+    def _take_names(self):
+        """Names of a DataFrame's columns; the test inputs in the same order."""
+        features, tests = column_names(self.X), column_names(self.X_test)
+        if features:
+            object.__setattr__(self, "features", features)
+        if self.features and tests:
+            order = match(self.features, tests, f"task {self.name!r}, X", "X_test")
+            object.__setattr__(self, "X_test", np.asarray(self.X_test)[:, order])
+
     def _as_matrix(self, field: str, value) -> np.ndarray:
+        if hasattr(value, "toarray"):
+            self._fail(f"{field} is a sparse matrix; give {field}.toarray()")
         try:
             array = np.array(value, dtype=float)
         except (TypeError, ValueError):
@@ -94,6 +116,8 @@ class Task:
             self._fail("y is a single class or constant; nothing can be learned from it")
         if not self.y.any():
             self._fail("y is zero everywhere; nothing can be learned from it")
+        if self.features and len(self.features) != self.dimension:
+            self._fail(f"features names {len(self.features)} columns, X has {self.dimension}")
         if not self.X.any():
             self._fail("X is zero everywhere; the kernel x.x'/D vanishes")
         expected = 1 if len(self.classes) == 2 else len(self.classes)
@@ -143,6 +167,10 @@ class Task:
     def splits(self) -> tuple[str, ...]:
         """The splits that exist: ``("train",)`` or ``("train", "test")``."""
         return ("train",) if self.X_test is None else ("train", "test")
+
+    def with_note(self, note: str) -> "Task":
+        """The same task with one more note."""
+        return replace(self, notes=(*self.notes, note))
 
     def subset(self, rows: np.ndarray, held_out: np.ndarray, name: str) -> "Task":
         """A task trained on ``rows`` of the training data and tested on ``held_out`` of them."""
