@@ -65,6 +65,9 @@ class AdaptiveKernel(BaseEstimator, ABC):
     def _task_of(self, y) -> Callable[[np.ndarray], Task | None]:
         """Codes the labels: what turns scaled inputs into a task (None: labels are constant)."""
 
+    def _class_names(self) -> tuple[str, ...]:
+        return tuple(map(str, getattr(self, "classes_", ())))
+
     # -- solving -----------------------------------------------------------------------------
 
     def _stage(self, task: Task, richness: Any, mode: str = "rich", head: str = "fresh") -> Stage:

@@ -1,11 +1,13 @@
 """Task: the data of one supervised problem, validated on construction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from ..errors import InputError
+from .labels import shared_order
 from .names import column_names, match
 
 
@@ -171,6 +173,26 @@ class Task:
     def with_note(self, note: str) -> "Task":
         """The same task with one more note."""
         return replace(self, notes=(*self.notes, note))
+
+    def with_codes_of(self, classes: Sequence[str]) -> "Task":
+        """The same task with the codes that its classes have among ``classes``, where they can.
+
+        Examples
+        --------
+        >>> task = Task([[1.0, 0.0], [0.0, 1.0]], [-1, 1], classes=("good", "ugly"))
+        >>> task.with_codes_of(("bad", "good")).classes
+        ('ugly', 'good')
+        """
+        order = shared_order(self.classes, classes)
+        if order == sorted(order):
+            return self
+
+        def recoded(y: np.ndarray) -> np.ndarray:
+            return -y if len(order) == 2 else y[:, order]
+
+        y_test = None if self.y_test is None else recoded(self.y_test)
+        named = tuple(self.classes[i] for i in order)
+        return replace(self, y=recoded(self.y), y_test=y_test, classes=named)
 
     def subset(self, rows: np.ndarray, held_out: np.ndarray, name: str) -> "Task":
         """A task trained on ``rows`` of the training data and tested on ``held_out`` of them."""

@@ -97,7 +97,7 @@ def load_pair(
             f"source {first.name!r} has {first.dimension} features and target {second.name!r} "
             f"{second.dimension}; both must have the same inputs"
         )
-    second = _with_codes_of(first, second)
+    second = second.with_codes_of(first.classes)
     return standardise_pair(_without_rows_of(first, second), second)
 
 
@@ -219,20 +219,6 @@ def _encode(labels: np.ndarray, classes: Sequence[int]) -> np.ndarray:
     if len(classes) == 2:
         return np.where(labels == classes[1], 1.0, -1.0)
     return (labels[:, None] == np.asarray(classes)).astype(float)
-
-
-def _with_codes_of(source: Task, target: Task) -> Task:
-    """The target with the source's codes for class names that both have."""
-    order = labels.shared_order(target.classes, source.classes)
-    if order == sorted(order):
-        return target
-
-    def recoded(y: np.ndarray | None) -> np.ndarray | None:
-        return y if y is None else -y if len(order) == 2 else y[:, order]
-
-    classes = tuple(target.classes[i] for i in order)
-    y = recoded(target.y)
-    return replace(target, y=y, y_test=recoded(target.y_test), classes=classes)
 
 
 def _without_rows_of(source: Task, target: Task) -> Task:

@@ -13,7 +13,9 @@ def column_names(X: Any) -> tuple[str, ...]:
     return tuple(names) if all(isinstance(name, str) for name in names) else ()
 
 
-def match(wanted: Sequence[str], given: Sequence[str], first: str, second: str) -> list[int]:
+def match(
+    wanted: Sequence[str], given: Sequence[str], first: str, second: str, hint: str = ""
+) -> list[int]:
     """Positions in ``given`` of the names ``wanted``.
 
     Raises
@@ -37,7 +39,7 @@ def match(wanted: Sequence[str], given: Sequence[str], first: str, second: str) 
         parts += [f"has {_listed(extra)} besides"] if extra else []
         raise InputError(
             f"columns are matched by name: {second} {' and '.join(parts)}, compared with {first}; "
-            "give both the same columns (the label is called 'label', else it is the last one)"
+            f"give both the same columns{hint}"
         )
     place = {name: i for i, name in enumerate(given)}
     return [place[name] for name in wanted]

@@ -352,4 +352,6 @@ def refuse_unmatched(source: Table, target: Table) -> None:
                 f"{target.name!r} {target.X.shape[1]}; both must have the same inputs"
             )
         return
-    match(source.columns, target.columns, f"source {source.name}", f"target {target.name}")
+    sides = f"source {source.name}", f"target {target.name}"
+    hint = " (the label is the column called 'label', else the last one)"
+    match(source.columns, target.columns, *sides, hint)
