@@ -254,6 +254,20 @@ def test_numbers_with_separators_or_units_are_no_classes(folder, cell):
         load(written(folder, TABLE.assign(label=cell), "bad.csv"))
 
 
+def test_the_command_line_takes_and_tells_kinds(folder, run, capsys):
+    source, target = written(folder, TABLE, "ours.csv"), written(folder, OTHER, "theirs.csv")
+    command = (
+        f"transfer --source {source} --target {target} --richness 0 --target-richness 0 --folds 2 "
+        f"--check-seeds 0 --particles 96 --replicates 2 --out {folder}/report"
+    )
+    assert run(f"{command} --kind prices") == 2
+    assert "kind must be 'classes' or 'numbers', got 'prices'" in capsys.readouterr().err
+    assert run(command) == 0
+    printed = capsys.readouterr().out
+    assert "note: labels of" in printed and "are taken for classes (whole, -1 to 19)" in printed
+    assert "accuracy" in printed and "are taken for" in (folder / "report/report.html").read_text()
+
+
 # -- reading ---------------------------------------------------------------------------------
 
 
@@ -464,6 +478,18 @@ def test_a_sources_columns_and_class_names_are_matched(columns, form, renamed):
         TransferKernelClassifier((X.rename(columns={"age": "tax"}), y), **OPTIONS).fit(target, z)
     with pytest.warns(UserWarning, match="columns are taken by position"):
         TransferKernelClassifier((X.to_numpy(), y), **OPTIONS).fit(target, z)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "str"])
+def test_types_do_not_matter_for_a_fit(dtype):
+    whole = TABLE[NAMES].round().astype(int)
+    whole = whole - whole.min() if dtype == "uint16" else whole
+    whole, y = (whole % 2 if dtype in ("bool", "boolean") else whole), TABLE.label
+    options = dict(richness=0.0, particles=128)
+    plain = AdaptiveKernelClassifier(**options).fit(whole, y)
+    typed = AdaptiveKernelClassifier(**options).fit(whole.astype(dtype), y.astype(dtype))
+    np.testing.assert_allclose(typed.decision_function(whole), plain.decision_function(whole))
+    assert [str(int(float(c))) for c in typed.classes_] == ["0", "1"]
 
 
 def test_source_labels_are_checked_as_targets_are():

@@ -216,6 +216,14 @@ class AdaptiveKernel(BaseEstimator, ABC):
         return estimator
 
 
+def plain(y: np.ndarray) -> np.ndarray:
+    """Labels of type object that are all numbers, as numbers."""
+    if y.dtype != object:
+        return y
+    values = np.array(y.tolist())
+    return values if values.dtype.kind in "biuf" else y
+
+
 class Regressor(RegressorMixin, AdaptiveKernel):
     """Standardised labels."""
 
@@ -272,6 +280,7 @@ class Classifier(ClassifierMixin, AdaptiveKernel):
     def fit(self, X, y):
         """Learn from inputs ``(n, D)`` and class labels ``(n,)``."""
         X, y = validate_data(self, X, y, dtype=float)
+        y = plain(y)
         check_classification_targets(y)
         self._fit(X, self._task_of(y))
         return self

@@ -17,7 +17,7 @@ from ..solving import solve
 from ..tasks import Task
 from ..tasks.names import match
 from . import adaptive
-from .adaptive import PARAMETERS, AdaptiveKernel, Classifier, Regressor
+from .adaptive import PARAMETERS, AdaptiveKernel, Classifier, Regressor, plain
 
 TRANSFER = """source
         A fitted adaptik estimator (trained anew together with the target's inputs), a pair
@@ -174,6 +174,7 @@ def _checked_pair(X, y, classifies: bool) -> Data:
     try:
         X, y = validate_data(holder, X, y, dtype=float, ensure_min_samples=1, **form)
         if classifies:
+            y = plain(y)
             check_classification_targets(y)
     except (TypeError, ValueError) as refusal:
         raise InputError(f"source: {str(refusal).strip().splitlines()[0]}") from refusal
