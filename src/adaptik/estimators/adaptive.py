@@ -216,7 +216,7 @@ class AdaptiveKernel(BaseEstimator, ABC):
         return estimator
 
 
-def plain(y: np.ndarray) -> np.ndarray:
+def plain(y: Any) -> np.ndarray:
     """Labels of type object that are all numbers, as numbers."""
     if y.dtype != object:
         return y

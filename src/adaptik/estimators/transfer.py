@@ -144,7 +144,7 @@ def _source_data(source, classifies: bool) -> Data:
     """Inputs, labels and names of columns of a source, as it has them."""
     source = _unfrozen(source)
     if isinstance(source, tuple | list) and len(source) == 2:
-        return _checked_pair(*source, classifies)
+        return _checked_pair(source[0], source[1], classifies)
     if not isinstance(source, AdaptiveKernel):
         raise InputError(
             "source must be a fitted adaptik estimator, a pair (X, y), or None, got "
@@ -178,7 +178,7 @@ def _checked_pair(X, y, classifies: bool) -> Data:
             check_classification_targets(y)
     except (TypeError, ValueError) as refusal:
         raise InputError(f"source: {str(refusal).strip().splitlines()[0]}") from refusal
-    return X, y, getattr(holder, "feature_names_in_", None)
+    return np.asarray(X), np.asarray(y), getattr(holder, "feature_names_in_", None)
 
 
 class TransferKernelRegressor(Regressor, _Transfer):
