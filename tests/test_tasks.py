@@ -267,7 +267,7 @@ def test_file_counts_and_formats(tmp_path):
     with pytest.raises(InputError, match="n_train=29"):
         load(path, n_train=29)
     with pytest.raises(InputError, match="unknown data set"):
-        load(tmp_path / "mine.parquet")
+        load(tmp_path / "mine.xlsx")
 
 
 def test_csv_label_by_name_or_last(tmp_path):

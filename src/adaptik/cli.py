@@ -40,7 +40,7 @@ def _numbers(text: str, name: str) -> tuple[float, ...]:
 @app.command()
 def transfer(
     source: Annotated[
-        str, typer.Option(help="data set with classes, or a .npz/.csv file")
+        str, typer.Option(help="data set with classes, or a file: .npz, .csv, .parquet...")
     ] = "digits:1,4",
     target: Annotated[str, typer.Option(help="as --source")] = "digits:1,7",
     n_source: Annotated[
@@ -51,6 +51,10 @@ def transfer(
     ] = None,
     n_test: Annotated[
         int | None, typer.Option(help="test samples [default: all, at most 1000]")
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="labels of files: classes or numbers [default: by their values, said]"),
     ] = None,
     richness: Annotated[str, typer.Option(help="source richness values")] = "0,0.5,1,2,4",
     target_richness: Annotated[str, typer.Option(help="target richness values; 0 is lazy")] = "0,1",
@@ -79,6 +83,7 @@ def transfer(
     """Does pretraining on SOURCE help on TARGET? Theory at infinite width, checked by networks."""
     from . import report as page
     from .study import TransferConfig
+    from .tasks.labels import checked_kind
     from .transfer import run
 
     builtin = {"digits", "fashion-mnist", "cifar10"}
@@ -92,6 +97,7 @@ def transfer(
         n_source=n_source,
         n_target=n_target,
         n_test=n_test,
+        kind=checked_kind(kind),
         richness=_numbers(richness, "richness"),
         target_richness=_numbers(target_richness, "target-richness"),
         head=head,

@@ -270,9 +270,9 @@ def check_sequence(stages: Sequence[Stage]) -> None:
     Raises
     ------
     InputError
-        For no stages, differing dimensions or outputs, tasks that share a name but not their
-        data, a kept head or kept layers with nothing to keep, or weight decay on a kept head whose
-        richness changed.
+        For no stages, differing dimensions, names of columns or outputs, tasks that share a name
+        but not their data, a kept head or kept layers with nothing to keep, or weight decay on a
+        kept head whose richness changed.
     """
     if not stages:
         raise InputError("stages is empty; give at least one Stage")
@@ -287,6 +287,11 @@ def check_sequence(stages: Sequence[Stage]) -> None:
             raise InputError(
                 f"stage {i}: task {task.name!r} has {task.dimension} features, task "
                 f"{first.name!r} has {first.dimension}; all stages share one input space"
+            )
+        if task.features and first.features and task.features != first.features:
+            raise InputError(
+                f"stage {i}: columns of task {task.name!r} are {', '.join(task.features):.200}, of "
+                f"task {first.name!r} {', '.join(first.features):.200}; give the same in one order"
             )
         if not named.setdefault(task.name, task).same_as(task):
             raise InputError(f"two different tasks are called {task.name!r}; rename one")

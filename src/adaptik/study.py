@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .errors import InputError
+from .tasks.labels import Kind, checked_kind
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -21,6 +22,7 @@ class TransferConfig:
     n_source: int | None = 200
     n_target: int | None = 40
     n_test: int | None = None
+    kind: Kind | None = None
     richness: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0)
     target_richness: tuple[float, ...] = (0.0, 1.0)
     head: str = "fresh"
@@ -35,6 +37,7 @@ class TransferConfig:
     seed: int = 0
 
     def __post_init__(self):
+        checked_kind(self.kind)
         for name in ("richness", "target_richness"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):

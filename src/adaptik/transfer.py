@@ -180,6 +180,7 @@ class _Run:
                     n_target=config.n_target,
                     n_test=config.n_test,
                     seed=config.seed + s,
+                    kind=config.kind,
                 )
             )
             for s in range(config.splits)
@@ -392,7 +393,7 @@ class _Run:
             kernels,
             self.alignments,
             described,
-            _notes(rows, self.config),
+            (*_notes(rows, self.config), *source.notes, *target.notes),
             self.complete,
         )
 

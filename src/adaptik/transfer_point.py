@@ -19,6 +19,7 @@ def transfer_point(
     n_source: int | None = 200,
     n_target: int | None = 40,
     n_test: int | None = None,
+    kind: Literal["classes", "numbers"] | None = None,
     mode: str = "rich",
     source_richness: float = 1.0,
     target_richness: float = 1.0,
@@ -39,6 +40,8 @@ def transfer_point(
         Data sets as in :func:`adaptik.tasks.load_pair`.
     n_source, n_target, n_test
         Sample numbers.
+    kind
+        What labels of files are; by default their values decide.
     mode
         ``"scratch"`` (no source), ``"readout"``, ``"lazy"`` or ``"rich"``.
     source_richness, target_richness
@@ -78,8 +81,9 @@ def transfer_point(
     ('converged', True)
     """
     first, second = load_pair(
-        source, target, n_source=n_source, n_target=n_target, n_test=n_test, seed=split
-    )
+        source, target, n_source=n_source, n_target=n_target, n_test=n_test, seed=split,
+        kind=kind,
+    )  # fmt: skip
     first = standardise_labels(first)
     second = standardise_labels(second, first)
     stages = [target_stage(second, mode, target_richness, head)]

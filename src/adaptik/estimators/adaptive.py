@@ -65,6 +65,9 @@ class AdaptiveKernel(BaseEstimator, ABC):
     def _task_of(self, y) -> Callable[[np.ndarray], Task | None]:
         """Codes the labels: what turns scaled inputs into a task (None: labels are constant)."""
 
+    def _class_names(self) -> tuple[str, ...]:
+        return tuple(map(str, getattr(self, "classes_", ())))
+
     # -- solving -----------------------------------------------------------------------------
 
     def _stage(self, task: Task, richness: Any, mode: str = "rich", head: str = "fresh") -> Stage:
@@ -213,6 +216,14 @@ class AdaptiveKernel(BaseEstimator, ABC):
         return estimator
 
 
+def plain(y: Any) -> np.ndarray:
+    """Labels of type object that are all numbers, as numbers."""
+    if y.dtype != object:
+        return y
+    values = np.array(y.tolist())
+    return values if values.dtype.kind in "biuf" else y
+
+
 class Regressor(RegressorMixin, AdaptiveKernel):
     """Labels standardised, output by output."""
 
@@ -273,6 +284,7 @@ class Classifier(ClassifierMixin, AdaptiveKernel):
     def fit(self, X, y):
         """Learn from inputs ``(n, D)`` and class labels ``(n,)``."""
         X, y = validate_data(self, X, y, dtype=float)
+        y = plain(y)
         check_classification_targets(y)
         self._fit(X, self._task_of(y))
         return self

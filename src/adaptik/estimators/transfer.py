@@ -1,24 +1,28 @@
 """Estimators that pretrain on a source."""
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..errors import InputError
 from ..regression import GramRegression
 from ..solution import Solution
 from ..solving import solve
 from ..tasks import Task
+from ..tasks.names import match
 from . import adaptive
-from .adaptive import PARAMETERS, AdaptiveKernel, Classifier, Regressor
+from .adaptive import PARAMETERS, AdaptiveKernel, Classifier, Regressor, plain
 
 TRANSFER = """source
         A fitted adaptik estimator (trained anew together with the target's inputs), a pair
-        ``(X, y)``, or ``None``.
+        ``(X, y)``, or ``None``. Columns of DataFrames are matched with the target's by name;
+        class names that both have keep the target's code.
     mode
         What the target trains: ``"readout"``, ``"lazy"`` (all weights, linearised) or ``"rich"``.
     head
@@ -46,7 +50,7 @@ class _Transfer(AdaptiveKernel):
     def _stored_params(self) -> dict[str, Any]:
         params = self.get_params(deep=False)
         if params["source"] is not None:
-            params["source"] = _source_data(params["source"])
+            params["source"] = self._source_data()
         return params
 
     def _check(self) -> None:
@@ -59,9 +63,8 @@ class _Transfer(AdaptiveKernel):
         if self.source is None:
             super()._fit(X, task_of)
             return
-        X_source, y_source = _source_data(self.source)
-        X_source = np.asarray(X_source, float)
-        if X_source.ndim != 2 or X_source.shape[1] != X.shape[1]:
+        X_source, y_source = self._source_data()
+        if X_source.shape[1] != X.shape[1]:
             raise InputError(
                 f"source has inputs of shape {X_source.shape}, the target {X.shape}; both need the "
                 "same features"
@@ -74,7 +77,21 @@ class _Transfer(AdaptiveKernel):
         task = type(self)()._task_of(np.asarray(y))(X)
         if task is None:
             raise InputError("source has constant labels; nothing can be learned from it")
-        return replace(task, name="source")
+        return replace(task, name="source").with_codes_of(self._class_names())
+
+    def _source_data(self) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and labels of the source on their own scale, columns in the target's order."""
+        X, y, names = _source_data(self.source, isinstance(self, Classifier))
+        wanted = getattr(self, "feature_names_in_", None)
+        if names is not None and wanted is not None:
+            return X[:, match(list(wanted), list(names), "target", "source")], y
+        if (names is None) != (wanted is None):
+            named, bare = ("target", "source") if names is None else ("source", "target")
+            warnings.warn(
+                f"{named} has feature names and {bare} has none: columns are taken by position",
+                stacklevel=4,
+            )
+        return X, y
 
     def _solved(self, task: Task) -> Solution:
         if self.source is None:
@@ -120,11 +137,14 @@ def _unfrozen(source):
     return source.estimator if isinstance(source, FrozenEstimator) else source
 
 
-def _source_data(source) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and labels of a source, on their own scale."""
+Data = tuple[np.ndarray, np.ndarray, Any]  # inputs, labels, names of columns or None
+
+
+def _source_data(source, classifies: bool) -> Data:
+    """Inputs, labels and names of columns of a source, as it has them."""
     source = _unfrozen(source)
     if isinstance(source, tuple | list) and len(source) == 2:
-        return np.asarray(source[0]), np.asarray(source[1])
+        return _checked_pair(source[0], source[1], classifies)
     if not isinstance(source, AdaptiveKernel):
         raise InputError(
             "source must be a fitted adaptik estimator, a pair (X, y), or None, got "
@@ -133,13 +153,32 @@ def _source_data(source) -> tuple[np.ndarray, np.ndarray]:
     check_is_fitted(source)
     if source.solution_ is None:
         raise InputError("source was fitted to constant labels; nothing can be learned from it")
+    names = getattr(source, "feature_names_in_", None)
     task = source.solution_.stages[-1].task
     X = task.X[:, :-1] * source.scale_ + source.centre_
     if not isinstance(source, Regressor):
         codes = (task.y[:, 0] > 0).astype(int) if task.outputs == 1 else task.y.argmax(1)
-        return X, source.classes_[codes]
+        return X, source.classes_[codes], names
+    if classifies:
+        raise InputError(
+            "source was fitted to numbers, and the target has classes; give it classes"
+        )
     y = source.y_mean_ + source.y_scale_ * task.y
-    return X, y[:, 0] if source.y_ndim_ == 1 else y
+    return X, y[:, 0] if source.y_ndim_ == 1 else y, names
+
+
+def _checked_pair(X, y, classifies: bool) -> Data:
+    """Source data under the checks that the target's pass."""
+    form: dict[str, Any] = {} if classifies else dict(y_numeric=True, multi_output=True)
+    holder = BaseEstimator()
+    try:
+        X, y = validate_data(holder, X, y, dtype=float, ensure_min_samples=1, **form)
+        if classifies:
+            y = plain(y)
+            check_classification_targets(y)
+    except (TypeError, ValueError) as refusal:
+        raise InputError(f"source: {str(refusal).strip().splitlines()[0]}") from refusal
+    return np.asarray(X), np.asarray(y), getattr(holder, "feature_names_in_", None)
 
 
 class TransferKernelRegressor(Regressor, _Transfer):

@@ -6,10 +6,26 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import schema
 from ..errors import InputError
 from .grid import Grid
 
 SETTINGS = ("store", "executor", "workers", "threads", "seed")
+
+
+def _file():
+    """What a file may hold beside the arguments of its function."""
+    from pydantic import NonNegativeInt, PositiveInt
+
+    table = dict[str, Any]
+    return schema.model(
+        "config",
+        {
+            "compute": (str, ...), "grid": (table, None), "fixed": (table, None),
+            "store": (str, None), "executor": (str, None), "workers": (PositiveInt, None),
+            "threads": (PositiveInt, None), "seed": (NonNegativeInt, None),
+        },
+    )  # fmt: skip
 
 
 def read(
@@ -24,7 +40,8 @@ def read(
     Raises
     ------
     InputError
-        If it cannot be read, or holds something else.
+        If it cannot be read, or holds something else; the message names the key, what it got and
+        what it takes.
 
     Examples
     --------
@@ -38,24 +55,27 @@ def read(
     """
     path = Path(path)
     try:
-        given = tomllib.loads(path.read_text())
+        given = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"config: cannot read {str(path)!r}: {error.strerror or error}") from error
-    except ValueError as error:  # not TOML, or not text
+    except (ValueError, RecursionError) as error:  # not TOML, or not text
         raise InputError(f"config: {str(path)!r} is no TOML file: {error}") from error
-    for name in given:
-        if name not in ("compute", "grid", "fixed", *SETTINGS):
-            raise InputError(
-                f"config: {name!r} is unknown; use compute, [grid], [fixed], {', '.join(SETTINGS)}"
-            )
-    if given.get("compute") not in functions:
+    name = given.get("compute")
+    if not isinstance(name, str) or name not in functions:
+        known = f"use one of {list(functions)}"
+        schema.check(_file(), {**given, "compute": ""}, "config")
         raise InputError(
-            f"config: compute={given.get('compute')!r} is unknown; use one of {list(functions)}"
+            f"config: compute={name!r:.80} is unknown; {known}"
+            if name is not None
+            else f"config: compute is missing; {known}"
         )
-    for name in ("grid", "fixed"):
-        if not isinstance(given.get(name, {}), dict):
-            raise InputError(f"config: {name} must be a table, [{name}]")
+    schema.check(_file(), given, "config")
+    for table, many in (("grid", True), ("fixed", False)):
+        kinds = schema.of_arguments(functions[name], many)
+        known = {key: value for key, value in given.get(table, {}).items() if key in kinds}
+        if kinds:  # names that the function does not have are refused by the sweep
+            schema.check(schema.model(table, kinds), known, f"config: [{table}]")
     settings = {name: given[name] for name in SETTINGS if name in given}
     settings["store"] = Path(settings.get("store", path.with_suffix("")))
     settings["fixed"] = given.get("fixed", {})
-    return functions[given["compute"]], Grid.of(given.get("grid", {})), settings
+    return functions[name], Grid.of(given.get("grid", {})), settings

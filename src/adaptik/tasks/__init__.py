@@ -2,7 +2,7 @@
 
 from .base import LossUnit, Task, accuracy
 from .images import DATASETS
-from .labels import LabelScale, standardise_labels
+from .label_scale import LabelScale, standardise_labels
 from .loading import load, load_pair, standardise_pair
 from .teachers import hermite_pair, linear_pair
 

@@ -1,5 +1,6 @@
 """Task: the data of one supervised problem, validated on construction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -7,7 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from ..errors import InputError
-from .labels import LabelScale
+from .label_scale import LabelScale
+from .labels import shared_order
+from .names import column_names, match
 
 LossUnit = Literal["task", "labels", "variance"]
 
@@ -34,11 +37,17 @@ class Task:
     label_scale
         How ``y`` was made from labels in the user's units, if it was
         (:func:`adaptik.tasks.standardise_labels`).
+    features
+        Names of the inputs' columns, empty where they have none. They come from a DataFrame given
+        as ``X``; one given as ``X_test`` is put into their order.
+    notes
+        What was assumed or found while the data were read, one line each.
 
     Raises
     ------
     InputError
-        For empty data, wrong dimensions, NaN or infinite entries, or labels that do not vary.
+        For empty data, wrong dimensions, NaN or infinite entries, labels that do not vary, or
+        columns of ``X_test`` that ``X`` has not.
 
     Examples
     --------
@@ -54,19 +63,34 @@ class Task:
     name: str = "task"
     classes: tuple[str, ...] = ()
     label_scale: LabelScale | None = None
+    features: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
+        self._take_names()
         for field in ("X", "y", "X_test", "y_test"):
             value = getattr(self, field)
             if value is not None:
                 object.__setattr__(self, field, self._as_matrix(field, value))
-        object.__setattr__(self, "classes", tuple(str(c) for c in self.classes))
+        for field in ("classes", "features", "notes"):
+            object.__setattr__(self, field, tuple(str(c) for c in getattr(self, field)))
         self._check_shapes()
 
     def _fail(self, message: str):
         raise InputError(f"task {self.name!r}: {message}")
 
+    def _take_names(self):
+        """Names of a DataFrame's columns; the test inputs in the same order."""
+        features, tests = column_names(self.X), column_names(self.X_test)
+        if features:
+            object.__setattr__(self, "features", features)
+        if self.features and tests:
+            order = match(self.features, tests, f"task {self.name!r}, X", "X_test")
+            object.__setattr__(self, "X_test", np.asarray(self.X_test)[:, order])
+
     def _as_matrix(self, field: str, value) -> np.ndarray:
+        if hasattr(value, "toarray"):
+            self._fail(f"{field} is a sparse matrix; give {field}.toarray()")
         try:
             array = np.array(value, dtype=float)
         except (TypeError, ValueError):
@@ -102,6 +126,8 @@ class Task:
             self._fail("y is a single class or constant; nothing can be learned from it")
         if not self.y.any() and self.label_scale is None:
             self._fail("y is zero everywhere; nothing can be learned from it")
+        if self.features and len(self.features) != self.dimension:
+            self._fail(f"features names {len(self.features)} columns, X has {self.dimension}")
         if not self.X.any():
             self._fail("X is zero everywhere; the kernel x.x'/D vanishes")
         expected = 1 if len(self.classes) == 2 else len(self.classes)
@@ -178,6 +204,30 @@ class Task:
             around = np.mean((self.y_test - mean) ** 2, axis=0)
             variance = np.where(variance > 0, variance, around)
         return 1 / (self.outputs * np.where(variance > 0, variance, 1.0))
+
+    def with_note(self, note: str) -> "Task":
+        """The same task with one more note."""
+        return replace(self, notes=(*self.notes, note))
+
+    def with_codes_of(self, classes: Sequence[str]) -> "Task":
+        """The same task with the codes that its classes have among ``classes``, where they can.
+
+        Examples
+        --------
+        >>> task = Task([[1.0, 0.0], [0.0, 1.0]], [-1, 1], classes=("good", "ugly"))
+        >>> task.with_codes_of(("bad", "good")).classes
+        ('ugly', 'good')
+        """
+        order = shared_order(self.classes, classes)
+        if order == sorted(order):
+            return self
+
+        def recoded(y: np.ndarray) -> np.ndarray:
+            return -y if len(order) == 2 else y[:, order]
+
+        y_test = None if self.y_test is None else recoded(self.y_test)
+        named = tuple(self.classes[i] for i in order)
+        return replace(self, y=recoded(self.y), y_test=y_test, classes=named)
 
     def subset(self, rows: np.ndarray, held_out: np.ndarray, name: str) -> "Task":
         """A task trained on ``rows`` of the training data and tested on ``held_out`` of them."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DatasetNotFoundError, InputError
+from . import archives
 
 DATASETS = ("digits", "fashion-mnist", "cifar10")
 _DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -86,11 +87,11 @@ def _first_found(dataset: str, prefix: str, openml: str, readers) -> Images:
 
 def _npz(path: Path) -> Images:
     keys = ("train_images", "train_labels", "test_images", "test_labels")
-    with np.load(path, allow_pickle=False) as archive:
-        missing = [key for key in keys if key not in archive]
-        if missing:
-            raise InputError(f"{path} lacks {', '.join(missing)}; it must hold {', '.join(keys)}")
-        parts = [archive[key] for key in keys]
+    archive = archives.read(path, keys)
+    missing = [key for key in keys if key not in archive]
+    if missing:
+        raise InputError(f"{path} lacks {', '.join(missing)}; it must hold {', '.join(keys)}")
+    parts = [archive[key] for key in keys]
     flat = [p.reshape(len(p), -1).astype(float) if p.ndim > 1 else p.astype(int) for p in parts]
     return Images(*flat)
 

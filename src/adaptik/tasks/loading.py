@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from . import files, images
+from . import files, images, labels, tables
 from .base import Task
+from .labels import Kind
+from .tables import FORMATS, Table
 
 
 def load(
@@ -18,13 +20,18 @@ def load(
     n_train: int | None = None,
     n_test: int | None = None,
     seed: int = 0,
+    kind: Kind | None = None,
 ) -> Task:
-    """A task from a named image data set or a ``.npz`` / ``.csv`` file, standardised by itself.
+    """A task from a named image data set or a file, its inputs standardised by itself.
 
     Parameters
     ----------
     dataset
-        ``"digits"``, ``"fashion-mnist"``, ``"cifar10"``, or a path.
+        ``"digits"``, ``"fashion-mnist"``, ``"cifar10"``, or the path of an ``.npz`` archive (keys
+        ``X``, ``y``, optionally ``X_test``, ``y_test`` and ``columns``) or of a table: ``.csv``
+        and ``.tsv`` of any separator, ``.parquet``, ``.feather``, ``.arrow``. A table's label is
+        the column called ``label``, else the last one; features are sorted by name
+        (``task.features``).
     classes
         For images: the first named class is -1 and the second +1; three or more are one-hot.
     n_train, n_test
@@ -32,6 +39,9 @@ def load(
         at most 1000.
     seed
         Fixes which samples are kept.
+    kind
+        Whether a file's labels are ``"classes"`` or ``"numbers"``; by default their values decide
+        (:mod:`adaptik.tasks.labels`), and ``task.notes`` says what was assumed.
 
     Raises
     ------
@@ -43,7 +53,7 @@ def load(
     >>> task.X.shape, task.name
     ((40, 64), 'digits:3,5')
     """
-    task = _raw(dataset, classes, n_train, n_test, seed, {})
+    (task,) = _read([(dataset, classes, n_train)], n_test, seed, kind)
     return standardise_pair(task, task)[0]
 
 
@@ -55,6 +65,7 @@ def load_pair(
     n_target: int | None = None,
     n_test: int | None = None,
     seed: int = 0,
+    kind: Kind | None = None,
 ) -> tuple[Task, Task]:
     """A source and a target given as ``"digits:3,5"`` or file paths, on one common scale.
 
@@ -62,29 +73,89 @@ def load_pair(
     training set and in the target's training or test set; image classes that both tasks share
     are split between them, and rows of user files that would leak are removed from the source.
 
+    Columns are matched by name, whatever their order. Both files together decide whether labels
+    are classes or numbers, unless ``kind`` says it; class names that both have keep the source's
+    code. ``notes`` of the tasks say what was assumed.
+
+    Raises
+    ------
+    InputError
+        For columns that only one side has, and as :func:`load`.
+
     Examples
     --------
     >>> source, target = load_pair("digits:0,1", "digits:0,9", n_source=60, n_target=20)
     >>> source.n_train, target.n_train
     (60, 20)
     """
-    used: dict[str, np.ndarray] = {}
-    pair = [
-        _raw(*_parse(spec), n, n_test, seed, used)
-        for spec, n in ((source, n_source), (target, n_target))
-    ]
-    first, second = pair
+    wanted = [(*_parse(spec), n) for spec, n in ((source, n_source), (target, n_target))]
+    first, second = _read(wanted, n_test, seed, kind)
     if first.name == second.name:
-        pair[1] = second = Task(
-            second.X, second.y, second.X_test, second.y_test, f"{second.name} (target)",
-            second.classes,
-        )  # fmt: skip
+        second = replace(second, name=f"{second.name} (target)")
     if first.dimension != second.dimension:
         raise InputError(
             f"source {first.name!r} has {first.dimension} features and target {second.name!r} "
             f"{second.dimension}; both must have the same inputs"
         )
+    second = second.with_codes_of(first.classes)
     return standardise_pair(_without_rows_of(first, second), second)
+
+
+Wanted = tuple[str | Path, Sequence[int] | None, int | None]  # data set, its classes, n_train
+
+
+def _read(wanted: Sequence[Wanted], n_test: int | None, seed: int, kind: str | None) -> list[Task]:
+    """Tasks that belong together, inputs as they stand in the files."""
+    labels.checked_kind(kind)
+    for dataset, classes, n_train in wanted:
+        _check(dataset, classes, n_train, n_test, kind)
+    read = {i: tables.read(w[0]) for i, w in enumerate(wanted) if not _is_image_set(w[0])}
+    if len(read) > 1:
+        tables.refuse_unmatched(read[0], read[1])
+    elif len(wanted) > 1:
+        for table in read.values():
+            _refuse_names(table)
+    kinds = dict(zip(read, labels.decide([t.labels for t in read.values()], kind), strict=True))
+    used: dict[str, np.ndarray] = {}
+    tasks = [
+        files.of_table(read[i], kinds[i], n_train, n_test, seed)
+        if i in read
+        else _raw(dataset, classes, n_train, n_test, seed, used)
+        for i, (dataset, classes, n_train) in enumerate(wanted)
+    ]
+    if read and kind is None:
+        assumed = labels.note([t.labels for t in read.values()], list(kinds.values()))
+        tasks[-1] = tasks[-1].with_note(assumed)
+    return tasks
+
+
+def _is_image_set(dataset: str | Path) -> bool:
+    return str(dataset) in images.DATASETS
+
+
+def _refuse_names(table: Table) -> None:
+    if table.columns:
+        raise InputError(
+            f"{table.name} names its columns and images do not, so that they cannot be matched; "
+            "save the pixels as an .npz archive without 'columns'"
+        )
+
+
+def _check(dataset, classes, n_train, n_test, kind) -> None:
+    for name, count in (("n_train", n_train), ("n_test", n_test)):
+        if count is not None and count < 1:
+            raise InputError(f"{name} must be at least 1, got {count}")
+    if _is_image_set(dataset):
+        if kind == "numbers":
+            raise InputError(f"kind='numbers' is for files; labels of {dataset} are classes")
+        return
+    if Path(dataset).suffix.lower() not in FORMATS:
+        raise InputError(
+            f"unknown data set {str(dataset)[:80]!r}; use {', '.join(images.DATASETS)} with "
+            f"classes, such as digits:3,5, or the path of a file ({', '.join(FORMATS)})"
+        )
+    if classes is not None:
+        raise InputError("classes apply to named data sets; a file's labels name its own")
 
 
 def _parse(spec: str) -> tuple[str, tuple[int, ...] | None]:
@@ -98,18 +169,7 @@ def _parse(spec: str) -> tuple[str, tuple[int, ...] | None]:
 
 
 def _raw(dataset, classes, n_train, n_test, seed, used) -> Task:
-    for name, count in (("n_train", n_train), ("n_test", n_test)):
-        if count is not None and count < 1:
-            raise InputError(f"{name} must be at least 1, got {count}")
-    if str(dataset) not in images.DATASETS:
-        if Path(dataset).suffix not in (".npz", ".csv"):
-            raise InputError(
-                f"unknown data set {str(dataset)!r}; use {', '.join(images.DATASETS)} with "
-                "classes, such as digits:3,5, or the path of a .npz or .csv file"
-            )
-        if classes is not None:
-            raise InputError("classes apply to named data sets; a file's labels name its own")
-        return files.read(dataset, n_train, n_test, seed)
+    """A task of images, pixels as they are."""
     if classes is None or len(classes) < 2 or len(set(classes)) < len(classes):
         raise InputError(f"{dataset}: name at least two different classes, got {classes}")
     data = images.read(str(dataset))
@@ -163,17 +223,18 @@ def _encode(labels: np.ndarray, classes: Sequence[int]) -> np.ndarray:
 
 def _without_rows_of(source: Task, target: Task) -> Task:
     """The source without training rows that appear in the target's data."""
-    held = {row.tobytes() for X in (target.X, target.X_test) if X is not None for row in X}
-    keep = np.array([row.tobytes() not in held for row in source.X])
-    if keep.all():
+    gone = files.repeated(source.X, [X for X in (target.X, target.X_test) if X is not None])
+    if not gone.any():
         return source
-    if not keep.any():
+    if gone.all():
         raise InputError(
             f"every training row of source {source.name!r} is also in target {target.name!r}; "
             "give a source with data of its own"
         )
-    return Task(
-        source.X[keep], source.y[keep], source.X_test, source.y_test, source.name, source.classes
+    kept = replace(source, X=source.X[~gone], y=source.y[~gone])
+    return kept.with_note(
+        f"{source.name}: {int(gone.sum())} of {source.n_train} training rows were left out, which "
+        f"also stand in {target.name}"
     )
 
 

@@ -1,0 +1,104 @@
+"""Regression labels in the user's units, and as they are learned: centred and scaled."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from ..registry import register
+
+if TYPE_CHECKING:
+    from .base import Task
+
+ROUNDING = 8 * np.finfo(float).eps  # relative to labels: what differs by less is constant
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class LabelScale:
+    """Mean and standard deviation of every output over training labels: labels = mean + std z.
+
+    Attributes
+    ----------
+    mean, std
+        Shape ``(outputs,)``, the standard deviation positive: a constant output, as of a single
+        sample, has z = 0 in any unit.
+
+    Examples
+    --------
+    >>> scale = LabelScale.of(np.array([[10.0, 5.0], [30.0, 5.0]]))
+    >>> scale.mean.tolist(), scale.std.tolist()
+    ([20.0, 5.0], [10.0, 1.0])
+    >>> scale.standardised(np.array([[40.0, 5.0]])).tolist()
+    [[2.0, 0.0]]
+    >>> scale.labels(np.array([[2.0, 0.0]])).tolist()
+    [[40.0, 5.0]]
+    """
+
+    mean: Float[np.ndarray, " outputs"]
+    std: Float[np.ndarray, " outputs"]
+
+    @classmethod
+    def of(
+        cls, y: Float[np.ndarray, "samples outputs"], otherwise: "LabelScale | None" = None
+    ) -> "LabelScale":
+        """Fitted to labels, output by output; ``otherwise`` gives the unit of constant ones."""
+        rest = y - y[0]  # of constant labels exactly 0
+        mean = y[0] + rest.mean(0)
+        rest = rest - rest.mean(0)
+        largest = np.abs(rest).max(0)
+        size = np.where(largest > 0, largest, 1.0)
+        std = size * np.sqrt(np.mean(np.square(rest / size), axis=0))
+        unit = np.ones_like(std)
+        if otherwise is not None and otherwise.std.shape == std.shape:
+            unit = otherwise.std
+        return cls(mean, np.where(largest > ROUNDING * np.abs(y).max(0), std, unit))
+
+    def standardised(self, y: Float[np.ndarray, "n outputs"]) -> Float[np.ndarray, "n outputs"]:
+        """z of labels."""
+        rest = y - self.mean
+        return np.where(np.abs(rest) > ROUNDING * np.abs(self.mean), rest / self.std, 0.0)
+
+    def labels(self, z: Float[np.ndarray, "*n outputs"]) -> Float[np.ndarray, "*n outputs"]:
+        """Predictions of z in the units of the labels."""
+        return self.mean + self.std * z
+
+    def same_as(self, other: "LabelScale | None") -> bool:
+        """Whether the other one is equal, as after saving and loading."""
+        return other is not None and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in ("mean", "std")
+        )
+
+
+def standardise_labels(task: "Task", source: "Task | None" = None) -> "Task":
+    """The task with regression labels centred and scaled by its training labels.
+
+    Every front end solves it in place of the task: what is learned, and at which richness, does
+    not depend on the labels' units. Class codes stay as they are.
+
+    Parameters
+    ----------
+    task
+        With labels as they stand in the user's table.
+    source
+        A standardised task whose unit an output takes that is constant, as with one sample.
+
+    Returns
+    -------
+    Task
+        Its ``label_scale`` turns predictions back; losses in the user's units are those of
+        ``Solution.loss(..., unit="labels")``.
+
+    Examples
+    --------
+    >>> from adaptik.tasks import Task
+    >>> task = standardise_labels(Task([[1.0], [2.0]], [4e5, 6e5]))
+    >>> task.y.tolist(), task.label_scale.mean.tolist()
+    ([[-1.0], [1.0]], [500000.0])
+    """
+    if task.classes or task.label_scale is not None:
+        return task
+    scale = LabelScale.of(task.y, None if source is None else source.label_scale)
+    y_test = None if task.y_test is None else scale.standardised(task.y_test)
+    return replace(task, y=scale.standardised(task.y), y_test=y_test, label_scale=scale)
