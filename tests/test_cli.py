@@ -240,7 +240,7 @@ def test_a_sweep_keeps_failures_and_goes_on(tmp_path, run, capsys):
     config = tmp_path / "cases.toml"
     config.write_text(SWEEP)
     for _ in range(2):
-        assert run(f"sweep {config}") == 1
+        assert run(f"sweep {config}") == 2
         shown = capsys.readouterr()
         assert "1 of 2 cases done, 1 failed" in shown.out
         assert "mode='unheard-of' is unknown" in shown.err
