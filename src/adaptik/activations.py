@@ -275,6 +275,79 @@ def name_of(function: Callable) -> str:
     return _FUNCTIONS.get(id(function), "")
 
 
+REACH = 6.0  # standard deviations within which all sampled preactivations lie
+TAME = ("linear", "relu", "erf", "gelu", "tanh", "sigmoid", "silu", "softplus")
+TAME_FAMILIES = ("leaky_relu", "sin", "cos")  # grow no faster than their argument
+
+
+def check_finite(activation: Activation, scale: float, depth: int = 1, dtype: str = "float32"):
+    r"""Refuse an activation without finite values and slopes where networks start.
+
+    Parameters
+    ----------
+    scale
+        Largest standard deviation of first-layer preactivations, ``|x| / sqrt(D)``.
+    depth
+        Hidden layers; those of later ones follow from the layer before.
+    dtype
+        Precision in which it will be evaluated.
+
+    Raises
+    ------
+    InputError
+        If values, slopes or their squares are NaN or infinite within :data:`REACH` standard
+        deviations of 0, or if it is no elementwise JAX function.
+
+    Examples
+    --------
+    >>> check_finite(from_callable(jnp.log), 1.0)
+    Traceback (most recent call last):
+        ...
+    adaptik.errors.InputError: activation 'log' gives nan at h = -6; it and its slope must be \
+finite, squared too, for preactivations up to 6 standard deviations of 1: take another, or smaller \
+inputs
+    """
+    known = activation.name in TAME or activation.family in TAME_FAMILIES
+    if known and name_of(activation.phi) and scale < 1e9:
+        return
+    for _ in range(depth):
+        h = np.linspace(-REACH, REACH, 200) * scale  # 0 itself is never drawn
+        with np.errstate(over="ignore"), jax.enable_x64(dtype == "float64"):
+            values, slopes = _evaluated(activation, h.astype(dtype))
+            bad = ~(np.isfinite(values**2) & np.isfinite(slopes**2))
+        if bad.any():
+            at = np.flatnonzero(bad)[0]
+            value, word = values[at], "gives"
+            if np.isfinite(value):
+                value, word = slopes[at], "has the slope"
+            raise InputError(
+                f"activation {activation.name!r} {word} {value:g} at h = {h[at]:.4g}; it and its "
+                f"slope must be finite, squared too, for preactivations up to {REACH:g} standard "
+                f"deviations of {scale:.3g}: take another, or smaller inputs"
+            )
+        weight = np.exp(-((h / scale) ** 2) / 2) if scale > 0 else np.ones_like(h)
+        scale = float(np.sqrt(np.average(values.astype(float) ** 2, weights=weight)))
+
+
+def _evaluated(activation: Activation, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        pair = jax.jit(lambda h: (activation.phi(h), activation.derivative(h)))(h)
+    except (TypeError, ValueError) as error:  # of NumPy or math functions, and of wrong shapes
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"activation {activation.name!r} is no elementwise JAX function ({reason}); write it "
+            "with jax.numpy"
+        ) from error
+    for part in pair:
+        if np.shape(part) != h.shape or not jnp.issubdtype(jnp.result_type(part), jnp.floating):
+            raise InputError(
+                f"activation {activation.name!r} is not elementwise: it makes {np.shape(part)} of "
+                f"{jnp.result_type(part)} from {h.shape} of {h.dtype}"
+            )
+    values, slopes = (np.asarray(part) for part in pair)
+    return values, slopes
+
+
 _FUNCTIONS: dict[int, str] = {}  # which _by_name keeps alive
 
 

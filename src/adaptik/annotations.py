@@ -55,32 +55,33 @@ def _hints(cls: type) -> Mapping[str, Any]:
         return {}
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def _fits(value: Any, hint: Any, shared: bool = True) -> bool:
+    """``shared`` is whether letters of shapes mean the same here as in other fields."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return any(_fits(value, one) for one in inner)
+        return any(_fits(value, one, shared) for one in inner)
     if origin is Literal:
         return any(value == one and type(value) is type(one) for one in inner)
-    if origin is tuple:
-        return isinstance(value, tuple) and _items_fit(value, inner)
-    if origin is dict:
-        return isinstance(value, dict) and all(
-            _fits(key, inner[0]) and _fits(item, inner[1]) for key, item in value.items()
-        )
-    if origin is list:
-        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
+    if origin in (tuple, list, dict):
+        # Letters stand for one size in one item: layers have widths of their own.
+        return isinstance(value, origin) and _items_fit(value, inner)
     if origin is Callable or hint is Callable:
         return callable(value)
-    return _is_one(value, hint)
+    return _is_one(value, hint, shared)
 
 
-def _items_fit(value: tuple, hints: tuple) -> bool:
-    if len(hints) == 2 and hints[1] is Ellipsis:
-        return all(_fits(item, hints[0]) for item in value)
-    return len(value) == len(hints) and all(map(_fits, value, hints))
+def _items_fit(value: Any, hints: tuple) -> bool:
+    if isinstance(value, dict):
+        key, item = hints
+        return all(_fits(k, key, False) and _fits(v, item, False) for k, v in value.items())
+    if isinstance(value, list) or (len(hints) == 2 and hints[1] is Ellipsis):
+        return all(_fits(item, hints[0], False) for item in value)
+    return len(value) == len(hints) and all(
+        _fits(item, hint, False) for item, hint in zip(value, hints, strict=True)
+    )
 
 
-def _is_one(value: Any, hint: Any) -> bool:
+def _is_one(value: Any, hint: Any, shared: bool) -> bool:
     if hint is None or hint is type(None):
         return value is None
     if hint in (int, float):
@@ -91,8 +92,15 @@ def _is_one(value: Any, hint: Any) -> bool:
     if issubclass(hint, AbstractArray):  # files hold arrays of NumPy, whichever are meant
         meant: Any = hint
         kinds = (kind for kind in (np.ndarray, jax.Array) if isinstance(value, kind))
-        return any(isinstance(value, meant.dtype[kind, meant.dim_str]) for kind in kinds)
+        sizes = " ".join(_axis(name, shared) for name in meant.dim_str.split())
+        return any(isinstance(value, meant.dtype[kind, sizes]) for kind in kinds)
     return isinstance(value, (hint, np.ndarray) if hint is jax.Array else hint)
+
+
+def _axis(name: str, shared: bool) -> str:
+    """Of a shape; sums such as ``L-1`` are of letters that may not be there."""
+    plain = name.isidentifier() and shared
+    return name if plain or name.isdigit() or name.startswith(("*", "...")) else "_"
 
 
 def _words(hint: Any) -> str:

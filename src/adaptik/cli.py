@@ -110,7 +110,7 @@ def transfer(
     )
     if as_json and brief:
         raise InputError("--json and --brief are two ways to print; give one of them")
-    page.checked_folder(out)
+    page.checked_folder(out, page.FILES)
     study = _with_progress(run, config)
     written = page.write(study, out)
     if as_json:
@@ -118,7 +118,7 @@ def transfer(
     elif brief:
         _say(study.verdict.sentence)
     else:
-        _print_table(study)
+        _print_table(study, page.all_notes(study))
         _say(f"Report: {written}")
     if not study.complete:
         raise typer.Exit(130)
@@ -353,7 +353,7 @@ def _with_progress(run, config):
         return run(config, show, lambda: console.print("interrupted; keeping what was finished"))
 
 
-def _print_table(study) -> None:
+def _print_table(study, notes) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -397,7 +397,7 @@ def _print_table(study) -> None:
     with console.capture() as shown:
         console.print(table)
     _say(shown.get().rstrip())
-    for note in study.notes:
+    for note in notes:
         _say(f"note: {note}")
     _say(study.verdict.sentence)
 

@@ -1,7 +1,8 @@
 """solve: run a sequence of stages through an infinite-width limit."""
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -106,6 +107,7 @@ def solve(
         "this solve",
         "use fewer particles or replicates, or less data",
     )
+    limit.check_values(tasks)
     programs.keep()
     kept = dict(after.snapshots) if after else {}
     records = list(after.records) if after else []
@@ -120,13 +122,35 @@ def solve(
             np.random.default_rng(streams[i + 1]),
         )
         listener = None if progress is None else (lambda t, loss, i=i: progress(i, t, loss))
-        with listening(listener):
+        with listening(listener), _finite_matrices(i, limit):
             done, state, snaps = limit.advance(state, stages[i], request)
-        records.append(done)
+        records.append(done.judged())
         states.append(state)
         kept |= {(i, t): snap for t, snap in snaps.items()}
+        if records[-1].outcome.is_lost:  # as in train, later stages have nothing to start from
+            break
+    stages = stages[: len(records)]
     provenance = {"model": limit.describe(), "key": key, "versions": versions()}
     return Solution("limit", stages, tuple(records), tuple(states), tasks, kept, provenance)
+
+
+@contextmanager
+def _finite_matrices(i: int, limit: Limit) -> Iterator[None]:
+    """Linear algebra that meets NaN or infinity half way is a refusal too, and says where."""
+    try:
+        yield
+    except (np.linalg.LinAlgError, ValueError) as error:
+        if isinstance(error, InputError) or not _is_not_finite(error):
+            raise
+        raise InputError(
+            f"stage {i}: {type(limit).__name__} met numbers that are not finite ({error}); take "
+            "an activation that grows more slowly, smaller inputs or labels, or a lower richness"
+        ) from error
+
+
+def _is_not_finite(error: Exception) -> bool:
+    said = str(error)
+    return "infs or NaNs" in said or isinstance(error, np.linalg.LinAlgError)
 
 
 def _solve_to(

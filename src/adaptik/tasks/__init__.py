@@ -1,6 +1,6 @@
 """Tasks: data with labels, from teachers, image data sets, files, or your own arrays."""
 
-from .base import Task, accuracy
+from .base import Task, accuracy, preactivation_scale
 from .images import DATASETS
 from .loading import load, load_pair, standardise_pair
 from .teachers import hermite_pair, linear_pair
@@ -13,5 +13,6 @@ __all__ = [
     "linear_pair",
     "load",
     "load_pair",
+    "preactivation_scale",
     "standardise_pair",
 ]
