@@ -142,9 +142,11 @@ def _finite_matrices(i: int, limit: Limit) -> Iterator[None]:
     except (np.linalg.LinAlgError, ValueError) as error:
         if isinstance(error, InputError) or not _is_not_finite(error):
             raise
+        activation = limit.describe().get("activation", "linear")
         raise InputError(
-            f"stage {i}: {type(limit).__name__} met numbers that are not finite ({error}); take "
-            "an activation that grows more slowly, smaller inputs or labels, or a lower richness"
+            f"stage {i}: {type(limit).__name__} met numbers that are not finite with the "
+            f"activation {activation!r} ({error}); take one that is finite and grows more slowly, "
+            "smaller inputs or labels, or a lower richness"
         ) from error
 
 

@@ -145,6 +145,8 @@ def _check(solution: Solution) -> None:
     counts = {len(solution.stages), len(solution.records), len(solution.states)}
     if len(counts) > 1 or counts == {0}:
         raise InputError("it has not one record and one state for every stage")
+    if solution.kind not in ("limit", "network"):
+        raise InputError(f"kind must be 'limit' or 'network', got {solution.kind!r}")
     for name, task in solution.tasks.items():
         if task.name != name:
             raise InputError(f"task {task.name!r} is stored as {name!r}")
@@ -152,6 +154,8 @@ def _check(solution: Solution) -> None:
     if len(members) != 1:
         raise InputError(f"its predictions have {sorted(members)} members")
     for i, record in enumerate(solution.records):
+        if not record.predictions:
+            raise InputError(f"record {i} has no predictions")
         for (name, split), f in record.predictions.items():
             if name not in solution.tasks or split not in solution.tasks[name].splits:
                 raise InputError(f"record {i} predicts {name!r}, {split!r}, which is not there")
@@ -313,13 +317,17 @@ class _Reader:
         stored: Any = self._group[name]
         if not isinstance(stored, zarr.Array) or stored.dtype.kind not in STORED:
             raise InputError(f"entry {name!r} is no array of numbers")
-        chunks = [size for path, size in self._sizes.items() if path.startswith(f"{name}/c")]
+        chunks = {p: size for p, size in self._sizes.items() if p.startswith(f"{name}/c")}
         bytes_each = math.prod(stored.chunks) * stored.dtype.itemsize
-        room = PACKED * max(chunks, default=0) + 4096
+        room = PACKED * max(chunks.values(), default=0) + 4096
         if stored.shards or len(chunks) != stored.nchunks or bytes_each > room:
             raise InputError(
                 f"array {name!r} of shape {stored.shape} is larger than the file can hold"
             )
+        grid = np.ndindex(*(-(-n // c) for n, c in zip(stored.shape, stored.chunks, strict=True)))
+        for place in grid:
+            if f"{name}/{stored.metadata.encode_chunk_key(place)}" not in chunks:
+                raise InputError(f"a part of array {name!r} is missing")
         self._total += stored.nbytes
         require(self._total, "its arrays", "load it where there is more memory")
         return np.asarray(stored[...])
