@@ -12,7 +12,8 @@ from adaptik import interrupts, sweeps
 
 # A marker is printed at the moment in question; what follows would go on for ever.
 MOMENT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run in the background
 def wait(*arguments, **settings):
     print("now", flush=True)
     while True:
@@ -54,10 +55,14 @@ def stopped_at(moment, arguments, number, folder):
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         cwd=folder,
     )  # fmt: skip
-    assert process.stdout is not None
-    assert any("now" in line for line in process.stdout)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    with process:
+        try:
+            assert process.stdout is not None
+            assert any("now" in line for line in process.stdout)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     return process.returncode, said
 
 
@@ -99,8 +104,9 @@ point.target_stage = once
 
 def test_worker_processes_end_with_the_sweep(tmp_path):
     code = """
-import os, sys, time
+import os, signal, sys, time
 from adaptik import interrupts, sweeps
+signal.signal(signal.SIGINT, signal.default_int_handler)
 interrupts.install(); interrupts.orderly()
 def slow(i):
     open(f"{sys.argv[1]}-{os.getpid()}", "w").close()
