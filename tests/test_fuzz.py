@@ -117,7 +117,7 @@ class Calls:
 
     def transfer(self) -> list[str]:
         chosen = dict(SMALL)
-        for option in self.rng.sample(sorted(TRANSFER), self.rng.randint(0, 3)):
+        for option in self.rng.sample(sorted(TRANSFER), self.rng.randint(1, 3)):
             chosen[option] = self._value(TRANSFER[option])
         if self.rng.random() < 0.3:
             chosen[self.rng.choice(["--source", "--target"])] = str(self.rng.choice(self.files))

@@ -124,13 +124,15 @@ def checked_folder(folder: str | Path, names: Iterable[str] = ()) -> Path:
         If it cannot, or holds a file called as one of ``names`` that adaptik did not write.
     """
     folder = Path(folder)
+    doing = "make"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        doing = "write to"
         tempfile.TemporaryFile(dir=folder).close()
     except (OSError, ValueError) as error:  # ValueError: no name of a file
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(
-            f"cannot write to the output folder {str(folder)!r}: {reason}; choose another"
+            f"cannot {doing} the output folder {str(folder)!r}: {reason}; choose another"
         ) from error
     ours = _is_ours(folder)
     for path in (folder / name for name in names):
