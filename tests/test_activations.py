@@ -115,3 +115,37 @@ def test_a_name_is_one_object():
 
 def test_a_callable_named_like_a_closed_form_has_none():
     assert activations.from_callable(jnp.tanh, name="erf").family == ""
+
+
+def halves(h):
+    return h[::2]
+
+
+@pytest.mark.parametrize(
+    ("phi", "reason"),
+    [
+        (jnp.log, "'log' gives nan at h = -12.5"),
+        (lambda h: 1 / jnp.floor(h), "gives inf at h = 0.0"),
+        (lambda h: jnp.exp(20 * h), "gives .* at h = 2.*up to 6 standard"),
+        (lambda h: jnp.sqrt(jnp.maximum(h, 0)), "has the slope nan"),
+        (np.tanh, "'tanh' is no elementwise JAX function"),
+        (math.tanh, "'tanh' is no elementwise JAX function"),
+        (halves, "'halves' is not elementwise|no elementwise"),
+        (lambda h: h > 0, "is not elementwise|no elementwise"),
+    ],
+)
+def test_values_that_no_network_can_take(phi, reason):
+    with pytest.raises(InputError, match=reason):
+        activations.check_finite(activations.get(phi), 1.0)
+
+
+def test_what_is_finite_where_networks_start_is_taken():
+    steep = activations.exp(3.0)
+    activations.check_finite(steep, 1.0)
+    with pytest.raises(InputError, match=r"'exp\(3.0\)' gives .* up to 6 standard deviations of 4"):
+        activations.check_finite(steep, 4.0)
+    activations.check_finite(steep, 4.0, dtype="float64")
+    with pytest.raises(InputError, match="exp"):  # of the second layer
+        activations.check_finite(steep, 1.0, depth=2, dtype="float64")
+    for name in REFERENCE:
+        activations.check_finite(activations.get(name), 1.0, depth=1 + ("exp" not in name))

@@ -1,6 +1,10 @@
 """The command line as a person types it."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -214,12 +218,51 @@ def test_paper_figures_are_presets(run, tmp_path):
         ("--checks -1", "checks and seed must be >= 0"),
         ("--draws 1", "draws at least 2"),
         ("--preset fig9", "preset 'fig9' is unknown"),
+        ("--x richness=0:1e308", "richness must be 0 or of size 1e-30 to 1e+30"),
+        ("--x richness=5e-324:1", "richness must be 0 or of size"),
+        ("--x alignment=-inf:1", "needs low < high, finite"),
+        ("--x alignment=-1:1:inf", "cannot be read"),
+        ("--set ridge=1e-200", "ridge must be 0 or of size"),
+        ("--set source_noise=nan", "source_noise must be 0 or of size"),
+        ("--points 100000000", "at most 10000 points"),
+        ("--draws 10000000000", "draws at most 100000"),
     ],
 )
 def test_bad_phase_diagrams_are_one_line(run, capsys, tmp_path, options, message):
     assert run(f"phase-diagram {options} --out {tmp_path}") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and error.startswith("error: ") and message in error
+
+
+def test_files_of_others_are_left_alone(run, capsys, tmp_path):
+    (tmp_path / ".writable").write_text("mine")
+    command = f"phase-diagram --points 5 --dimension 20 --checks 0 --out {tmp_path}"
+    assert run(command) == 0 and run(command) == 0  # what is ours can be replaced
+    assert (tmp_path / ".writable").read_text() == "mine"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text('{"mine": 1}')
+    for front in ("phase-diagram --points 5 --checks 0", f"transfer {QUICK} --check-seeds 0"):
+        assert run(f"{front} --out {other}") == 2
+        assert "was not written by adaptik; choose another folder" in capsys.readouterr().err
+        assert [path.name for path in other.iterdir()] == ["config.json"]
+        assert (other / "config.json").read_text() == '{"mine": 1}'
+
+
+@pytest.mark.parametrize("place", ["/dev/full", "a closed pipe"])
+def test_output_that_nobody_takes_is_one_line(place):
+    if place == "/dev/full":
+        if not Path(place).exists():
+            pytest.skip("there is no /dev/full")
+        output = os.open(place, os.O_WRONLY)
+    else:
+        reader, output = os.pipe()
+        os.close(reader)
+    command = [sys.executable, "-m", "adaptik", "reproduce", "--list"]
+    done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True)
+    os.close(output)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: standard output") and done.stderr.count("\n") == 1
 
 
 SWEEP = """
@@ -240,7 +283,7 @@ def test_a_sweep_keeps_failures_and_goes_on(tmp_path, run, capsys):
     config = tmp_path / "cases.toml"
     config.write_text(SWEEP)
     for _ in range(2):
-        assert run(f"sweep {config}") == 1
+        assert run(f"sweep {config}") == 2
         shown = capsys.readouterr()
         assert "1 of 2 cases done, 1 failed" in shown.out
         assert "mode='unheard-of' is unknown" in shown.err

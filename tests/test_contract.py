@@ -8,9 +8,10 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -351,6 +352,24 @@ def test_refusals_come_before_any_computation(first, name, monkeypatch):
     record = replace(before.records[0], outcome=ak.Outcome.DIVERGED)
     with pytest.raises(ak.InputError, match="after has diverged"):
         run(name, *stages, after=replace(before, records=(record,)))
+
+
+def model_of(name):
+    """The argument of ``MODELS[name]`` that is the limit or network, and what it is."""
+    given = MODELS[name].keywords
+    return next((key, given[key]) for key in ("limit", "network") if key in given)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in MODELS if "activation" in {f.name for f in fields(model_of(n)[1])}]
+)
+def test_activations_without_values_are_refused_before_any_computation(name, monkeypatch):
+    key, model = model_of(name)
+    for limit in Limit.__subclasses__():
+        monkeypatch.setattr(limit, "advance", None)
+    monkeypatch.setitem(MODELS[name].keywords, key, replace(model, activation=jnp.log))
+    with pytest.raises(ak.InputError, match=r"activation 'log' (gives nan at h = -|grows faster)"):
+        run(name, stage(name, SOURCE))
 
 
 def test_limits_and_networks_are_not_mixed_up():

@@ -4,6 +4,11 @@ import sys
 PROBE = """
 import sys
 import adaptik
+assert "jax" not in sys.modules, "import adaptik loads JAX before anything is asked of it"
+for name in adaptik.__all__:
+    assert getattr(adaptik, name) is not None and name in dir(adaptik)
+from adaptik import lazy_kernels, solve
+assert solve is adaptik.solve and not hasattr(adaptik, "unheard_of")
 heavy = {"matplotlib", "dask", "zarr", "sklearn", "xarray", "pandas"} & set(sys.modules)
 assert not heavy, f"import adaptik loads {sorted(heavy)}"
 import jax

@@ -302,3 +302,12 @@ def test_losses_of_a_data_set():
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), mean[:, 0, 0])
     assert [line.get_label() for line in ax.lines[:2]] == ["loss on a", "loss on b"]
     assert ax.lines[2].get_xdata()[0] == 1.0  # the second stage starts
+
+
+def test_a_loss_below_zero_is_said_to_be_an_estimate():
+    studies = [
+        Study({}, (Row("lazy", 1.0, 0.0, loss),), notes=("first",)) for loss in (0.01, -0.01)
+    ]
+    said, explained = (report.all_notes(study) for study in studies)
+    assert said == ("first",) and explained == ("first", report.BELOW_ZERO)
+    assert "estimates without bias" in report.BELOW_ZERO

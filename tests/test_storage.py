@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import warnings
 import zipfile
 from dataclasses import dataclass, replace
 
@@ -241,6 +242,102 @@ def test_foreign_trees(tmp_path, change, reason):
     tampered(path, change)
     with pytest.raises(InputError, match=rf"odd\.zip.*{reason}"):
         storage.load(path)
+
+
+def entry(tree, cls, number=0):
+    """The fields of one stored object of a class."""
+    return [o for o in tree["objects"] if o["class"] == cls][number]["fields"]
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda tree: entry(tree, "Solution").update(records={"tuple": [1, "x"]}), "records must"),
+        (lambda tree: entry(tree, "Solution").update(records={"tuple": []}), "one record and one"),
+        (lambda tree: entry(tree, "Solution").update(kind="poem"), "kind must be"),
+        (lambda tree: entry(tree, "Solution").update(states=entry(tree, "Solution")["stages"]),
+         "states must"),
+        (lambda tree: entry(tree, "StageRecord").update(times=3), "times must be"),
+        (lambda tree: entry(tree, "StageRecord").update(predictions={"dict": []}), "no predict"),
+        (lambda tree: entry(tree, "StageRecord").update(outcome="converged"), "outcome must be"),
+        (lambda tree: entry(tree, "StageRecord").update(duration="long"), "duration must be"),
+        (lambda tree: entry(tree, "StageRecord").update(times=entry(tree, "Task")["X"]),
+         "times must be"),
+        (lambda tree: entry(tree, "StageRecord").pop("cost"), "TypeError"),
+        (lambda tree: entry(tree, "Cost").update(steps=True), "steps must be int"),
+        (lambda tree: entry(tree, "Solution").update(root={"object": 0}), "TypeError"),
+        (lambda tree: entry(tree, "Task").update(name="other"), "is not there|is stored as"),
+        (lambda tree: tree["objects"][0]["fields"].update(y={"object": 0}), "RecursionError"),
+    ],
+)  # fmt: skip
+def test_records_that_are_none(tmp_path, change, reason):
+    path = tmp_path / "odd.zip"
+    a_solution().save(path)
+    tampered(path, change)
+    with pytest.raises(InputError, match=rf"cannot load .*odd\.zip.*({reason})") as refused:
+        storage.load(path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"shape": [10**12, 3]},
+        {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [10**9, 10**9]}}},
+        {"shape": [10**9, 10**9], "chunk_grid":
+         {"name": "regular", "configuration": {"chunk_shape": [10**9, 10**9]}}},
+        {"data_type": "complex128"},
+        {"node_type": "group"},
+    ],
+)  # fmt: skip
+def test_arrays_larger_than_the_file(tmp_path, declared):
+    path = tmp_path / "odd.zip"
+    a_solution().save(path)
+    with zipfile.ZipFile(path) as old:
+        entries = {name: old.read(name) for name in old.namelist()}
+    meta = json.loads(entries["0/zarr.json"])
+    entries["0/zarr.json"] = json.dumps(meta | declared).encode()
+    with zipfile.ZipFile(path, "w") as new:
+        for name, content in entries.items():
+            new.writestr(name, content)
+    with pytest.raises(InputError, match=r"cannot load .*odd\.zip"):
+        storage.load(path)
+
+
+def garbled(tmp_path, count):
+    """Every damaged file is refused in one line, or what was hit means nothing."""
+    rng = np.random.default_rng(22)
+    path, refused = tmp_path / "odd.zip", 0
+    before = a_solution()
+    before.save(path)
+    whole = path.read_bytes()
+    for i in range(count):
+        content, place = bytearray(whole), int(rng.integers(len(whole)))
+        if i % 3:
+            content[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(content if i % 3 else content[:place])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # zarr's, of names that it does not know
+            try:
+                after = storage.load(path)
+            except InputError as error:
+                refused += 1
+                assert "cannot load" in str(error) and "\n" not in str(error)
+                continue
+        for old, new in zip(before.records, after.records, strict=True):
+            assert new.outcome is old.outcome
+            for key, f in old.predictions.items():
+                np.testing.assert_array_equal(new.predictions[key], f)
+    assert refused > count / 2
+
+
+def test_garbled_files(tmp_path):
+    garbled(tmp_path, 20)
+
+
+@pytest.mark.evidence
+def test_two_hundred_garbled_files(tmp_path):
+    garbled(tmp_path, 200)
 
 
 def test_unreadable_files(tmp_path):

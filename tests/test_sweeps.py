@@ -1,11 +1,13 @@
 """Sweeps: what is stored, what is computed again, and faults with real processes."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -333,3 +335,116 @@ def test_an_unreachable_scheduler_is_said_to_be(tmp_path, monkeypatch):
     monkeypatch.setattr(executors, "ANSWER", "1s")
     with pytest.raises(ak.InputError, match=r"no Dask scheduler answers at 'tcp://127.0.0.1:9'"):
         run(tmp_path / "s", executor="tcp://127.0.0.1:9")
+
+
+LONG = "γ" * 3000
+
+
+def test_texts_of_any_length_are_kept(tmp_path):
+    data = run(tmp_path / "s", lambda a, b: {"text": [b, LONG[: int(a) * 1000]]})
+    assert data.text.sel(a=3.0, b="y").values.tolist() == ["y", LONG]
+    assert sweeps.load(tmp_path / "s").text.sel(a=1.0, b="x").values.tolist() == ["x", LONG[:1000]]
+
+
+def test_numbers_do_not_change_silently(tmp_path):
+    def mixed(a, b):
+        return {"v": int(a) if b == "x" else np.nan, "w": int(a) if a < 3 else 2**60 + 1}
+
+    data = run(tmp_path / "s", mixed)
+    assert data.status.values.tolist() == [[1, 1], [1, 1], [2, 2]]
+    assert data.v.sel(b="x").values.tolist()[:2] == [1, 2] and np.isnan(data.v.sel(b="y")).all()
+    assert "'w' has type int64, other cases have float64" in str(data.error.values[2, 0])
+
+
+def test_what_cannot_be_stored_is_refused(tmp_path):
+    with pytest.raises(ak.InputError, match="fixed: scale must be a number"):
+        run(tmp_path / "s", fixed={"scale": object()})
+    with pytest.raises(ak.InputError, match="seed must be an integer >= 0, got -1"):
+        run(tmp_path / "s", seed=-1)
+    with pytest.raises(ak.InputError, match="grid has 4000000 cases"):
+        run(tmp_path / "s", grid={"a": range(2000), "b": range(2000)})
+    assert list(tmp_path.iterdir()) == []
+
+
+DAMAGES = ("truncated", "emptied", "flipped", "garbled", "deleted")
+
+
+def damaged(path, rng):
+    """One file of a store changed in one way; which, and how."""
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".lock")
+    file, how = files[rng.integers(len(files))], DAMAGES[rng.integers(len(DAMAGES))]
+    content = bytearray(file.read_bytes())
+    place = int(rng.integers(len(content)))
+    if how == "flipped":
+        content[place] ^= 1 << int(rng.integers(8))
+    elif how == "garbled":
+        content = bytearray(rng.bytes(len(content)))
+    else:
+        content = content[: place if how == "truncated" else 0]
+    file.write_bytes(content)
+    if how == "deleted":
+        file.unlink()
+    return file, how
+
+
+def garbled_stores(tmp_path, count):
+    """Every damaged store is refused, or computed again and then as before."""
+    rng = np.random.default_rng(22)
+    before, whole = tmp_path / "whole", None
+    whole = run(before)
+    for i in range(count):
+        path = tmp_path / f"{i}"
+        shutil.copytree(before, path)
+        where = damaged(path, rng)
+        try:
+            seen = sweeps.load(path)
+        except ak.InputError:
+            pass
+        else:
+            there = seen.where(seen.status == 1, drop=True)
+            same = whole.sel(a=there.a, b=there.b)
+            assert there.value.equals(same.value.where(there.status == 1)), where
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            try:
+                data = run(path)
+            except ak.InputError as refused:
+                assert "store: " in str(refused) and "\n" not in str(refused)
+                continue
+        changed = where[1] != "deleted" or "c" in where[0].parts
+        lost = where[0].parent.name != "error" and changed and "c" in where[0].parts
+        assert ["computed again" in str(w.message) for w in said] == [True] * lost, (where, said)
+        xr.testing.assert_identical(data.drop_vars("seconds"), whole.drop_vars("seconds"))
+
+
+def test_damaged_cases_are_computed_again(tmp_path):
+    garbled_stores(tmp_path, 5)
+
+
+@pytest.mark.evidence
+def test_fifty_garbled_stores_are_refused_or_computed_again(tmp_path):
+    garbled_stores(tmp_path, 50)
+
+
+TWO = """
+import sys, time
+import numpy as np
+from adaptik import sweeps
+
+def slow(i, key):
+    time.sleep(0.05)
+    return {"value": np.full(3, i), "key": key, "who": sys.argv[2]}
+
+sweeps.sweep(slow, {"i": range(60)}, store=sys.argv[1], executor="serial")
+"""
+
+
+def test_two_processes_share_one_store(tmp_path):
+    path = tmp_path / "two.py"
+    path.write_text(TWO)
+    both = [subprocess.Popen([sys.executable, str(path), str(tmp_path / "s"), who]) for who in "AB"]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    data = sweeps.load(tmp_path / "s")
+    assert (data.status == 1).all() and (data.value[:, 0] == np.arange(60)).all()
+    assert len(np.unique(data.key)) == 60
+    assert {path.name for path in tmp_path.iterdir()} == {"two.py", "s"}

@@ -3,15 +3,29 @@
 Transfer learning in networks that are infinitely wide and still learn features, next to real ones.
 """
 
-from . import activations, linear_theory, tasks
+from importlib import import_module
+
 from .errors import DatasetNotFoundError, InputError, MemoryLimitError
-from .estimate import Estimate
-from .limits import Bayesian, BayesianLinear, Deep, DeepLinear, Ensemble, Linear, Reveal, TwoLayer
-from .networks import Network, sample_posterior, train
-from .solution import Outcome, Solution
-from .solving import solve
-from .stages import Stage
-from .tasks import Task
+
+TYPE_CHECKING = False  # for type checkers it is true; importing typing takes as long as all this
+if TYPE_CHECKING:
+    from . import activations, linear_theory, tasks
+    from .estimate import Estimate
+    from .limits import (
+        Bayesian,
+        BayesianLinear,
+        Deep,
+        DeepLinear,
+        Ensemble,
+        Linear,
+        Reveal,
+        TwoLayer,
+    )
+    from .networks import Network, sample_posterior, train
+    from .solution import Outcome, Solution
+    from .solving import solve
+    from .stages import Stage
+    from .tasks import Task
 
 __all__ = [
     "Bayesian",
@@ -38,3 +52,33 @@ __all__ = [
     "tasks",
     "train",
 ]
+
+# JAX takes seconds to import: names are looked up when they are first used (PEP 562).
+_HOMES = {
+    "estimate": ("Estimate",),
+    "limits": (
+        "Bayesian", "BayesianLinear", "Deep", "DeepLinear", "Ensemble", "Linear", "Reveal",
+        "TwoLayer",
+    ),
+    "networks": ("Network", "sample_posterior", "train"),
+    "solution": ("Outcome", "Solution"),
+    "solving": ("solve",),
+    "stages": ("Stage",),
+    "tasks": ("Task",),
+}  # fmt: skip
+
+
+def __getattr__(name: str):
+    from importlib.util import find_spec
+
+    for module, names in _HOMES.items():
+        if name in names:
+            globals()[name] = found = getattr(import_module(f".{module}", __name__), name)
+            return found
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

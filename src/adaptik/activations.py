@@ -275,6 +275,89 @@ def name_of(function: Callable) -> str:
     return _FUNCTIONS.get(id(function), "")
 
 
+REACH = 6.0  # standard deviations within which all sampled preactivations lie
+NODES = 12.5  # ... of the quadrature that averages what has no closed form
+TAME = ("linear", "relu", "erf", "gelu", "tanh", "sigmoid", "silu", "softplus")
+TAME_FAMILIES = ("leaky_relu", "sin", "cos")  # grow no faster than their argument
+
+
+def check_finite(activation: Activation, scale: float, depth: int = 1, dtype: str = "float32"):
+    """Refuse an activation without finite values and slopes where networks start.
+
+    Parameters
+    ----------
+    scale
+        Largest standard deviation of first-layer preactivations, ``|x| / sqrt(D)``.
+    depth
+        Hidden layers; those of later ones follow from the layer before.
+    dtype
+        Precision in which it will be evaluated.
+
+    Raises
+    ------
+    InputError
+        If values, slopes or their squares are NaN or infinite within :data:`REACH` standard
+        deviations of 0 (:data:`NODES` where quadrature averages it), or if it is no elementwise
+        JAX function.
+
+    Examples
+    --------
+    >>> check_finite(get("exp(3)"), 1.0)
+    >>> check_finite(get("exp(3)"), 9.0)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    adaptik.errors.InputError: activation 'exp(3.0)' gives ...
+    """
+    known = activation.name in TAME or activation.family in TAME_FAMILIES
+    if known and name_of(activation.phi) and scale < 1e9:
+        return
+    for _ in range(depth):
+        if not activation.family and activation.degree is None:  # averaged by quadrature
+            _finite_within(activation, NODES, scale, "float64")
+        h, values = _finite_within(activation, REACH, scale, dtype)
+        weight = np.exp(-((h / scale) ** 2) / 2) if scale > 0 else np.ones_like(h)
+        scale = float(np.sqrt(np.average(values.astype(float) ** 2, weights=weight)))
+
+
+def _finite_within(
+    activation: Activation, reach: float, scale: float, dtype: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Preactivations up to ``reach`` standard deviations, and their finite values."""
+    h = np.linspace(-reach, reach, 200) * scale  # 0 itself is never drawn
+    with np.errstate(over="ignore"), jax.enable_x64(dtype == "float64"):
+        values, slopes = _evaluated(activation, h.astype(dtype))
+        bad = ~np.isfinite([values**2, slopes**2])
+    if bad.any():
+        which = int(not bad[0].any())
+        at = np.flatnonzero(bad[which])[0]
+        value, word = (values, slopes)[which][at], ("gives", "has the slope")[which]
+        raise InputError(
+            f"activation {activation.name!r} {word} {value:g} at h = {h[at]:.4g}; it and its "
+            f"slope must be finite, squared too, for preactivations up to {reach:g} standard "
+            f"deviations of {scale:.3g}: take another, or smaller inputs"
+        )
+    return h, values
+
+
+def _evaluated(activation: Activation, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        pair = jax.jit(lambda h: (activation.phi(h), activation.derivative(h)))(h)
+    except (TypeError, ValueError) as error:  # of NumPy or math functions, and of wrong shapes
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"activation {activation.name!r} is no elementwise JAX function ({reason}); write it "
+            "with jax.numpy"
+        ) from error
+    for part in pair:
+        if np.shape(part) != h.shape or not jnp.issubdtype(jnp.result_type(part), jnp.floating):
+            raise InputError(
+                f"activation {activation.name!r} is not elementwise: it makes {np.shape(part)} of "
+                f"{jnp.result_type(part)} from {h.shape} of {h.dtype}"
+            )
+    values, slopes = (np.asarray(part) for part in pair)
+    return values, slopes
+
+
 _FUNCTIONS: dict[int, str] = {}  # which _by_name keeps alive
 
 

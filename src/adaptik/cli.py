@@ -1,15 +1,17 @@
 """The command line. Bad input is one line on standard error and exit code 2."""
 
 import gc
+import io
 import json
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from . import interrupts
 from .errors import InputError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -86,6 +88,7 @@ def transfer(
     from .tasks.labels import checked_kind
     from .transfer import run
 
+    interrupts.orderly()
     builtin = {"digits", "fashion-mnist", "cifar10"}
     if n_source is None and source.split(":")[0] in builtin:
         n_source = 200
@@ -113,16 +116,16 @@ def transfer(
     )
     if as_json and brief:
         raise InputError("--json and --brief are two ways to print; give one of them")
-    page.checked_folder(out)
+    page.checked_folder(out, page.FILES)
     study = _with_progress(run, config)
     written = page.write(study, out)
     if as_json:
-        typer.echo(json.dumps(page.document(study), indent=1))
+        _say(json.dumps(page.document(study), indent=1))
     elif brief:
-        typer.echo(study.verdict.sentence)
+        _say(study.verdict.sentence)
     else:
-        _print_table(study)
-        typer.echo(f"Report: {written}")
+        _print_table(study, page.all_notes(study))
+        _say(f"Report: {written}")
     if not study.complete:
         raise typer.Exit(130)
 
@@ -160,6 +163,7 @@ def phase_diagram(
     from . import programs
     from .linear_theory.diagram import Axis, Diagram
 
+    interrupts.orderly()
     programs.keep()
     if preset is not None:
         picture = command.draw_preset(preset, out, draws=draws, seed=seed)
@@ -174,7 +178,7 @@ def phase_diagram(
         axes = Axis.parse(x, points), Axis.parse(y, points)
         diagram = Diagram(*axes, settings=given, dimension=dimension, **choices)
         picture = command.draw(diagram, out, checks=checks, draws=draws, seed=seed)
-    typer.echo(f"Picture: {picture}")
+    _say(f"Picture: {picture}")
 
 
 @app.command()
@@ -197,6 +201,7 @@ def sweep(
     from .sweeps.config import read
     from .transfer_point import transfer_point
 
+    interrupts.orderly()
     function, grid, settings = read(config, {"transfer": transfer_point})
     if store is not None:
         settings["store"] = store
@@ -204,14 +209,14 @@ def sweep(
         settings["workers"] = workers
     if dask is not None:
         settings["executor"] = dask
-    with _bar("cases") as show:
+    with _kept(settings["store"]), _bar("cases") as show:
         data = sweeps.sweep(function, grid, retry_failed=retry_failed, progress=show, **settings)
     done, failed = (int((data.status == code).sum()) for code in (1, 2))
-    typer.echo(f"{done} of {grid.size} cases done, {failed} failed: {settings['store']}")
+    _say(f"{done} of {grid.size} cases done, {failed} failed: {settings['store']}")
     if failed:
         first = next(text for text in data.error.values.ravel() if text)
-        typer.echo(f"first error: {first}", err=True)
-        raise typer.Exit(1)
+        _say(f"first error: {first}", err=True)
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -238,7 +243,7 @@ def reproduce(
 
     if list_all:
         for entry in EXPERIMENTS:
-            typer.echo(f"{entry.figure or '-':6s} {entry.name:34s} {entry.claim}")
+            _say(f"{entry.figure or '-':6s} {entry.name:34s} {entry.claim}")
         return
     if everything == (figure is not None):
         raise InputError("name one figure, or give --all or --list")
@@ -251,6 +256,7 @@ def reproduce(
     from .experiments.reproduce import configure
     from .experiments.reproduce import reproduce as run
 
+    interrupts.orderly()
     failed = False
     for entry in entries:
         suffix = f"-{data}" if data else ""
@@ -258,27 +264,27 @@ def reproduce(
         if out is None or everything:
             folder /= f"{entry.figure or entry.name}-{preset}{suffix}"
         config = configure(entry.load(), preset, data)
-        typer.echo(f"{entry.figure or 'ours'}, {entry.name}: {entry.claim}")
-        typer.echo(f"  {config}")
+        _say(f"{entry.figure or 'ours'}, {entry.name}: {entry.claim}")
+        _say(f"  {config}")
         try:
-            with _bar(entry.figure or entry.name) as show:
+            with _kept(folder), _bar(entry.figure or entry.name) as show:
                 outcome = run(
                     entry, config, folder, executor=dask or "processes", workers=workers,
                     progress=show,
                 )  # fmt: skip
         except CaseFailed as error:
-            typer.echo(f"error: {error}", err=True)
+            _say(f"error: {error}", err=True)
             failed = True
             continue
-        typer.echo(f"  {outcome.word}")
+        _say(f"  {outcome.word}")
         for claim in outcome.claims:
-            typer.echo(f"  - {claim.sentence}")
-        typer.echo(f"  - {outcome.agreement.sentence}")
+            _say(f"  - {claim.sentence}")
+        _say(f"  - {outcome.agreement.sentence}")
         for line in outcome.agreement.outliers:
-            typer.echo(f"      {line}")
-        typer.echo(f"  Report: {pages.write(folder)}")
+            _say(f"      {line}")
+        _say(f"  Report: {pages.write(folder)}")
     if failed:
-        raise typer.Exit(1)
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -288,7 +294,18 @@ def report(
     """Render a folder as one self-contained HTML page."""
     from . import pages
 
-    typer.echo(f"Report: {pages.write(folder)}")
+    interrupts.orderly()
+    _say(f"Report: {pages.write(folder)}")
+
+
+@contextmanager
+def _kept(folder: Path):
+    """Say what an interrupt leaves."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say(f"interrupted; finished cases are kept in {folder}: run it again to go on", err=True)
+        raise
 
 
 @contextmanager
@@ -342,7 +359,7 @@ def _with_progress(run, config):
         return run(config, show, lambda: console.print("interrupted; keeping what was finished"))
 
 
-def _print_table(study) -> None:
+def _print_table(study, notes) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -389,18 +406,74 @@ def _print_table(study) -> None:
             "–" if before is None else f"{before:.3f} → {after:.3f}",
             row.outcome,
         )
-    Console(width=None if sys.stdout.isatty() else 150).print(table)
-    for note in study.notes:
-        typer.echo(f"note: {note}")
-    typer.echo(study.verdict.sentence)
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    with console.capture() as shown:
+        console.print(table)
+    _say(shown.get().rstrip())
+    for note in notes:
+        _say(f"note: {note}")
+    _say(study.verdict.sentence)
+
+
+def _say(text: str, err: bool = False) -> None:
+    """Print a line; where that fails what was computed lies on disk, and one line says so."""
+    try:
+        typer.echo(text, err=err)
+    except OSError as error:
+        raise OutputLost(error) from error
+
+
+class OutputLost(InputError):
+    """Standard output takes no more: its reader has gone, or its disk is full."""
+
+    def __init__(self, error: OSError):
+        super().__init__(f"standard output takes no more: {error.strerror or error}")
 
 
 def main() -> None:
-    """Entry point of the ``adaptik`` command."""
+    """Run what was typed; whatever goes wrong is one line on standard error."""
+    if sys.stdout is None or sys.stderr is None:  # closed by who started it
+        sys.exit(_said("standard output and standard error must be open"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack the signs of a table
+            stream.reconfigure(errors="replace")
+    code = _run()
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = code or _said(str(OutputLost(error)))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else it is tried again
+    gc.freeze()  # else the interpreter walks all that JAX has made before it exits
+    sys.exit(code)
+
+
+def _said(message: str) -> int:
+    """Say what is wrong, in one line, and return the exit code."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            typer.echo(f"error: {' '.join(message.splitlines())}", err=True)
+    return 2
+
+
+def _run() -> int:
     try:
         app()
-    except InputError as bad:
-        typer.echo(f"error: {bad}", err=True)
-        sys.exit(2)
-    finally:
-        gc.freeze()  # else the interpreter walks all that JAX has made before it exits
+    except SystemExit as stop:
+        # Typer says nothing where a pipe breaks while it prints a help page.
+        code = 2 if stop.code == 1 else int(stop.code or 0)
+        return interrupts.code() or code
+    except KeyboardInterrupt:
+        return interrupts.code() or 130
+    except Exception as error:  # an interrupt within an import or a callback can become another
+        stopped = interrupts.code()
+        if stopped is not None:
+            return stopped
+        if isinstance(error, InputError):
+            return _said(str(error))
+        if isinstance(error, MemoryError):
+            return _said(f"out of memory ({error}); ask for less")
+        if isinstance(error, OSError):
+            where = f"{error.filename!r}: " if error.filename else ""
+            return _said(f"{where}{error.strerror or error}")
+        raise
+    return 0

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .errors import InputError
-from .solution import Outcome, Solution
+from .solution import Solution
 from .stages import Stage
 
 # Settings of accuracy alone, and what may differ between stages: all others describe the model.
@@ -44,7 +44,7 @@ def check_continues(
     for name, value in model.items():
         if name not in (*OPEN, *free) and before.get(name) != value:
             raise InputError(f"after has {name}={before.get(name)!r}, got {value!r}; use the same")
-    if after.outcome is Outcome.DIVERGED:
+    if after.outcome.is_lost:
         raise InputError("after has diverged; there is nothing to continue from")
 
 

@@ -95,8 +95,8 @@ def curves(title: str, panels: Sequence[Diagram], datasets: "Sequence[xr.Dataset
 def _against_theory(ax: Axes, diagram: Diagram, dataset: "xr.Dataset") -> None:
     theory, simulated = dataset.theory.values, dataset.simulated.values
     error = dataset.standard_error.values
-    low = min(theory.min(), (simulated - error).min())
-    high = max(theory.max(), (simulated + error).max())
+    shown = np.concatenate([theory, simulated - error, simulated + error])
+    low, high = _ends(shown[np.isfinite(shown)])
     pad = 0.06 * (high - low) or 0.1
     ends = np.array([low - pad, high + pad])
     ax.plot(ends, ends, color=GREY, linewidth=1, label="equal")
@@ -110,22 +110,24 @@ def _against_theory(ax: Axes, diagram: Diagram, dataset: "xr.Dataset") -> None:
     ax.legend(loc="upper left")
 
 
+def _ends(finite: np.ndarray) -> tuple[float, float]:
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+
+
 def _colours(diagram: Diagram, value: np.ndarray):
     """Diverging around 0 where the sign says whether pretraining helps; blue is help."""
     finite = value[np.isfinite(value)]
     if diagram.quantity in ("gain", "change"):
-        size = min(1.0, float(np.abs(finite).max())) or 1.0
-        below, above = finite.min() < -size, finite.max() > size
+        low, high = _ends(finite)
+        size = min(1.0, max(abs(low), abs(high))) or 1.0
+        below, above = low < -size, high > size
         extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}
         colours = "RdBu" if diagram.quantity == "gain" else "RdBu_r"
         return TwoSlopeNorm(0.0, -size, size), colours, extend[int(below), int(above)]
-    high = float(np.quantile(finite, 0.98))
-    high = max(high, float(finite.min()) + 1e-9)
-    return (
-        Normalize(float(finite.min()), high),
-        "viridis",
-        "max" if finite.max() > high else "neither",
-    )
+    low, largest = _ends(finite)
+    high = float(np.quantile(finite, 0.98)) if finite.size else largest
+    high = max(high, low + 1e-9 * max(1.0, abs(low)))
+    return Normalize(low, high), "viridis", "max" if largest > high else "neither"
 
 
 def _axis(ax: Axes, axis: Axis, which: str) -> None:

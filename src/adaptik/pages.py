@@ -49,7 +49,11 @@ def write(folder: str | Path) -> Path:
             f"{str(folder)!r} holds no finished experiment and no sweep; name the folder that "
             "adaptik reproduce --out or adaptik sweep --store wrote"
         )
-    report.write_file(target, text.encode())
+    if target.exists() and not report.is_page(target):
+        raise InputError(
+            f"{str(target)!r} is there and is no page of adaptik's; move it, or the folder"
+        )
+    report.write_file(target, text.encode(errors="replace"))
     return target
 
 
@@ -112,6 +116,7 @@ def _sweep(store: Path) -> str:
         report.banner(sentence, mood),
         report.section("Axes", report.table(("axis", "values", ""), levels)),
         report.section("Results", report.table(("", "mean", "smallest", "largest"), rows)),
+        _signs(drawn),
         *(
             report.figure(name, *_drawn(name, variable))
             for name, variable in list(drawn.items())[:PICTURES]
@@ -122,6 +127,13 @@ def _sweep(store: Path) -> str:
     config = {name: json.loads(data.attrs[name]) for name in ("config", "versions")}
     config["config_hash"] = json.loads(data.attrs["config_hash"])
     return report.page("a sweep", store.name, body, config)
+
+
+def _signs(drawn: dict[str, xr.DataArray]) -> str:
+    """What a loss below 0 means, where there is one."""
+    below = [n for n, v in drawn.items() if "loss" in n and (_known(v.values) < 0).any()]
+    said = f"{', '.join(below)}: {report.BELOW_ZERO}"
+    return report.section("Notes", report.bullets([said])) if below else ""
 
 
 _STATUS = ("missing", "done", "failed")

@@ -92,7 +92,7 @@ def draw(diagram: Diagram, folder: str | Path, **checks) -> Path:
     """
     from . import diagram_plots
 
-    folder = _prepared(folder)
+    folder = _prepared(folder, "phase_diagram", 1)
     dataset = phase_diagram(diagram, **checks)
     return _write(folder, "phase_diagram", [dataset], diagram_plots.phase_map(diagram, dataset))
 
@@ -103,7 +103,8 @@ def draw_preset(name: str, folder: str | Path, *, draws: int = 20, seed: int = 0
         raise InputError(f"preset {name!r} is unknown; use one of {tuple(PRESETS)}")
     from . import diagram_plots
 
-    folder, preset = _prepared(folder), PRESETS[name]
+    preset = PRESETS[name]
+    folder = _prepared(folder, name, len(preset.panels))
     datasets = [
         phase_diagram(panel, checks=on_curves(panel), draws=draws, seed=seed)
         for panel in preset.panels
@@ -121,20 +122,24 @@ def on_curves(panel: Diagram) -> list[tuple[float, float]]:
     return [(float(a), float(b)) for b in panel.y.values for a in x]
 
 
-def _prepared(folder: str | Path) -> Path:
+def _prepared(folder: str | Path, name: str, panels: int) -> Path:
     from .report import checked_folder
 
-    return checked_folder(folder)
+    return checked_folder(folder, ["config.json", f"{name}.png", *_stores(name, panels)])
+
+
+def _stores(name: str, panels: int) -> list[str]:
+    suffixes = [f"-{i + 1}" for i in range(panels)] if panels > 1 else [""]
+    return [f"{name}{suffix}.zarr.zip" for suffix in suffixes]
 
 
 def _write(folder: Path, name: str, datasets: "list[xr.Dataset]", figure) -> Path:
     from .labelled import save_dataset
     from .report import as_json, png, write_file
 
-    for i, dataset in enumerate(datasets):
-        suffix = f"-{i + 1}" if len(datasets) > 1 else ""
-        save_dataset(dataset, folder / f"{name}{suffix}.zarr.zip")
     write_file(folder / "config.json", as_json([dataset.attrs for dataset in datasets]))
+    for dataset, store in zip(datasets, _stores(name, len(datasets)), strict=True):
+        save_dataset(dataset, folder / store)
     picture = folder / f"{name}.png"
     write_file(picture, png(figure))
     return picture

@@ -64,11 +64,11 @@ def _prepared(setting: str) -> Path | None:
     own = _jax.jax_compilation_cache_dir
     if own and "://" in own:
         return None
-    folder = Path(own or setting or platformdirs.user_cache_path("adaptik")).expanduser()
     try:
+        folder = Path(own or setting or platformdirs.user_cache_path("adaptik")).expanduser()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-    except OSError:
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: nobody has a home
         return None
     if not own:
         _jax.update("jax_compilation_cache_dir", str(folder))

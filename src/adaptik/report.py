@@ -5,6 +5,7 @@ import html
 import io
 import json
 import math
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ CAPTIONS = {
     "learning_curves": (
         "Learning curves",
         "Test loss on each task during training. Lines are the infinite-width theory, open circles "
-        "finite networks; bands and bars are one standard error.",
+        "finite networks; bands and bars are one standard error. The theory's losses are unbiased "
+        "estimates, which can fall below 0 by about their error.",
     ),
     "loss_against_richness": (
         "Does pretraining help?",
@@ -48,6 +50,10 @@ CAPTIONS = {
         "right is forgetting.",
     ),
 }
+FILES = (
+    "config.json", "rows.json", "results.zarr.zip", "report.html",
+    *(f"{name}.png" for name in CAPTIONS),
+)  # fmt: skip
 COLUMNS = (
     ("mode", "mode"),
     ("source richness γ₁", "source_richness"),
@@ -71,6 +77,10 @@ COLUMNS = (
     ("source loss after, in label variances", "relative_source_loss_after"),
     ("outcome", "outcome"),
     ("seconds", "seconds"),
+)
+BELOW_ZERO = (
+    "values below 0 are estimates without bias of a mean squared loss that is itself not negative; "
+    "they lie below 0 by sampling error (see the standard errors)"
 )
 _MISSING = "–"
 
@@ -99,7 +109,7 @@ def write(study: "TransferStudy", folder: str | Path) -> Path:
     """
     from .labelled import save_dataset
 
-    folder = checked_folder(folder)
+    folder = checked_folder(folder, FILES)
     write_file(folder / "config.json", as_json(study.config))
     write_file(folder / "rows.json", as_json(document(study)))
     save_dataset(study.to_xarray(), folder / "results.zarr.zip")
@@ -110,25 +120,61 @@ def write(study: "TransferStudy", folder: str | Path) -> Path:
         else:  # of an earlier run in this folder
             (folder / f"{name}.png").unlink(missing_ok=True)
     page = folder / "report.html"
-    write_file(page, _page(study, pictures).encode())
+    write_file(page, _page(study, pictures).encode(errors="replace"))
     return page
 
 
-def checked_folder(folder: str | Path) -> Path:
-    """Make ``folder`` and make sure that it can be written to, before any long computation."""
-    from .storage import replacing
+def checked_folder(folder: str | Path, names: Iterable[str] = ()) -> Path:
+    """Make ``folder``, and make sure before any long computation that it can be written to.
 
+    Raises
+    ------
+    InputError
+        If it cannot, or holds a file called as one of ``names`` that adaptik did not write.
+    """
     folder = Path(folder)
+    doing = "make"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+        doing = "write to"
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, ValueError) as error:  # ValueError: no name of a file
+        reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(
-            f"cannot make the output folder {str(folder)!r}: {error.strerror}; choose another"
+            f"cannot {doing} the output folder {str(folder)!r}: {reason}; choose another"
         ) from error
-    with replacing(folder / ".writable") as probe:
-        probe.touch()
-    (folder / ".writable").unlink(missing_ok=True)
+    ours = _is_ours(folder)
+    for path in (folder / name for name in names):
+        if path.exists() and not (ours and path.is_file()):
+            raise InputError(
+                f"{str(path)!r} is there and was not written by adaptik; choose another folder"
+            )
     return folder
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is one of adaptik's pages."""
+    try:
+        with path.open("rb") as file:
+            return b"<title>adaptik: " in file.read(1000)
+    except OSError:
+        return False
+
+
+# What the settings of a study, an experiment or a diagram have in common, whichever wrote them.
+_MARKS = ({"kernel_richness", "versions"}, {"experiment"}, {"quantity", "finetune"})
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether the page or the settings in ``folder`` are of adaptik."""
+    if is_page(folder / "report.html"):
+        return True
+    try:
+        found = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    settings = found[0] if isinstance(found, list) and found else found
+    return isinstance(settings, dict) and any(mark <= settings.keys() for mark in _MARKS)
 
 
 def document(study: "TransferStudy") -> dict[str, Any]:
@@ -141,7 +187,7 @@ def document(study: "TransferStudy") -> dict[str, Any]:
             "rows": study.rows,
             "verdict": study.verdict,
             "tasks": study.tasks,
-            "notes": study.notes,
+            "notes": all_notes(study),
             "complete": study.complete,
         }
     )
@@ -161,9 +207,9 @@ def png(figure: Figure) -> bytes:
 
 
 def as_json(value: Any) -> bytes:
-    return (
-        json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    ).encode()
+    return (json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(
+        errors="replace"
+    )  # file names may hold bytes that are no text
 
 
 def _plain(value: Any) -> Any:
@@ -189,7 +235,7 @@ def _page(study: "TransferStudy", pictures: dict[str, bytes]) -> str:
         section("Results", _rows(study.rows)),
         *(figure(*CAPTIONS[name], pictures[name]) for name in CAPTIONS if name in pictures),
         section("Tasks", _tasks(study.tasks)),
-        section("Notes", bullets(study.notes)) if study.notes else "",
+        section("Notes", bullets(all_notes(study))) if all_notes(study) else "",
     ]
     names = " → ".join(study.tasks[t].get("name", t) for t in ("source", "target"))
     return page("does pretraining help?", names, body, study.config)
@@ -260,6 +306,14 @@ def _rows(rows: Sequence["Row"]) -> str:
         return "<p>No case was finished.</p>"
     used = [(title, key) for title, key in COLUMNS if any(_has(row, key) for row in rows)]
     return table([title for title, _ in used], [[_entry(r, key) for _, key in used] for r in rows])
+
+
+def all_notes(study: "TransferStudy") -> tuple[str, ...]:
+    """The study's own, and what a loss below 0 in its rows means."""
+    names = ("test_loss", "cv_loss", "source_loss_before", "source_loss_after")
+    values = [getattr(row, name) for row in study.rows for name in names]
+    below = any(value is not None and value < 0 for value in values)
+    return (*study.notes, BELOW_ZERO) if below else study.notes
 
 
 def _has(row: "Row", key: str | tuple[str, str]) -> bool:

@@ -35,11 +35,17 @@ class Outcome(Enum):
     COLLAPSED = "collapsed: weight decay took all weights to zero"
     OUT_OF_STEPS = "out of steps before converging"
     DIVERGED = "diverged: step size underflow or non-finite loss"
+    NON_FINITE = "not finite: predictions became NaN or infinite"
 
     @property
     def ok(self) -> bool:
         """Whether the stage ended as asked."""
         return self in (Outcome.CONVERGED, Outcome.REACHED_DURATION, Outcome.COLLAPSED)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing can go on from the stage's end."""
+        return self in (Outcome.DIVERGED, Outcome.NON_FINITE)
 
 
 class AbstractState:
@@ -122,6 +128,12 @@ class StageRecord:
     outcome: Outcome
     cost: Cost
     step_error: float = np.nan
+
+    def judged(self) -> "StageRecord":
+        """With the outcome ``NON_FINITE`` where predictions are not finite numbers."""
+        if all(np.isfinite(f).all() for f in self.predictions.values()):
+            return self
+        return replace(self, outcome=Outcome.NON_FINITE)
 
     @classmethod
     def timeless(

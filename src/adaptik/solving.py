@@ -1,7 +1,8 @@
 """solve: run a sequence of stages through an infinite-width limit."""
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -107,6 +108,7 @@ def solve(
         "this solve",
         "use fewer particles or replicates, or less data",
     )
+    limit.check_values(tasks)
     programs.keep()
     kept = dict(after.snapshots) if after else {}
     records = list(after.records) if after else []
@@ -124,16 +126,40 @@ def solve(
         listener = None
         if progress is not None:
             listener = lambda t, loss, i=i, unit=unit: progress(i, t, unit**2 * loss)  # noqa: E731
-        with listening(listener):
+        with listening(listener), _finite_matrices(i, limit):
             done, state, snaps = limit.advance(
                 turned(state, 1 / unit), in_own_unit(stages[i], unit), request
             )
         state = turned(state, unit)
-        records.append(turned_back(done, unit))
+        records.append(turned_back(done, unit).judged())
         states.append(state)
         kept |= {(i, t): turned(snap, unit) for t, snap in snaps.items()}
+        if records[-1].outcome.is_lost:  # as in train, later stages have nothing to start from
+            break
+    stages = stages[: len(records)]
     provenance = {"model": limit.describe(), "key": key, "versions": versions()}
     return Solution("limit", stages, tuple(records), tuple(states), tasks, kept, provenance)
+
+
+@contextmanager
+def _finite_matrices(i: int, limit: Limit) -> Iterator[None]:
+    """Linear algebra that meets NaN or infinity half way is a refusal too, and says where."""
+    try:
+        yield
+    except (np.linalg.LinAlgError, ValueError) as error:
+        if isinstance(error, InputError) or not _is_not_finite(error):
+            raise
+        activation = limit.describe().get("activation", "linear")
+        raise InputError(
+            f"stage {i}: {type(limit).__name__} met numbers that are not finite with the "
+            f"activation {activation!r} ({error}); take one that is finite and grows more slowly, "
+            "smaller inputs or labels, or a lower richness"
+        ) from error
+
+
+def _is_not_finite(error: Exception) -> bool:
+    said = str(error)
+    return "infs or NaNs" in said or isinstance(error, np.linalg.LinAlgError)
 
 
 def _solve_to(

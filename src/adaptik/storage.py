@@ -12,6 +12,7 @@ import math
 import os
 import re
 import secrets
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
@@ -27,8 +28,10 @@ from zarr.storage import ZipStore
 
 from . import activations
 from .activations import Activation
+from .annotations import check_fields
 from .errors import InputError
 from .estimate import Estimate
+from .memory import require
 from .registry import CLASSES, register
 from .solution import Cost, Outcome, Solution, StageRecord
 from .stages import Stage
@@ -37,6 +40,9 @@ from .tasks import Task
 __all__ = ["load", "register", "replacing", "save"]
 
 FORMAT = 1
+STORED = "biufc"  # kinds of arrays
+DEFLATE, PACKED = 1100, 40_000  # how many times smaller deflate and Zstandard can make things
+REASON = 300  # letters of what was wrong with a file
 _OWN_MODULE = re.compile(r"adaptik(\.[a-z]\w*)+")
 
 for _cls in (Task, Stage, Solution, StageRecord, Outcome, Cost, Estimate):
@@ -96,6 +102,7 @@ def load(path: str | os.PathLike) -> Solution:
     if not path.is_file():
         raise InputError(f"cannot load {str(path)!r}: there is no such file")
     try:
+        sizes = _sizes(path)
         with _zip_store(path, "r") as store:
             group = zarr.open_group(store, mode="r", zarr_format=3)
             tree = dict(group.attrs)
@@ -106,17 +113,61 @@ def load(path: str | os.PathLike) -> Solution:
                     f"it has format {tree['adaptik_format']}, this version reads {FORMAT}; "
                     "upgrade adaptik"
                 )
-            solution = _Reader(group, tree["objects"]).decode(tree["root"])
+            solution = _Reader(group, tree["objects"], sizes).decode(tree["root"])
         if not isinstance(solution, Solution):
             raise InputError("it holds no solution")
-    except MemoryError:
-        raise
+        _check(solution)
     except Exception as error:  # a damaged file can fail anywhere in zipfile, zarr or a constructor
         reason = error if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        reason = " ".join(str(reason).split())[:REASON]
         raise InputError(
             f"cannot load {str(path)!r}, not a readable adaptik result: {reason}"
         ) from error
     return solution
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    """Bytes of every entry of a zip file that declares no more than it can hold."""
+    whole = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    for entry in entries:
+        packed = entry.compress_size * (1 if entry.compress_type == zipfile.ZIP_STORED else DEFLATE)
+        if entry.file_size > packed or entry.compress_type not in (0, zipfile.ZIP_DEFLATED):
+            raise InputError(f"{entry.filename!r} declares {entry.file_size} bytes")
+    if sum(entry.compress_size for entry in entries) > whole:
+        raise InputError(f"its entries declare more than its {whole} bytes")
+    return {entry.filename: entry.file_size for entry in entries}
+
+
+def _check(solution: Solution) -> None:
+    """Refuse records, states and tasks that are not those of one solution."""
+    counts = {len(solution.stages), len(solution.records), len(solution.states)}
+    if len(counts) > 1 or counts == {0}:
+        raise InputError("it has not one record and one state for every stage")
+    if solution.kind not in ("limit", "network"):
+        raise InputError(f"kind must be 'limit' or 'network', got {solution.kind!r}")
+    for name, task in solution.tasks.items():
+        if task.name != name:
+            raise InputError(f"task {task.name!r} is stored as {name!r}")
+    members = {f.shape[1] for r in solution.records for f in r.predictions.values()}
+    if len(members) != 1:
+        raise InputError(f"its predictions have {sorted(members)} members")
+    for i, record in enumerate(solution.records):
+        if not record.predictions:
+            raise InputError(f"record {i} has no predictions")
+        for (name, split), f in record.predictions.items():
+            if name not in solution.tasks or split not in solution.tasks[name].splits:
+                raise InputError(f"record {i} predicts {name!r}, {split!r}, which is not there")
+            samples = len(solution.tasks[name].split(split)[0])
+            if (len(f), f.shape[2]) != (len(record.times), samples):
+                raise InputError(
+                    f"record {i} holds predictions of shape {f.shape} for {len(record.times)} "
+                    f"times and {samples} samples of {name!r}, {split!r}"
+                )
+    for stage, _ in solution.snapshots:
+        if not 0 <= stage < len(solution.stages):
+            raise InputError(f"it has a snapshot of stage {stage}")
 
 
 @contextmanager
@@ -220,11 +271,13 @@ class _Writer:
 class _Reader:
     """The inverse of :class:`_Writer`; builds registered classes only."""
 
-    def __init__(self, group: zarr.Group, objects: Any):
+    def __init__(self, group: zarr.Group, objects: Any, sizes: dict[str, int]):
         self._group = group
         self._table = objects
+        self._sizes = sizes
         self._objects: dict[int, Any] = {}
         self._arrays: dict[int, np.ndarray] = {}
+        self._total = 0
 
     def decode(self, node: Any) -> Any:
         if not isinstance(node, dict):
@@ -245,8 +298,7 @@ class _Reader:
                 return activations.get(str(content))
             case "array":
                 if content not in self._arrays:
-                    stored: Any = self._group[str(int(content))]
-                    self._arrays[content] = np.asarray(stored[...])
+                    self._arrays[content] = self._read(str(int(content)))
                 return self._arrays[content]
             case "object":
                 if content not in self._objects:
@@ -256,7 +308,29 @@ class _Reader:
 
     def _build(self, entry: Any) -> Any:
         cls = _registered(entry["class"], entry["module"])
-        return cls(**{name: self.decode(v) for name, v in entry["fields"].items()})
+        made = cls(**{name: self.decode(v) for name, v in entry["fields"].items()})
+        check_fields(made)
+        return made
+
+    def _read(self, name: str) -> np.ndarray:
+        """An array whose chunks all lie in the file, and can be as large as they are said to be."""
+        stored: Any = self._group[name]
+        if not isinstance(stored, zarr.Array) or stored.dtype.kind not in STORED:
+            raise InputError(f"entry {name!r} is no array of numbers")
+        chunks = {p: size for p, size in self._sizes.items() if p.startswith(f"{name}/c")}
+        bytes_each = math.prod(stored.chunks) * stored.dtype.itemsize
+        room = PACKED * max(chunks.values(), default=0) + 4096
+        if stored.shards or len(chunks) != stored.nchunks or bytes_each > room:
+            raise InputError(
+                f"array {name!r} of shape {stored.shape} is larger than the file can hold"
+            )
+        grid = np.ndindex(*(-(-n // c) for n, c in zip(stored.shape, stored.chunks, strict=True)))
+        for place in grid:
+            if f"{name}/{stored.metadata.encode_chunk_key(place)}" not in chunks:
+                raise InputError(f"a part of array {name!r} is missing")
+        self._total += stored.nbytes
+        require(self._total, "its arrays", "load it where there is more memory")
+        return np.asarray(stored[...])
 
 
 def _registered(name: str, module: str = "") -> Any:
@@ -273,7 +347,7 @@ def _as_storable(value: Any, where: str) -> np.ndarray:
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         raise InputError(f"cannot save {where}: random keys are not stored; keep the seed instead")
     array = np.asarray(value)
-    if array.dtype.kind not in "biufc":
+    if array.dtype.kind not in STORED:
         raise InputError(f"cannot save {where}: arrays of {array.dtype} are not stored; use a list")
     return array
 

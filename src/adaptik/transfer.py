@@ -214,21 +214,23 @@ class _Run:
 
     def run(self) -> None:
         """Theory in this thread, and networks behind it in a second one."""
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            try:
-                pretrained: dict[tuple[int, float], Solution] = {}
-                checks: list[Future] = []
+        pool, wait = ThreadPoolExecutor(max_workers=1), True
+        try:
+            pretrained: dict[tuple[int, float], Solution] = {}
+            checks: list[Future] = []
 
-                def check(split: int, case: _Case, solution: Solution) -> None:
-                    if self.config.check_seeds:
-                        checks.append(pool.submit(self._check, split, case, solution, pretrained))
+            def check(split: int, case: _Case, solution: Solution) -> None:
+                if self.config.check_seeds:
+                    checks.append(pool.submit(self._check, split, case, solution, pretrained))
 
-                self._theory(check)
-                for done in checks:
-                    done.result()
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+            self._theory(check)
+            for done in checks:
+                done.result()
+        except KeyboardInterrupt:  # what networks have not finished is not waited for
+            wait = False
+            raise
+        finally:
+            pool.shutdown(wait, cancel_futures=True)
 
     def _theory(self, check: Callable[[int, _Case, Solution], None]) -> None:
         for split, (source, target) in enumerate(self.pairs):

@@ -83,7 +83,7 @@ class AdaptiveKernel(BaseEstimator, ABC):
         return Stage(task, richness, **common)
 
     def _check_outcome(self, solution: Solution) -> None:
-        if solution.outcome in (Outcome.DIVERGED, Outcome.OUT_OF_STEPS):
+        if solution.outcome.is_lost or solution.outcome is Outcome.OUT_OF_STEPS:
             warnings.warn(
                 f"training ended with: {solution.outcome.value}; lower the richness or give a "
                 "duration",

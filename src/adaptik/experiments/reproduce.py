@@ -14,6 +14,7 @@ from . import Entry, verdict
 from .finding import Finding
 
 PRESETS = ("quick", "full")
+FILES = ("results.zarr.zip", "verdict.json", "report.html")
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def reproduce(entry: Entry, config: Any, folder: str | Path, **sweep: Any) -> Ou
         Before any computation, if the folder cannot be written to or holds another experiment
         or configuration.
     """
-    folder = report.checked_folder(folder)
+    folder = report.checked_folder(folder, (*FILES, f"{entry.name}.png"))
     finding = entry.load()
     _settle(folder / "config.json", {"experiment": entry.name, **asdict(config)})
     dataset = finding.compute(config, store=folder / "cases", **sweep)

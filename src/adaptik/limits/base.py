@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ..activations import Activation
+from ..activations import Activation, check_finite
 from ..errors import InputError
 from ..solution import AbstractState, Solution, StageRecord
 from ..stages import Stage, check_elastic_flow
-from ..tasks import Task
+from ..tasks import Task, preactivation_scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +90,20 @@ class Limit(ABC):
             self.check_stage(i, stage)
             if state is not None:
                 state.check_task(i, stage.task)
+
+    def check_values(self, tasks: dict[str, Task]) -> None:
+        """Refuse an activation, if it has one, that is not finite where networks start.
+
+        Raises
+        ------
+        InputError
+            As :func:`adaptik.activations.check_finite` does.
+        """
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}  # pyright: ignore[reportArgumentType]
+        activation = settings.get("activation")
+        if isinstance(activation, Activation):
+            depth, dtype = settings.get("depth", 1), settings.get("dtype", "float32")
+            check_finite(activation, preactivation_scale(tasks.values()), depth, dtype)
 
     @abstractmethod
     def check_stage(self, i: int, stage: Stage) -> None:

@@ -41,6 +41,8 @@ SHOWN = {
     "change": "loss − loss without pretraining",
     "over_rich": "target test loss, spike alone",
 }
+LARGE = 1e30  # of a value; formulas take its powers
+POINTS, DRAWS = 10_000, 100_000  # at most: of an axis or of simulations, and at one point
 STRONG = 0.2  # share of strong directions where ``contrast`` is given
 
 
@@ -60,8 +62,9 @@ class Axis:
     def __post_init__(self):
         _known(self.name)
         values = np.atleast_1d(np.asarray(self.values, float))
-        if values.ndim != 1 or np.any(np.diff(values) <= 0):
+        if values.ndim != 1 or not np.all(np.diff(values) > 0):
             raise InputError(f"axis {self.name!r} needs increasing values")
+        _within_range(self.name, values)
         object.__setattr__(self, "values", values)
 
     @property
@@ -85,13 +88,16 @@ class Axis:
         try:
             low, high, *more = (float(part) for part in parts if part != "log")
             count = int(more[0]) if more else points
-        except ValueError:
+        except (ValueError, OverflowError):
             raise InputError(
                 f"axis {text!r} cannot be read; write name=low:high, name=low:high:points or "
                 "either with :log behind it"
             ) from None
-        if not low < high or not np.isfinite(high) or count < 2 or len(more) > 1:
+        if not -np.inf < low < high < np.inf or count < 2 or len(more) > 1:
             raise InputError(f"axis {text!r} needs low < high, finite, and at least 2 points")
+        if count > POINTS:
+            raise InputError(f"axis {text!r} needs at most {POINTS} points, got {count}")
+        _within_range(name, np.array([low, high]))
         if spaced is np.geomspace and low <= 0:
             raise InputError(f"axis {text!r} is logarithmic and needs low > 0")
         return cls(name, spaced(low, high, count))
@@ -131,6 +137,8 @@ class Diagram:
         names = [self.x.name, self.y.name, *self.settings]
         for name in names:
             _known(name)
+        for name, value in self.settings.items():
+            _within_range(name, np.asarray(value, float))
         if len(set(names)) < len(names):
             raise InputError(f"each quantity can be given once, got {names}")
         if self.quantity not in SHOWN:
@@ -306,8 +314,16 @@ def phase_diagram(
 
     if (isinstance(checks, int) and checks < 0) or draws < 2 or seed < 0:
         raise InputError("checks and seed must be >= 0 and draws at least 2")
+    if (isinstance(checks, int) and checks > POINTS) or draws > DRAWS:
+        raise InputError(f"checks must be at most {POINTS} and draws at most {DRAWS}")
     x, y = diagram.x, diagram.y
-    loss, baseline = diagram.evaluate(x.values[None, :], y.values[:, None])
+    with np.errstate(all="ignore"):
+        loss, baseline = diagram.evaluate(x.values[None, :], y.values[:, None])
+    if np.isnan(loss).any() or np.isnan(baseline).any():
+        raise InputError(
+            f"the theory has no finite value for some {x.name} and {y.name} of this map with "
+            f"{diagram.settings}; take values nearer to 1"
+        )
     points = _spread(diagram, checks, seed) if isinstance(checks, int) else list(checks)
     simulated = [diagram.simulate(*p, draws, seed + i) for i, p in enumerate(points)]
     simulated = np.array(simulated).reshape(-1, 2).T
@@ -353,6 +369,16 @@ def _spread(diagram: Diagram, count: int, seed: int) -> list[tuple[float, float]
             pair.append(float(value))
         points.append((pair[0], pair[1]))
     return points
+
+
+def _within_range(name: str, values: np.ndarray) -> None:
+    """Refuse sizes whose powers no float can hold; infinity has a meaning of its own."""
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    if np.isnan(values).any() or np.any(sizes > LARGE) or np.any(sizes < 1 / LARGE):
+        raise InputError(
+            f"{name} must be 0 or of size {1 / LARGE:g} to {LARGE:g}, got "
+            f"{np.min(values):g} to {np.max(values):g}"
+        )
 
 
 def _known(name: str) -> None:

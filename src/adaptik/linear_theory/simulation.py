@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..errors import InputError
+from ..memory import require
 from .checked import checked
 from .source_stage import Finetune, Head
 
@@ -95,6 +96,9 @@ def simulate(
     )  # fmt: skip
     if draws < 1 or seed < 0 or n_target < 1 or n_source < 1:
         raise InputError("draws, n_source and n_target must be at least 1 and seed >= 0")
+    samples = max(float(n_target), n_source if np.isfinite(n_source) else 0.0)
+    needed = 8 * samples * (4 * np.size(target_spectrum) + 2 * samples)
+    require(math.ceil(needed), "this simulation", "take fewer samples or a smaller dimension")
     rng = np.random.default_rng(seed)
     source, target = Inputs(source_spectrum), Inputs(target_spectrum)
     bs = np.asarray(source_teacher, float)

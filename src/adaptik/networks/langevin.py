@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import programs
-from ..activations import Elementwise
+from ..activations import Elementwise, check_finite
 from ..continuing import check_continues
 from ..errors import InputError, require_between, require_integers
 from ..hamiltonian import adapted, trajectory
@@ -30,7 +30,7 @@ from ..programs import on_device
 from ..solution import Cost, Outcome, Solution, StageRecord, recorded_tasks
 from ..stages import Stage, check_posterior, check_sequence
 from ..stepping.clock import compile_clock
-from ..tasks import Task
+from ..tasks import Task, preactivation_scale
 from ..units import in_own_unit, turned, turned_back
 from .mup import Network
 from .posterior_state import PosteriorMember, PosteriorState
@@ -111,6 +111,7 @@ def sample_posterior(
     check_sequence(stages)
     _check_stages(stages, network, chains, keep)
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
+    check_finite(network.phi, preactivation_scale(tasks.values()), network.depth, "float64")
     programs.keep()
     records = list(after.records) if after else []
     states = list(after.states) if after else []
@@ -135,8 +136,11 @@ def sample_posterior(
             taken - clock.seconds,
         )  # fmt: skip
         done = StageRecord.timeless(predictions, stage.task, outcome, cost)
-        records.append(turned_back(done, unit))
+        records.append(turned_back(done, unit).judged())
         states.append(turned(state, unit))
+        if records[-1].outcome.is_lost:
+            break
+    stages = stages[: len(records)]
     provenance = {"model": model, "key": key, "versions": versions()}
     return Solution("network", stages, tuple(records), tuple(states), tasks, {}, provenance)
 

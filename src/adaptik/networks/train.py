@@ -9,19 +9,20 @@ import jax
 import numpy as np
 
 from .. import programs
+from ..activations import check_finite
 from ..continuing import check_continues, check_snapshots
 from ..errors import InputError, require_integers
 from ..memory import require
 from ..solution import Cost, Outcome, Solution, StageRecord, record_grid, recorded_tasks
 from ..stages import Stage, check_elastic_flow, check_sequence
 from ..stepping.clock import compile_clock
-from ..tasks import Task
+from ..tasks import Task, preactivation_scale
 from ..units import in_own_unit, turned_back
 from .flows import flow_through
 from .frozen import solve_frozen
 from .mup import Member, Network, NetworkState, Run, Weights
 
-_WORST = (Outcome.DIVERGED, Outcome.OUT_OF_STEPS, Outcome.STALLED)
+_WORST = (Outcome.NON_FINITE, Outcome.DIVERGED, Outcome.OUT_OF_STEPS, Outcome.STALLED)
 
 
 def train(
@@ -95,6 +96,7 @@ def train(
             )
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
     _require_memory(network, stages[0].task.dimension, stages[len(earlier) :], len(seeds))
+    check_finite(network.phi, preactivation_scale(tasks.values()), network.depth, network.dtype)
     programs.keep()
     records = list(after.records) if after else []
     states = list(after.states) if after else []
@@ -109,14 +111,14 @@ def train(
             _run_stage(network, stage, start.scaled(1 / unit), tasks, record, wanted)
             for start in starts
         ]
-        records.append(turned_back(_join(runs, stage, tasks), unit))
+        records.append(turned_back(_join(runs, stage, tasks), unit).judged())
         members = [run.end.scaled(unit) for run in runs]
         states.append(NetworkState(network.phi, tuple(members)))
         for t in wanted:
             if all(t in run.snapshots for run in runs):
                 at_t = tuple(run.snapshots[t].scaled(unit) for run in runs)
                 kept[i, t] = NetworkState(network.phi, at_t)
-        if records[-1].outcome is Outcome.DIVERGED:
+        if records[-1].outcome.is_lost:
             break
     provenance = {"model": network.describe(), "seeds": seeds, "versions": versions()}
     ran = stages[: len(records)]

@@ -1,7 +1,8 @@
 """Where cases run: in this process, in worker processes, or on a Dask cluster.
 
-All yield results as they come. A worker that dies takes its case with it: cases are handed out
-again, and one that keeps killing its workers is given up with an error.
+All yield results as they come, of the cases that are still wanted when their turn is there. A
+worker that dies takes its case with it: cases are handed out again, and one that keeps killing its
+workers is given up with an error.
 """
 
 import os
@@ -73,13 +74,14 @@ def as_dataset(result: Any) -> xr.Dataset:
     return xr.Dataset(variables)
 
 
-def serial(function, cases, threads, workers) -> Iterator[Done]:
+def serial(function, cases, threads, workers, wanted) -> Iterator[Done]:
     """One case after the other, in this process."""
     for index, arguments in cases:
-        yield run_case(function, index, arguments, None)
+        if wanted(index):
+            yield run_case(function, index, arguments, None)
 
 
-def processes(function, cases, threads, workers) -> Iterator[Done]:
+def processes(function, cases, threads, workers, wanted) -> Iterator[Done]:
     """Worker processes on this machine, each with its share of the cores."""
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
@@ -88,12 +90,14 @@ def processes(function, cases, threads, workers) -> Iterator[Done]:
     while todo:
         with parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
             parallel: Any = Parallel(return_as="generator_unordered", pre_dispatch="2*n_jobs")
-            jobs = (delayed(_run_kept)(function, i, a, threads) for i, a in list(todo.items()))
+            left = [(i, a) for i, a in todo.items() if wanted(i)]
+            jobs = (delayed(_run_kept)(function, i, a, threads) for i, a in left if wanted(i))
             try:
                 for done in parallel(jobs):
                     del todo[done.index]
                     deaths = 0
                     yield done
+                return
             except TerminatedWorkerError as error:
                 deaths += 1
                 if deaths >= DEATHS:
@@ -121,7 +125,7 @@ def _run_kept(*arguments) -> Done:
 def dask(address: str) -> Callable[..., Iterator[Done]]:
     """The workers of a Dask cluster."""
 
-    def run(function, cases, threads, workers) -> Iterator[Done]:
+    def run(function, cases, threads, workers, wanted) -> Iterator[Done]:
         from distributed import CancelledError, Client, KilledWorker, as_completed
         from distributed.comm.core import CommClosedError
 
@@ -134,7 +138,9 @@ def dask(address: str) -> Callable[..., Iterator[Done]]:
             ) from error
         with client:
             futures = {
-                client.submit(run_case, function, i, a, threads, pure=False): i for i, a in cases
+                client.submit(run_case, function, i, a, threads, pure=False): i
+                for i, a in cases
+                if wanted(i)
             }
             try:
                 for future in as_completed(list(futures), loop=client.loop):

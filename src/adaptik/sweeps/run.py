@@ -1,8 +1,11 @@
 """``sweep``: compute what a store misses."""
 
 import inspect
+import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -11,9 +14,10 @@ import xarray as xr
 from ..errors import InputError, require_integers
 from . import executors
 from .grid import Grid, Index, Value
-from .store import FAILED, Store
+from .store import DONE, FAILED, Store
 
 Progress = Callable[[int, int, int], None]
+LARGEST = 1_000_000  # cases of a sweep
 
 
 def sweep(
@@ -33,7 +37,9 @@ def sweep(
 
     Cases that the store has are not computed again: run the same sweep after an interruption, a
     crash or a full disk, and it goes on where it stopped. A case that raises is recorded with its
-    error and does not stop the others.
+    error and does not stop the others. A case whose files were damaged is computed again, with a
+    warning. Several processes may run the same sweep on one store: a later one starts from the
+    grid's other end, and none starts a case that another has finished.
 
     Parameters
     ----------
@@ -87,40 +93,87 @@ def sweep(
     """
     grid, fixed = Grid.of(grid), dict(fixed or {})
     require_integers(1, threads=threads, workers=1 if workers is None else workers)
+    require_integers(0, seed=seed)
+    _check_storable(grid, fixed)
     keyed = _check_names(function, grid, fixed)
     run = executors.named(executor)
     name = f"{function.__module__}.{function.__qualname__}"
-    kept = Store(store, grid, {"function": name, "fixed": fixed, "seed": seed})
-    missing = kept.missing(retry_failed=retry_failed)
-    failed = 0 if retry_failed else int((kept.status == FAILED).sum())
-    finished = grid.size - len(missing) - failed
-    cases = []
-    for index in missing:
-        arguments = {**fixed, **grid.case(index)}
-        if keyed:
-            arguments["key"] = case_key(seed, grid, index)
-        cases.append((index, arguments))
-    if progress:
-        progress(finished, failed, grid.size)
-    try:
-        for done in run(function, cases, threads, workers or -1):
-            error = done.error
-            if done.result is not None:
-                try:
-                    kept.write(done.index, done.result, done.seconds)
-                except InputError as mismatch:
-                    error = str(mismatch)
-            if error:
-                kept.fail(done.index, error, done.seconds)
-            failed, finished = failed + bool(error), finished + (not error)
-            if progress:
-                progress(finished, failed, grid.size)
-    except OSError as error:
+    with closing(Store(store, grid, {"function": name, "fixed": fixed, "seed": seed})) as kept:
+        if kept.damaged:
+            warnings.warn(
+                f"store: {kept.damaged} of {grid.size} cases in {str(kept.path)!r} cannot be read "
+                "any more; they are computed again",
+                stacklevel=2,
+            )
+        missing = kept.missing(retry_failed=retry_failed)
+        failed = 0 if retry_failed else int((kept.status == FAILED).sum())
+        cases = []
+        for index in missing if kept.first else reversed(missing):  # two meet in the middle
+            arguments = {**fixed, **grid.case(index)}
+            if keyed:
+                arguments["key"] = case_key(seed, grid, index)
+            cases.append((index, arguments))
+        count = _Count(grid.size - len(missing) - failed, failed, grid.size, progress)
+        try:
+            for done in run(function, cases, threads, workers or -1, kept.is_wanted):
+                count.add(_keep(kept, done))
+        except OSError as error:
+            raise InputError(
+                f"store: cannot write {str(kept.path)!r}: {error.strerror or error}; finished "
+                "cases are kept, run again when there is room"
+            ) from error
+        if not count.is_full:  # another process did the rest
+            there = kept.refreshed()
+            _Count(int((there == DONE).sum()), int((there == FAILED).sum()), grid.size, progress)
+        return kept.to_xarray()
+
+
+class _Count:
+    """Tells how many cases are finished, and how many failed."""
+
+    def __init__(self, finished: int, failed: int, total: int, progress: Progress | None):
+        self.finished, self.failed, self.total, self.progress = finished, failed, total, progress
+        self._tell()
+
+    def add(self, good: bool) -> None:
+        self.finished, self.failed = self.finished + good, self.failed + (not good)
+        self._tell()
+
+    @property
+    def is_full(self) -> bool:
+        return self.finished + self.failed >= self.total
+
+    def _tell(self) -> None:
+        if self.progress:
+            self.progress(self.finished, self.failed, self.total)
+
+
+def _keep(store: Store, done: executors.Done) -> bool:
+    """Write what a case gave; whether that is a result."""
+    error = done.error
+    if done.result is not None:
+        try:
+            store.write(done.index, done.result, done.seconds)
+        except InputError as mismatch:
+            error = str(mismatch)
+    if error:
+        store.fail(done.index, error, done.seconds)
+    return not error
+
+
+def _check_storable(grid: Grid, fixed: Mapping[str, Value]) -> None:
+    if grid.size > LARGEST:
         raise InputError(
-            f"store: cannot write {str(kept.path)!r}: {error.strerror or error}; finished cases "
-            "are kept, run again when there is room"
-        ) from error
-    return kept.to_xarray()
+            f"grid has {grid.size} cases; a store keeps each in files of its own, at most "
+            f"{LARGEST}: take fewer values an axis"
+        )
+    for name, value in fixed.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"fixed: {name} must be a number, a string or a boolean, got {value!r}"
+            ) from None
 
 
 def case_key(seed: int, grid: Grid, index: Index) -> int:

@@ -3,7 +3,8 @@
 The group's attributes say what was computed: axes, configuration, its hash, seed and versions.
 Every variable has the grid's dimensions first and is chunked by case, so that a case is a handful
 of files which are replaced as a whole; ``status`` (0 missing, 1 done, 2 failed) follows when they
-all lie on disk. What was in flight at a crash is thus missing, and nothing is half there.
+all lie on disk. What was in flight at a crash is thus missing, and nothing is half there. Chunks
+carry checksums, the descriptions a seal: a case that was damaged later counts as missing.
 """
 
 import hashlib
@@ -19,14 +20,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
+from filelock import FileLock, Timeout
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from ..errors import InputError
+from . import damage
 from .grid import Grid, Index
 
-FORMAT = 1
+FORMAT = 2
+READ = (1, 2)  # in format 1 texts were bytes, and nothing had a checksum
 MISSING, DONE, FAILED = 0, 1, 2
-ERROR_BYTES = 400
-TEXT_BYTES = 80
+ERROR_LENGTH = 2000
 PACKAGES = ("adaptik", "jax", "diffrax", "numpy")
 RESERVED = ("status", "error", "seconds")
 
@@ -46,7 +50,12 @@ class Store:
     Attributes
     ----------
     status
-        0 missing, 1 done, 2 failed; shape of the grid. One process writes to a store at a time.
+        0 missing, 1 done, 2 failed; shape of the grid.
+    damaged
+        How many cases were there and cannot be read any more; they count as missing.
+    first
+        Whether no other process is at work on this store. Several can be: each case has the same
+        result in all of them, and is replaced as a whole.
 
     Raises
     ------
@@ -66,7 +75,16 @@ class Store:
             self._create()
         self.group = self._open()
         self._arrays: dict[str, Any] = {}
-        self.status = np.array(self.group["status"])
+        tables = _Tables(self.path, self.group, self.grid.shape)
+        self.status, self.damaged = tables.status, int(tables.damaged.sum())
+        for index in np.argwhere(tables.damaged):
+            self._set("status", tuple(index), MISSING)
+        self._work = FileLock(self.path / "status" / "work.lock")
+        self.first = _acquired(self._work)
+
+    def close(self) -> None:
+        """Let another process be the first."""
+        self._work.release()
 
     def _create(self) -> None:
         text = json.dumps([self.origin["axes"], self.origin["config"]], sort_keys=True)
@@ -75,20 +93,25 @@ class Store:
             **self.origin,
             "config_hash": hashlib.sha256(text.encode()).hexdigest(),
         }
-        temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
+        temporary = self.path.with_name(f".{self.path.name[:50]}.{secrets.token_hex(4)}.tmp")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            group = zarr.create_group(temporary, attributes=attributes, zarr_format=3)
+            group = zarr.create_group(temporary, zarr_format=3)
             self._array(group, "status", (), np.uint8, MISSING)
-            self._array(group, "error", (ERROR_BYTES,), np.uint8, 0, ("byte",), text=True)
+            self._array(group, "error", (), str, "")
             self._array(group, "seconds", (), np.float64, np.nan)
+            attributes[damage.SEAL] = damage.seal(temporary, attributes, RESERVED)
+            group.attrs.update(attributes)
             temporary.rename(self.path)
         except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
+            if self.path.is_dir():  # another process was faster
+                return
             raise InputError(
                 f"store: cannot write {str(self.path)!r}: {error.strerror or error}; choose a "
                 "writable folder"
             ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
     def _open(self) -> zarr.Group:
         try:
@@ -103,6 +126,7 @@ class Store:
                 f"store: {str(self.path)!r} exists and holds no sweep of this format; choose "
                 "another path"
             )
+        damage.check_seal(self.path, there, _names(there))
         for part, name in (
             ("axes", "axes"),
             ("config", "configuration"),
@@ -116,16 +140,28 @@ class Store:
                 )
         return group
 
-    def _array(self, group, name, inner, dtype, fill, dims=(), **attributes):
+    def _array(self, group, name, inner, dtype, fill, dims=()):
         return group.create_array(
             name,
             shape=(*self.grid.shape, *inner),
-            chunks=(*(1 for _ in self.grid.shape), *inner),
+            chunks=(*(1 for _ in self.grid.shape), *(max(size, 1) for size in inner)),
             dtype=dtype,
             fill_value=fill,
+            compressors=[ZstdCodec(), Crc32cCodec()],
             dimension_names=(*self.grid.names, *(f"{name}_{d}" for d in dims)),
-            attributes={"inner": list(dims), **attributes},
+            attributes={"inner": list(dims)},
+            overwrite=True,  # what a crash left of an earlier try
         )
+
+    def is_wanted(self, index: Index) -> bool:
+        """Whether no other process has finished this case since the store was opened."""
+        there = int(self._held("status")[index])
+        return there != DONE and (there != FAILED or self.status[index] == FAILED)
+
+    def refreshed(self) -> np.ndarray:
+        """The status of every case with what other processes have finished."""
+        self.status = np.array(self.group["status"])
+        return self.status
 
     def missing(self, *, retry_failed: bool = False) -> list[Index]:
         """Cases that are not there yet."""
@@ -141,10 +177,13 @@ class Store:
             If it has other variables or shapes than the cases before.
         """
         names = sorted(map(str, result.data_vars))
-        known = self._attributes().get("variables")
+        known = self._variables()
         if known is None:
-            self._declare(result, names)
-        elif known != names:
+            with FileLock(self.path / "status" / "declare.lock"):
+                self.group = zarr.open_group(self.path, mode="r+", zarr_format=3)
+                if (known := self._variables()) is None:
+                    self._declare(result, names)
+        if known is not None and known != names:
             raise InputError(
                 f"result has variables {names}, other cases have {known}; every case must return "
                 "the same ones"
@@ -159,45 +198,57 @@ class Store:
                     f"result {name!r} has shape {values.shape}, other cases have {inner}; every "
                     "case must return the same shapes"
                 )
+            exact = values.dtype.kind != "i" or array.dtype.kind == "i"
+            if not (exact and np.can_cast(values.dtype, array.dtype, "same_kind")):
+                raise InputError(
+                    f"result {name!r} has type {values.dtype}, other cases have {array.dtype}; "
+                    "every case must return the same types"
+                )
             encoded[name] = (array, values)
         for array, values in encoded.values():
             array[index] = values
         if self.status[index] == FAILED:
-            self._set("error", index, 0)
+            self._set("error", index, "")
         self._finish(index, DONE, seconds)
 
     def fail(self, index: Index, error: str, seconds: float) -> None:
         """Keep the reason why one case has no result."""
-        self._set("error", index, _bytes(error, ERROR_BYTES))
+        self._set("error", index, _plain(error)[:ERROR_LENGTH])
         self._finish(index, FAILED, seconds)
 
     def _declare(self, result: xr.Dataset, names: list[str]) -> None:
-        """Make room for results like the first one; what a crash left of an earlier try goes."""
+        """Make room for results like the first one."""
         for name in names:
             if name in RESERVED or name in self.grid.names:
                 raise InputError(
                     f"result {name!r} has the name of an axis or of the store's own data"
                 )
-        for name in set(self.group.array_keys()) - set(RESERVED):
-            del self.group[name]
         for name in names:
             dims, values = [str(d) for d in result[name].dims], _encoded(result[name].values)
-            text = values.ndim > len(dims)
-            fill = np.nan if values.dtype.kind == "f" else values.dtype.type(0)
-            inner = (*dims, "byte") if text else tuple(dims)
-            self._array(self.group, name, values.shape, values.dtype, fill, inner, text=text)
+            dtype, fill = values.dtype, values.dtype.type(0)
+            if values.dtype.kind == "T":
+                dtype, fill = str, ""
+            elif values.dtype.kind == "f":
+                fill = np.nan
+            self._array(self.group, name, values.shape, dtype, fill, tuple(dims))
         coordinates = {
             str(n): v.values.tolist() for n, v in result.coords.items() if n in result.dims
         }
-        self.group.attrs.update({"coordinates": coordinates, "variables": names})
+        added = {"coordinates": coordinates, "variables": names}
+        # As JSON has it: what is sealed is what is read.
+        attributes = json.loads(json.dumps({**dict(self.group.attrs), **added}))
+        sealed = damage.seal(self.path, attributes, _names(attributes))
+        self.group.attrs.update({**added, damage.SEAL: sealed})
 
-    def _attributes(self) -> dict[str, Any]:
-        return dict(self.group.attrs)
+    def _variables(self) -> list[str] | None:
+        found: Any = dict(self.group.attrs).get("variables")
+        return found
 
     def _held(self, name: str) -> Any:
         """An array, opened once: opening takes as long as writing a case."""
         if name not in self._arrays:
-            self._arrays[name] = self.group[name]
+            with zarr.config.set({"array.write_empty_chunks": True}):  # no file: no case
+                self._arrays[name] = self.group[name]
         return self._arrays[name]
 
     def _set(self, name: str, index: Index, value: Any) -> None:
@@ -217,7 +268,7 @@ class Store:
             The axes as dimensions with their values as coordinates; ``status`` (0 missing, 1 done,
             2 failed), ``error``, ``seconds`` and the results, NaN (or 0, or empty) where missing.
         """
-        return _dataset(self.group)
+        return _dataset(self.path, self.group)
 
 
 def load(path: str | os.PathLike) -> xr.Dataset:
@@ -228,44 +279,103 @@ def load(path: str | os.PathLike) -> xr.Dataset:
     InputError
         If ``path`` holds no sweep.
     """
+    path = Path(path)
     try:
-        group = zarr.open_group(Path(path), mode="r", zarr_format=3)
+        group = zarr.open_group(path, mode="r", zarr_format=3)
     except Exception as error:  # any file can lie there
         raise InputError(f"{str(path)!r} holds no sweep; name the folder of its store") from error
-    if group.attrs.get("adaptik_sweep") != FORMAT:
+    there: Any = dict(group.attrs)
+    if there.get("adaptik_sweep") not in READ:
         raise InputError(f"{str(path)!r} holds no sweep of this format; name the folder of a store")
-    return _dataset(group)
+    if there["adaptik_sweep"] == FORMAT:
+        damage.check_seal(path, there, _names(there))
+    try:
+        return _dataset(path, group)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # of format 1, unsealed
+        raise InputError(f"the store {str(path)!r} is damaged: {error}") from error
 
 
-def _dataset(group: zarr.Group) -> xr.Dataset:
+class _Tables:
+    """All arrays of a store, read as far as they can be.
+
+    Attributes
+    ----------
+    values
+        By name; the fill value where a case cannot be read.
+    status
+        Of every case; missing where something of it cannot be read.
+    damaged
+        Where that is so.
+    """
+
+    def __init__(self, path: Path, group: zarr.Group, cases: tuple[int, ...]):
+        self.values: dict[str, np.ndarray] = {}
+        sound: dict[str, np.ndarray] = {}
+        attributes: Any = dict(group.attrs)
+        sealed = attributes["adaptik_sweep"] == FORMAT
+        for name in _names(attributes):
+            array: Any = group[name]
+            self.values[name], sound[name] = damage.readable(array, cases)
+            if sealed and name not in ("status", "error"):  # those have no file before there is one
+                sound[name] &= damage.written(path, array, cases) | (self.values["status"] != DONE)
+        status = self.values["status"]
+        results = [ok for name, ok in sound.items() if name not in RESERVED]
+        whole = sound["status"] & (status <= FAILED)
+        whole &= np.all(results, axis=0) | (status != DONE) if results else status != DONE
+        whole &= (sound["error"] & sound["seconds"]) | (status == MISSING)
+        self.damaged = ~whole
+        self.status = self.values["status"] = np.where(whole, status, MISSING).astype(np.uint8)
+
+
+def _names(attributes: Mapping[str, Any]) -> list[str]:
+    """Of all arrays, ``status`` first."""
+    return [*RESERVED, *attributes.get("variables", ())]
+
+
+def _dataset(path: Path, group: zarr.Group) -> xr.Dataset:
     there: Any = dict(group.attrs)
     coordinates = {name: values for name, values in there["axes"]}
     names, variables = tuple(coordinates), {}
-    for name, array in group.arrays():
-        attributes: Any = dict(array.attrs)
-        inner, values = list(attributes["inner"]), np.asarray(array)
-        if attributes.get("text"):
+    tables = _Tables(path, group, tuple(len(values) for values in coordinates.values()))
+    for name, values in tables.values.items():
+        attributes: Any = dict(group[name].attrs)
+        inner = list(attributes["inner"])
+        if attributes.get("text"):  # of format 1
             inner, values = inner[:-1], _text(values)
+        if values.dtype.kind in "OT":
+            values = np.array(values.tolist(), str).reshape(values.shape)
         variables[name] = ((*names, *inner), values)
     coordinates |= there.get("coordinates", {})
     about = {key: json.dumps(there[key]) for key in ("config", "versions", "config_hash")}
     return xr.Dataset(variables, coords=coordinates, attrs=about)
 
 
+def _acquired(lock: FileLock) -> bool:
+    """Whether the lock is ours; where a file system has none, as if it were."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    except (OSError, NotImplementedError):
+        pass
+    return True
+
+
 def _encoded(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values)
     if values.dtype.kind in "UOT":
-        return np.array([_bytes(str(v), TEXT_BYTES) for v in values.ravel()], np.uint8).reshape(
-            *values.shape, TEXT_BYTES
-        )
+        text = [_plain(str(value)) for value in values.ravel()]
+        return np.array(text, np.dtypes.StringDType()).reshape(values.shape)
     if values.dtype.kind not in "fiub":
         raise InputError(f"results must be numbers or strings, got dtype {values.dtype}")
-    return values
+    if values.dtype.kind in "iu" and np.abs(values.astype(float)).max(initial=0) <= 2**53:
+        return values.astype(float)  # NaN may follow in another case
+    return values.astype(np.int64) if values.dtype.kind == "u" else values
 
 
-def _bytes(text: str, size: int) -> np.ndarray:
-    raw = text.encode()[:size].decode(errors="ignore").encode()
-    return np.frombuffer(raw.ljust(size, b"\0"), np.uint8)
+def _plain(text: str) -> str:
+    """Without what UTF-8 cannot write, such as bytes of file names that are no text."""
+    return text.encode(errors="replace").decode()
 
 
 def _text(values: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Tasks: data with labels, from teachers, image data sets, files, or your own arrays."""
 
-from .base import LossUnit, Task, accuracy
+from .base import LossUnit, Task, accuracy, preactivation_scale
 from .images import DATASETS
 from .label_scale import LabelScale, standardise_labels
 from .loading import load, load_pair, standardise_pair
@@ -16,6 +16,7 @@ __all__ = [
     "linear_pair",
     "load",
     "load_pair",
+    "preactivation_scale",
     "standardise_labels",
     "standardise_pair",
 ]

@@ -1,6 +1,6 @@
 """Task: the data of one supervised problem, validated on construction."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -246,3 +246,15 @@ def accuracy(task: Task, f: Float[np.ndarray, "*members n outputs"], y: np.ndarr
     if task.outputs == 1:
         return np.mean((f[..., 0] > 0) == (y[..., 0] > 0), axis=-1)
     return np.mean(f.argmax(-1) == y.argmax(-1), axis=-1)
+
+
+def preactivation_scale(tasks: Iterable[Task]) -> float:
+    """Largest standard deviation of a first-layer preactivation at initialisation.
+
+    Examples
+    --------
+    >>> preactivation_scale([Task([[3.0, 4.0], [0.0, 1.0]], [-1, 1])]).__round__(3)
+    3.536
+    """
+    inputs = [X for task in tasks for X in (task.X, task.X_test) if X is not None]
+    return max(float(np.sqrt(np.mean(X**2, axis=1).max())) for X in inputs)
