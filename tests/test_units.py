@@ -201,3 +201,16 @@ def test_every_output_converges_in_its_own_unit(name):
     f = solution.predictions("task", "train")[-1]
     left = np.mean((f - UNEVEN) ** 2, axis=(0, 1)) / np.mean(UNEVEN**2, axis=0)
     assert left.max() < 1.2e-4
+
+
+@pytest.mark.parametrize("name", ["rich", "transfer"])
+@given(rows=st.permutations(range(len(B))), columns=st.permutations(range(3)))
+@settings(few, max_examples=4)
+def test_orders_of_samples_and_columns_do_not_matter(name, rows, columns):
+    model = MODELS[name]()
+    if name == "transfer":
+        model.set_params(source=(A[::-1][:, columns], FIRST[::-1]))
+    found = model.fit(B[rows][:, columns], SECOND[rows]).predict(NEW[:, columns], True)
+    np.testing.assert_allclose(found, fitted(name, 1), atol=1e-5)
+    inputs = model._inputs(B[rows][:, columns])
+    np.testing.assert_allclose(model.kernel_, model.solution_.kernel(inputs, inputs).value)

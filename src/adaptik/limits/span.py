@@ -22,7 +22,8 @@ class Span:
     """An orthonormal basis of the span of training inputs.
 
     Directions are ordered by their weight in the labels, T = sum over tasks and outputs of
-    b b' + H H' with b = <y x> and H = <y x x'>, the first two moments that a gradient step sees.
+    b b' + H H' with b = <y x> and H = <y x x'>, the first two moments that a gradient step sees,
+    and point along the sum of b: with the orders of samples and columns only rounding changes.
 
     Attributes
     ----------
@@ -40,13 +41,16 @@ class Span:
         _, values, rows = np.linalg.svd(X, full_matrices=False)
         rank = int((values > values[0] * max(X.shape) * np.finfo(float).eps).sum())
         basis = rows[:rank].T
-        weight = np.zeros((rank, rank))
+        weight, pull = np.zeros((rank, rank)), np.zeros(rank)
         for task in tasks:
             inside = task.X @ basis
             for y in task.y.T:
                 first, second = y @ inside / len(y), (inside.T * y) @ inside / len(y)
                 weight += np.outer(first, first) + second @ second
+                pull += first
         _, turn = np.linalg.eigh(weight)
+        # Signs that the order of samples and of inputs' columns does not change.
+        turn = turn * np.where(pull @ turn < 0, -1.0, 1.0)
         return cls(basis @ turn[:, ::-1])
 
     @property
