@@ -66,7 +66,7 @@ def test_the_reported_step_error_covers_the_error(outputs):
 
 
 def two_time_spikes(depth: int, steps: int, dt: float, response: bool = True):
-    """chi_l and <z_L h_L> of one direction under signal 1, from the two-time equations (theory 5).
+    """chi_l and <z_L h_L> of one direction under signal 1 by two-time equations (theory section 5).
 
     Explicit Euler; operators are (time, time) matrices. All are causal, so sweeps reach the
     solution exactly after as many of them as there are times.
@@ -104,7 +104,7 @@ def test_spikes_solve_the_two_time_equations_and_need_their_response(depth):
 
 
 def test_spikes_are_the_reference_numbers_and_those_of_the_exact_solve():
-    reference = {  # theory 5: converged to 1e-4
+    reference = {  # theory section 5: converged to 1e-4
         0.5: (0.0756, 0.2330), 1.0: (0.2468, 0.8072), 2.0: (0.6572, 2.4394), 4.0: (1.4521, 6.6003)
     }  # fmt: skip
     richness = np.array(list(reference))

@@ -41,7 +41,7 @@ def test_depth_one_is_the_two_layer_kernel(activation):
 
 
 def test_the_ntk_is_the_sum_over_layers():
-    # theory 4: sum_l G_{l+1} Phi_l, built the other way round, from the head down.
+    # theory section 4: sum_l G_{l+1} Phi_l, built the other way round, from the head down.
     K = inputs() @ inputs().T / 12
     features, slopes, phi = [K], [], activations.get("erf")
     for _ in range(3):

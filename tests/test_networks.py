@@ -248,7 +248,7 @@ def test_lazy_with_weight_decay_is_the_small_richness_flow():
 
 
 def test_wide_linear_network_spikes_along_its_predictor():
-    """Theory 3.1: M = I + (a - 1) n n^T, a = sqrt(1 + |v|^2); at N = 8192 to about 3 %."""
+    """Theory section 3.1: M = I + (a - 1) n n^T, a = sqrt(1 + |v|^2); at N = 8192 to about 3 %."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((12, D))
     task = Task(X, X @ rng.standard_normal(D))

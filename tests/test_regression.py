@@ -321,7 +321,7 @@ def test_fine_tuning_is_regression_on_the_adaptive_kernel(nu_source, richness):
     y, y_test = (inputs @ beta_t / np.sqrt(D) for inputs in (X, X_test))
     target = ak.Task(X, y, X_test, y_test, name="target")
 
-    # With unit-variance labels the paper's gamma_1 is sqrt(D) times the richness (theory 3.1).
+    # With unit-variance labels gamma_1 is sqrt(D) times the richness (theory section 3.1).
     pretrained = ak.solve(
         [ak.Stage(source, richness / np.sqrt(D), loss_tol=1e-5)], ak.Linear(), observe=[target]
     )
@@ -336,7 +336,7 @@ def test_fine_tuning_is_regression_on_the_adaptive_kernel(nu_source, richness):
         found = fit.predict(cross, time=duration)[:, 0]
         np.testing.assert_allclose(found, solved, atol=1e-6)
 
-    # The kernel itself: a spike along the least-norm source predictor (theory 3.1).
+    # The kernel itself: a spike along the least-norm source predictor (theory section 3.1).
     learned = np.linalg.pinv(source.X) @ source.y[:, 0]
     spike = np.sqrt(1 + richness**2 * (learned @ learned)) - 1
     direction = learned / np.linalg.norm(learned)

@@ -1,4 +1,4 @@
-"""Kernels that do not move: NNGP and NTK of networks of any depth at infinite width (theory 4).
+"""Kernels that do not move: NNGP and NTK of infinitely wide networks (theory section 4).
 
 With hidden layers l = 1 .. L, weight variance s_w, bias variance s_b (zero-mean Gaussians, biases
 in every layer, the head included), phi and phi' averaged over centred Gaussians of covariance K:

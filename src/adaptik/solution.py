@@ -254,9 +254,9 @@ class Solution:
     ) -> Estimate:
         """Adaptive kernel at the end of ``stage``, of the last hidden layer or of ``layer``.
 
-        ``"feature"`` is Phi = <phi phi>, ``"gradient"`` G = <g g>, ``"ntk"`` Phi + G K_x (theory
-        section 2; for deep networks the sum over layers). Shape ``(n, m)``; gradient and NTK
-        kernels of several outputs have shape ``(n, m, C, C)``. Symmetric positive semi-definite
+        ``"feature"`` is Phi = <phi phi>, ``"gradient"`` G = <g g>, ``"ntk"`` Phi + G K_x
+        (theory section 2; for deep networks the sum over layers). Shape ``(n, m)``; gradient and
+        NTK kernels of several outputs have shape ``(n, m, C, C)``. Symmetric positive semi-definite
         where ``X2`` is None; the standard error includes that of the sampled orthogonal parts
         between two inputs outside the span of the training data.
         """

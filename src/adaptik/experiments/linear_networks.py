@@ -25,7 +25,7 @@ def losses(
     """Target losses of one network for every draw of weights, teachers and samples.
 
     Abundant source data are D inputs with ``X^T X = D I``, which have the population's loss. The
-    richness of a stage is gamma_1/sqrt(D) (theory 3.1, units). NaN where the source samples are
+    richness of a stage is gamma_1/sqrt(D) (theory section 3.1). NaN where the source samples are
     about as many as dimensions: gradient flow does not end there.
     """
     found = np.full((len(points), draws), np.nan)

@@ -3,7 +3,7 @@
     W = F Q^T + S E^T + (1 - S S^T) W_random (1 - Q Q^T)
 
 with Q and S orthonormal bases of features phi_l and gradients g_{l+1} on the samples, F and E fresh
-points with exact second moments (theory 5).
+points with exact second moments (theory section 5).
 """
 
 import math

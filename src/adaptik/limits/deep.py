@@ -20,7 +20,7 @@ from .two_layer import TwoLayer, TwoLayerState
 
 KINKED = "leaky_relu"  # the family of ReLU: gradients have no low rank
 EACH = 12  # directions of a hidden matrix that one sample reveals in a stage, smooth activations
-MOST = 500  # directions up to which revealing is the cheaper way to a given error (theory 5)
+MOST = 500  # directions up to which revealing is cheaper at a given error (theory section 5)
 PARTICLES = 4096  # of Reveal, where no width is given
 
 

@@ -1,4 +1,4 @@
-"""Deep linear networks at infinite width, exactly: revealed matrices, no sampling (theory 5)."""
+"""Deep linear networks at infinite width, exactly, by revealed matrices (theory section 5)."""
 
 import math
 import time

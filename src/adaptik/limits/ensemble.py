@@ -2,7 +2,7 @@
 
 A network of width N differs from the infinite one mostly by the noise of its fields at the start.
 Here first-layer weights and readouts are Sobol points with exact second moments, and every hidden
-matrix is conditioned on what it does to the features and gradients at the start (theory 5):
+matrix is conditioned on what it does to features and gradients at the start (theory section 5):
 
     W = F Q^T + S E^T + (1 - S S^T) W_random (1 - Q Q^T)
 

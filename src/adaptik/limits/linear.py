@@ -1,4 +1,4 @@
-"""The two-layer linear limit, exactly: the law stays Gaussian, its moments close (theory 3.1)."""
+"""The two-layer linear limit, exactly: the law stays Gaussian (theory section 3.1)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

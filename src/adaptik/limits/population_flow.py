@@ -1,4 +1,4 @@
-"""Gradient flow of a population: matrices are revealed as training applies them (theory 5)."""
+"""Gradient flow of a population, whose matrices training reveals (theory section 5)."""
 
 import math
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """Neurons of a deep network as samples, with matrices that are revealed along what they meet.
 
-A field is a column of N numbers, one a particle; <a, b> = a.b/N (theory 5).
+A field is a column of N numbers, one a particle; <a, b> = a.b/N (theory section 5).
 """
 
 from dataclasses import dataclass

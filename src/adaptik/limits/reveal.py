@@ -2,7 +2,8 @@
 
 As :mod:`adaptik.revealed`, with neurons' space sampled: a field is a column of N numbers, one a
 particle, <a, b> = a.b/N, and fresh directions are Gaussian columns made orthogonal to all that
-the same layer has seen. Responses, also those at equal times, come with the algebra (theory 5).
+the same layer has seen. Responses, also those at equal times, come with the algebra (theory
+section 5).
 """
 
 import math

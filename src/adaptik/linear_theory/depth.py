@@ -1,4 +1,4 @@
-"""Spikes of deep linear networks after a source stage with abundant data (theory 5).
+"""Spikes of deep linear networks after a source stage with abundant data (theory section 5).
 
 With white inputs everything happens along the source's direction n: layer l ends with the feature
 kernel I + chi_l n n^T. The error signal only sets the pace at which this one-dimensional network

@@ -1,4 +1,4 @@
-"""Deterministic equivalents of ridge regression and of gradient flow (theory 3.4).
+"""Deterministic equivalents of ridge regression and of gradient flow (theory section 3.4).
 
 With sample covariance ``C`` over P samples, population covariance S and a kernel with a spike along
 n, the ridge predictor's error at ridge ``lam`` is, for large dimension,

@@ -115,7 +115,7 @@ def estimate(
     """Predict from data how a linear network transfers, with bootstrap errors.
 
     Spectra, teachers and noise of both tasks are estimated from all their samples (training and
-    test), and go into :func:`spectral_transfer_loss` (theory 3.4).
+    test), and go into :func:`spectral_transfer_loss` (theory section 3.4).
 
     The assumption: source and target are Gaussian-equivalent linear models. Only second moments of
     inputs and labels matter; whatever no linear function of the inputs explains acts like

@@ -1,4 +1,4 @@
-"""Isotropic inputs, ridgeless lazy target stage, large D (theory 3.2 and 3.3).
+"""Isotropic inputs, ridgeless lazy target stage, large D (theory sections 3.2 and 3.3).
 
 Everything is in the units of the proportional limit: ``nu = P/D`` samples per dimension, teachers
 with ``|beta|^2 = D``, ``alignment = beta_s.beta_t/D``, label noise as a variance relative to the
@@ -34,7 +34,7 @@ def spike(
     head: Head = "fresh",
     depth: int = 1,
 ) -> Float[Array, "..."]:
-    """Strength chi of the spike in the kernel ``I + chi n n^T`` that fine-tunes (theory 3.2).
+    """Strength of the spike in the kernel ``I + chi n n^T`` that fine-tunes (theory section 3.2).
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def transfer_loss(
     finetune: Finetune = "readout",
     depth: int = 1,
 ) -> Float[Array, "..."]:
-    """Target test loss after pretraining, in excess of the label noise (theory 3.3).
+    """Target test loss after pretraining, in excess of the label noise (theory section 3.3).
 
     Parameters
     ----------
@@ -284,7 +284,7 @@ def kernel_parts(
     head: Head = "fresh",
     finetune: Finetune = "readout",
 ) -> KernelParts:
-    """Signal spike, crosstalk and noise spike of the kernel that fine-tunes (Result 3, theory 3.3).
+    """Signal spike, crosstalk and noise spike of the kernel that fine-tunes (theory section 3.3).
 
     The kernel is ``x.(I + chi n n^T).x'/D`` up to its prefactor, and its spike
     ``chi n n^T`` has the parts chi m^2/q, chi m sigma/q and chi sigma^2/q with m the learned

@@ -36,9 +36,9 @@ def regularised_transfer_loss(
 ) -> Float[Array, "..."]:
     """Target test loss after pretraining where the target stage does not interpolate.
 
-    The setting is that of :func:`transfer_loss` (theory 3.3), which is the value at ridge 0 and no
-    time limit. With ``scale="spike"`` an over-rich source hurts: the identity part of the kernel is
-    suppressed as the spike grows, and the loss tends to that of the spike alone.
+    The setting is that of :func:`transfer_loss` (theory section 3.3), which is the value at ridge 0
+    and no time limit. With ``scale="spike"`` an over-rich source hurts: the identity part of the
+    kernel is suppressed as the spike grows, and the loss tends to that of the spike alone.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def regularised_transfer_loss(
         As in :func:`transfer_loss`.
     ridge
         Of kernel ridge regression with ``K + ridge I``, K the kernel that fine-tunes, prefactor
-        included (theory 3.2).
+        included (theory section 3.2).
     time
         Duration of gradient flow divided by D; ``None`` for the end of training. A ridge together
         with a time is a penalty on the weights' distance to their start.

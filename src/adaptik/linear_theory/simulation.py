@@ -1,7 +1,7 @@
 """Direct simulation of what the closed forms predict: finite samples, exact linear algebra.
 
 Nothing is shared with the formulas but the kernel ``I + chi n n^T`` that a source stage leaves
-(theory 3.1 and 3.2): samples are drawn, the source is fitted, and the target stage is solved.
+(theory sections 3.1 and 3.2): samples are drawn, the source is fitted, the target stage is solved.
 """
 
 import math
@@ -221,7 +221,7 @@ class Inputs:
 
 
 def _kernel(a: float, finetune: str, head: str) -> tuple[float, float]:
-    """Spike and prefactor of the table in theory 3.2."""
+    """Spike and prefactor of the table in theory section 3.2."""
     if finetune == "readout":
         return a - 1, 1.0
     return ((a - 1) / 2, 2.0) if head == "fresh" else ((a - 1) / (a + 1), 1 + a)

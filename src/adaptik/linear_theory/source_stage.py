@@ -1,4 +1,4 @@
-"""What a source stage on isotropic inputs leaves behind: norm, direction and spike (theory 3.2)."""
+"""What a source stage on isotropic inputs leaves behind (theory sections 3.2 and 3.3)."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ Head = Literal["fresh", "kept"]
 
 
 def strength(gamma, q, finetune: Finetune, head: Head, depth: int = 1):
-    """The spike chi (theory 3.2; theory 5 for depth > 1)."""
+    """The spike chi (theory section 3.2; theory section 5 for depth > 1)."""
     if depth > 1:
         spikes = deep_spikes(gamma, q, depth)
         if finetune == "readout":
@@ -29,7 +29,7 @@ def strength(gamma, q, finetune: Finetune, head: Head, depth: int = 1):
 
 
 def prefactor(gamma, q, finetune: Finetune, head: Head):
-    """What multiplies ``I + chi n n^T`` in the kernel that fine-tunes (theory 3.2)."""
+    """What multiplies ``I + chi n n^T`` in the kernel that fine-tunes (theory section 3.2)."""
     if finetune == "readout":
         return jnp.ones_like(q)
     return 1 + jnp.sqrt(1 + gamma**2 * q) if head == "kept" else jnp.full_like(q, 2.0)

@@ -1,4 +1,4 @@
-"""Any covariance: inputs, teachers and samples as they are, lazy target stage (theory 3.4).
+"""Any covariance: inputs, teachers and samples as they are, lazy target stage (theory section 3.4).
 
 Labels are ``y = x.beta + noise`` with inputs of covariance S in D dimensions; losses and label
 noise are in units of ``y^2``. The kernel is ``x.x'/D``, so its ridge is that of ``K + ridge I`` and
@@ -34,7 +34,7 @@ def spectral_transfer_loss(
     head: Head = "fresh",
     finetune: Finetune = "readout",
 ) -> Float[Array, "..."]:
-    """Target test loss after pretraining, in excess of the label noise (theory 3.4).
+    """Target test loss after pretraining, in excess of the label noise (theory section 3.4).
 
     The numbers (all arguments but the first four) broadcast; use ``jax.vmap`` for several spectra
     or teachers. The result differentiates with respect to everything, covariance matrices with
@@ -57,7 +57,7 @@ def spectral_transfer_loss(
         A surrogate for early stopping: ridge regression gives the source predictor, and the spike
         is taken along it. No gradient flow does both exactly.
     target_ridge
-        Of ``K + ridge I``, K the kernel that fine-tunes with its prefactor (theory 3.2).
+        Of ``K + ridge I``, K the kernel that fine-tunes with its prefactor (theory section 3.2).
     source_noise, target_noise
         Variances of the label noise, in units of ``y^2``.
     time
