@@ -13,7 +13,7 @@ import numpy as np
 
 import adaptik as ak
 from adaptik.limits.base import Request
-from adaptik.limits.two_layer_state import ReadoutTerm
+from adaptik.limits.two_layer.state import ReadoutTerm
 
 COUNTS = (128, 256, 512, 1024, 2048)
 REPLICATES = 32

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import adaptik as ak
-from adaptik.limits import stepped
+from adaptik.limits import run as stepped
 from adaptik.stepping import Exponential
 
 FIELDS = 7  # products with the samples: 3 of fields, 3 of readings, 1 of the error

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from adaptik import lazy_kernels
+from adaptik.kernels import lazy as lazy_kernels
 
 DEPTH, FEATURES = 3, 784
 

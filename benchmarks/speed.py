@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import adaptik as ak
-from adaptik import lazy_kernels
+from adaptik.kernels import lazy as lazy_kernels
 
 NEURONS, STEPS, WIDTH, SMALL = 10_000, 20_000, 20_000, 1024
 TESTS = {"fashion": 1000, "hermite": 10_000}  # test points

@@ -21,9 +21,10 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.model_selection import GridSearchCV
 
-from adaptik import lazy_kernels, tasks
+from adaptik import tasks
 from adaptik.estimators import AdaptiveKernelRegressor, TransferKernelRegressor
-from adaptik.regression import GramRegression
+from adaptik.kernels import lazy as lazy_kernels
+from adaptik.kernels.regression import GramRegression
 
 PAIRS = (
     ("digits:3,5", "digits:8,9"),

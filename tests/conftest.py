@@ -13,7 +13,7 @@ from pathlib import Path
 _PROGRAMS = None
 if "PYTEST_XDIST_WORKER" not in os.environ:
     one_thread = "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
-    if version("jaxlib").startswith("0.10"):  # see adaptik.programs; XLA stops at unknown flags
+    if version("jaxlib").startswith("0.10"):  # see system.programs; XLA stops at unknown flags
         one_thread += " --xla_cpu_use_fusion_emitters=false"
     os.environ.setdefault("XLA_FLAGS", one_thread)
     os.environ.setdefault("OMP_NUM_THREADS", "1")

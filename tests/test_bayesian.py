@@ -11,8 +11,8 @@ from scipy.optimize import root
 
 import adaptik as ak
 from adaptik.errors import InputError
-from adaptik.limits import deep_saddle, saddle
-from adaptik.limits.tilted import Chains, Site
+from adaptik.limits.bayesian import deep_saddle, saddle
+from adaptik.limits.bayesian.chains import Chains, Site
 
 SOURCE, TARGET = ak.tasks.linear_pair(0.8, n_source=8, n_target=6, dimension=10, n_test=40, seed=0)
 LINE = ak.Task([[1.0], [-0.7], [1.6]], [1.0, 0.4, 0.3], name="line")
@@ -183,8 +183,8 @@ def test_strong_coupling_keeps_the_features_and_none_forgets_them():
 
 def test_without_richness_it_is_kernel_regression_with_the_ridge_of_the_temperature():
     solution = ak.solve([ak.Stage(SOURCE, 0.0)], limit("relu", 0.1, particles=8192, replicates=4))
-    K = ak.lazy_kernels.nngp(SOURCE.X, depth=1, activation="relu")
-    k = ak.lazy_kernels.nngp(SOURCE.X_test, SOURCE.X, depth=1, activation="relu")
+    K = ak.kernels.lazy.nngp(SOURCE.X, depth=1, activation="relu")
+    k = ak.kernels.lazy.nngp(SOURCE.X_test, SOURCE.X, depth=1, activation="relu")
     f = k @ np.linalg.solve(K + 0.1 * np.eye(8), SOURCE.y)
     assert distance(solution.predict(SOURCE.X_test).value, f[:, 0]) < 0.02
     assert distance(solution.kernel(SOURCE.X).value, K) < 0.01

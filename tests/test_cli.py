@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 from zarr.storage import ZipStore
 
-from adaptik.estimate import deviate
+from adaptik.solution.estimate import deviate
 
 # Both stages, and the files below, have one shape: programs are compiled once.
 QUICK = "--n-source 12 --n-target 12 --n-test 20 --particles 160 --replicates 2 --folds 2"
@@ -140,7 +140,7 @@ def test_an_unwritable_folder_is_refused_before_computing(run, capsys, tmp_path)
 
 
 def test_interrupting_keeps_what_was_finished(run, monkeypatch, capsys, tmp_path):
-    from adaptik import transfer
+    from adaptik.transfer import comparison as transfer
 
     real = transfer.solve
     calls = []

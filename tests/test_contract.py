@@ -17,10 +17,10 @@ import pytest
 
 import adaptik as ak
 from adaptik import limits, networks
-from adaptik.continuing import made_by
 from adaptik.limits import Limit
 from adaptik.limits.span import SpanState
 from adaptik.solution import KERNEL_KINDS
+from adaptik.solution.continuing import made_by
 
 INPUTS = np.random.default_rng(0).standard_normal((3, 3, 7))
 LABELS = np.array([-1.0, 1.0, 1.0])
@@ -175,8 +175,8 @@ every_model = pytest.mark.parametrize("name", cases())
 
 
 def test_no_model_is_missing():
-    for module in pkgutil.iter_modules(limits.__path__):
-        importlib.import_module(f"adaptik.limits.{module.name}")
+    for module in pkgutil.walk_packages(limits.__path__, "adaptik.limits."):
+        importlib.import_module(module.name)
     assert {type(limit) for limit in LIMITS.values()} == set(Limit.__subclasses__())
     trained = {
         function

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import adaptik as ak
-from adaptik.limits.population_flow import PopulationFlow
-from adaptik.limits.populations import Hidden
+from adaptik.limits.deep.reveal_flow import PopulationFlow
+from adaptik.limits.deep.series import Hidden
 
 SOURCE, TARGET = ak.tasks.hermite_pair(1, 2, 0.8, n_source=10, n_target=8, dimension=6, n_test=40)
 STAGES = [ak.Stage(SOURCE, 1.0, duration=4.0), ak.Stage(TARGET, 1.0, duration=4.0)]
@@ -99,7 +99,7 @@ def test_deep_says_what_it_chose_and_refuses_bad_input(monkeypatch):
         assert isinstance(ak.Deep(2, "tanh").choose(kept), ak.Reveal)
         assert isinstance(ak.Deep(1, "tanh").choose(kept), ak.Reveal)
     assert isinstance(ak.Deep(2, "tanh", width=512).choose(STAGES), ak.Ensemble)  # too few
-    monkeypatch.setattr("adaptik.limits.deep.available_bytes", lambda: 2**20)
+    monkeypatch.setattr("adaptik.limits.deep.limit.available_bytes", lambda: 2**20)
     assert isinstance(ak.Deep(2, "tanh").choose(STAGES), ak.Ensemble)  # no room to reveal
     monkeypatch.undo()
     lazy = [STAGES[0], ak.Stage(TARGET, 0.0)]

@@ -6,7 +6,7 @@ from scipy.optimize import root
 
 import adaptik as ak
 from adaptik.errors import InputError
-from adaptik.limits.deep_linear_posterior import minimised
+from adaptik.limits.bayesian.linear_state import minimised
 
 TASK, OTHER = ak.tasks.linear_pair(0.8, n_source=8, n_target=6, dimension=10, n_test=40, seed=0)
 PAIR = ak.Task(TASK.X, np.column_stack([TASK.y, 0.5 * TASK.X[:, :1]]), name="pair")
@@ -129,19 +129,19 @@ def test_nonlinear_neurons_against_quadrature(activation):
     assert distance(state.delta.mean(0)[:, 0], gamma * delta) < 0.03
     assert distance(solution.predict(task.X).value, K2 @ delta) < 0.01
     # Layer 1 without its pull would be this far away.
-    plain = ak.lazy_kernels.nngp(task.X, depth=1, activation=activation)
+    plain = ak.kernels.lazy.nngp(task.X, depth=1, activation=activation)
     assert distance(plain, K1) > 0.1
 
 
 @pytest.mark.evidence
 def test_without_richness_it_is_kernel_regression_with_the_deep_kernel():
     solution = ak.solve([ak.Stage(TASK, 0.0)], limit("relu", 0.1, particles=8192, replicates=4))
-    K = ak.lazy_kernels.nngp(TASK.X, depth=2, activation="relu")
-    k = ak.lazy_kernels.nngp(TASK.X_test, TASK.X, depth=2, activation="relu")
+    K = ak.kernels.lazy.nngp(TASK.X, depth=2, activation="relu")
+    k = ak.kernels.lazy.nngp(TASK.X_test, TASK.X, depth=2, activation="relu")
     f = k @ np.linalg.solve(K + 0.1 * np.eye(8), TASK.y)
     assert distance(solution.predict(TASK.X_test).value, f[:, 0]) < 0.03
     assert distance(solution.kernel(TASK.X_test, TASK.X).value, k) < 0.02
-    ntk = ak.lazy_kernels.ntk(TASK.X_test, TASK.X, depth=2, activation="relu")
+    ntk = ak.kernels.lazy.ntk(TASK.X_test, TASK.X, depth=2, activation="relu")
     assert distance(solution.kernel(TASK.X_test, TASK.X, kind="ntk").value, ntk) < 0.02
 
 
@@ -208,5 +208,5 @@ def test_networks_agree_with_the_sampled_limit_in_every_layer():
     assert distance(g, f) < 0.05
     K, M = (s.kernel(TASK.X_test, TASK.X, kind="ntk").value for s in (theory, network))
     assert distance(M, K) < 0.06
-    lazy = ak.lazy_kernels.nngp(TASK.X, depth=2, activation="tanh")
+    lazy = ak.kernels.lazy.nngp(TASK.X, depth=2, activation="tanh")
     assert distance(lazy, theory.kernel(TASK.X).value) > 0.2

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from adaptik import pages, sweeps
+from adaptik import sweeps
 from adaptik.errors import InputError
 from adaptik.experiments import EXPERIMENTS, elastic_pull, find, gallery, verdict
 from adaptik.experiments.both import Both
 from adaptik.experiments.finding import CaseFailed, cases, configuration
 from adaptik.experiments.reproduce import configure, judge, reproduce
 from adaptik.networks import Network, train
-from adaptik.stages import Stage
+from adaptik.reports import pages
 from adaptik.tasks import Task, load
+from adaptik.tasks.stages import Stage
 
 TINY = dict(particles=128, replicates=2, width=64, networks=2, draws=2)
 LINEAR = dict(dimension=40, draws=3, networks=2, width=64, network_dimension=20)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import special
 from scipy.integrate import quad
 
-from adaptik import activations, gaussian, mehler
+from adaptik import activations
+from adaptik.mathematics import gaussian, mehler
 
 PHI = {
     "linear": (lambda h: h, lambda h: np.ones_like(h)),

@@ -7,7 +7,8 @@ import adaptik
 assert "jax" not in sys.modules, "import adaptik loads JAX before anything is asked of it"
 for name in adaptik.__all__:
     assert getattr(adaptik, name) is not None and name in dir(adaptik)
-from adaptik import lazy_kernels, solve
+from adaptik.kernels import lazy as lazy_kernels
+from adaptik import solve
 assert solve is adaptik.solve and not hasattr(adaptik, "unheard_of")
 heavy = {"matplotlib", "dask", "zarr", "sklearn", "xarray", "pandas"} & set(sys.modules)
 assert not heavy, f"import adaptik loads {sorted(heavy)}"

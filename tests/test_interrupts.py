@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptik import interrupts, sweeps
+from adaptik import sweeps
+from adaptik.system import interrupts
 
 # A marker is printed at the moment in question; what follows would go on for ever.
 MOMENT = """
@@ -31,11 +32,11 @@ class Slow:
 sys.meta_path.insert(0, Slow())
 """
 SOLVING = """
-import adaptik.transfer
-adaptik.transfer.solve = wait
+import adaptik.transfer.comparison
+adaptik.transfer.comparison.solve = wait
 """
 SWALLOWING = """
-import adaptik.phase_diagram
+import adaptik.reports.diagram
 class Careless:
     def __del__(self):
         print("now", flush=True)
@@ -44,7 +45,7 @@ class Careless:
 def swallow(*arguments, **settings):
     Careless()
     wait()
-adaptik.phase_diagram.phase_diagram = swallow
+adaptik.reports.diagram.phase_diagram = swallow
 """
 
 
@@ -90,7 +91,7 @@ def test_a_sweep_keeps_what_was_finished(tmp_path, number):
         'mode = ["unheard-of", "lazy"]\n'
     )
     moment = """
-import adaptik.transfer_point as point
+import adaptik.transfer.point as point
 known = point.target_stage
 def once(task, mode, *rest):
     return known(task, mode, *rest) if mode == "unheard-of" else wait()
@@ -105,7 +106,8 @@ point.target_stage = once
 def test_worker_processes_end_with_the_sweep(tmp_path):
     code = """
 import os, signal, sys, time
-from adaptik import interrupts, sweeps
+from adaptik.system import interrupts
+from adaptik import sweeps
 signal.signal(signal.SIGINT, signal.default_int_handler)
 interrupts.install(); interrupts.orderly()
 def slow(i):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from adaptik.solution import Cost, Outcome, Solution, StageRecord
-from adaptik.stages import Stage
 from adaptik.tasks import Task
+from adaptik.tasks.stages import Stage
 
 xr = pytest.importorskip("xarray")
 

@@ -8,7 +8,7 @@ from scipy.stats import multivariate_normal
 
 import adaptik as ak
 from adaptik.errors import InputError
-from adaptik.hamiltonian import SMALLEST_STEP, adapted, trajectory
+from adaptik.mathematics.hamiltonian import SMALLEST_STEP, adapted, trajectory
 from adaptik.networks import langevin
 from adaptik.networks.langevin import convergence
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import adaptik as ak
-from adaptik.limits import lazy_control
+from adaptik.limits.two_layer import control as lazy_control
 
 SOURCE, TARGET = ak.tasks.hermite_pair(
     1, 2, 0.5, n_source=30, n_target=30, dimension=10, n_test=60, seed=3

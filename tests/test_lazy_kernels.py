@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adaptik import activations, lazy_kernels
+from adaptik import activations
 from adaptik.errors import InputError, MemoryLimitError
-from adaptik.lazy_kernels import kernels, nngp, ntk, propagate
+from adaptik.kernels import lazy as lazy_kernels
+from adaptik.kernels.lazy import kernels, nngp, ntk, propagate
 
 
 def inputs(n=7, D=12, seed=0):
@@ -141,7 +142,7 @@ def test_bad_input(changes, message):
 
 
 def test_what_does_not_fit_is_refused(monkeypatch):
-    monkeypatch.setattr("adaptik.memory.available_bytes", lambda: 10**6)
+    monkeypatch.setattr("adaptik.system.memory.available_bytes", lambda: 10**6)
     with pytest.raises(MemoryLimitError, match="Gram matrix"):
         ntk(inputs(), depth=1, activation="relu")
 

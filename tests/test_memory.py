@@ -1,7 +1,7 @@
 import pytest
 
-from adaptik import memory
 from adaptik.errors import InputError, MemoryLimitError
+from adaptik.system import memory
 
 GIB = 2**30
 

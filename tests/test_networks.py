@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adaptik import losses
 from adaptik.errors import InputError
+from adaptik.mathematics import losses
 from adaptik.networks import Network, train
 from adaptik.networks.mup import empirical_kernel
 from adaptik.solution import Outcome
-from adaptik.stages import Stage
 from adaptik.tasks import Task
+from adaptik.tasks.stages import Stage
 
 PHI = {"tanh": jnp.tanh, "relu": jax.nn.relu, "linear": lambda h: h}
 D, P = 5, 8

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from adaptik.estimate import Estimate
-from adaptik.observables import centred_alignment, transfer_gain
+from adaptik.solution.estimate import Estimate
+from adaptik.solution.observables import centred_alignment, transfer_gain
 
 RNG = np.random.default_rng(0)
 LABELS = np.sign(RNG.standard_normal((9, 1)))

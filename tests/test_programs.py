@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 import adaptik as ak
-from adaptik import activations, losses, programs
+from adaptik import activations
+from adaptik.mathematics import losses
+from adaptik.system import programs
 
 TASK = ak.Task([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], [-1, 1, 1], name="t")
 SCRIPT = """

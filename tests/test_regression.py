@@ -7,9 +7,15 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import adaptik as ak
-from adaptik import losses, regression
 from adaptik.errors import InputError
-from adaptik.regression import GramRegression, SquaredFlow, dual_flow, settling_time
+from adaptik.kernels import regression
+from adaptik.kernels.regression import (
+    GramRegression,
+    SquaredFlow,
+    dual_flow,
+    settling_time,
+)
+from adaptik.mathematics import losses
 from adaptik.solution import Outcome
 
 

@@ -12,8 +12,9 @@ import xarray as xr
 import zarr
 from matplotlib.figure import Figure
 
-from adaptik import plots, report
 from adaptik.errors import InputError
+from adaptik.plots import study as plots
+from adaptik.reports import study as report
 
 FILES = {"report.html", "rows.json", "config.json", "results.zarr.zip"}
 FIGURES = {"learning_curves", "loss_against_richness", "kernels", "alignment", "forgetting"}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from adaptik.errors import InputError
-from adaptik.stages import LOSS_TOL, RATE_TOL, Stage, check_sequence
 from adaptik.tasks import Task
+from adaptik.tasks.stages import LOSS_TOL, RATE_TOL, Stage, check_sequence
 
 TASK = Task(np.eye(2), [-1, 1], name="a")
 OTHER = Task(np.eye(2)[::-1], [-1, 1], name="b")

@@ -11,10 +11,12 @@ import pytest
 from scipy.optimize import brentq
 
 import adaptik as ak
-from adaptik.limits import sliding, stationary, two_layer
-from adaptik.limits.dense import EnsembleFlow
-from adaptik.limits.particle_flow import Anchors, Coordinates, Law, ParticleFlow
-from adaptik.losses import get
+from adaptik.limits.deep.dense import EnsembleFlow
+from adaptik.limits.two_layer import kinks as sliding
+from adaptik.limits.two_layer import limit as two_layer
+from adaptik.limits.two_layer import rest as stationary
+from adaptik.limits.two_layer.flow import Anchors, Coordinates, Law, ParticleFlow
+from adaptik.mathematics.losses import get
 from adaptik.networks.flows import RichFlow
 
 DECAY, RICHNESS = 0.05, 2.0

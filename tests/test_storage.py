@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adaptik import activations, storage
+from adaptik import activations
 from adaptik.activations import Activation
 from adaptik.errors import InputError
 from adaptik.solution import AbstractState, Cost, Outcome, Solution, StageRecord
-from adaptik.stages import Stage
+from adaptik.solution import archive as storage
 from adaptik.tasks import Task
+from adaptik.tasks.stages import Stage
 
 
 @storage.register

@@ -410,7 +410,7 @@ def test_encryption_and_unknown_compression_are_refused(tmp_path, bits):
 
 
 def test_a_member_larger_than_memory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("adaptik.memory.available_bytes", lambda: 100)
+    monkeypatch.setattr("adaptik.system.memory.available_bytes", lambda: 100)
     (tmp_path / "big.npz").write_bytes(archive_of(**ARRAYS))
     with pytest.raises(ak.MemoryLimitError, match="GiB"):
         load(tmp_path / "big.npz")

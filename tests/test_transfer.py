@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import adaptik as ak
-from adaptik.study import TransferConfig
-from adaptik.transfer import _answer, _bootstrap_gain, _Case, _folds, run
-from adaptik.transfer_point import transfer_point
+from adaptik.transfer import run
+from adaptik.transfer.comparison import _answer, _bootstrap_gain, _Case, _folds
+from adaptik.transfer.point import transfer_point
+from adaptik.transfer.study import TransferConfig
 
 RNG = np.random.default_rng(0)
 SMALL: dict[str, Any] = dict(n_source=12, n_target=12, n_test=20, particles=96, replicates=2)

@@ -10,10 +10,11 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import adaptik as ak
-from adaptik import losses
 from adaptik.limits import particles as particles_module
-from adaptik.limits import stepped, two_layer
-from adaptik.limits.particle_flow import Anchors, Coordinates, Law, ParticleFlow
+from adaptik.limits import run as stepped
+from adaptik.limits.two_layer import limit as two_layer
+from adaptik.limits.two_layer.flow import Anchors, Coordinates, Law, ParticleFlow
+from adaptik.mathematics import losses
 
 LIMIT = dict(particles=128, replicates=2, dtype="float64")
 

@@ -10,7 +10,6 @@ from .errors import DatasetNotFoundError, InputError, MemoryLimitError
 TYPE_CHECKING = False  # for type checkers it is true; importing typing takes as long as all this
 if TYPE_CHECKING:
     from . import activations, linear_theory, tasks
-    from .estimate import Estimate
     from .limits import (
         Bayesian,
         BayesianLinear,
@@ -21,11 +20,12 @@ if TYPE_CHECKING:
         Reveal,
         TwoLayer,
     )
+    from .limits.solving import solve
     from .networks import Network, sample_posterior, train
     from .solution import Outcome, Solution
-    from .solving import solve
-    from .stages import Stage
+    from .solution.estimate import Estimate
     from .tasks import Task
+    from .tasks.stages import Stage
 
 __all__ = [
     "Bayesian",
@@ -55,16 +55,16 @@ __all__ = [
 
 # JAX takes seconds to import: names are looked up when they are first used (PEP 562).
 _HOMES = {
-    "estimate": ("Estimate",),
     "limits": (
         "Bayesian", "BayesianLinear", "Deep", "DeepLinear", "Ensemble", "Linear", "Reveal",
         "TwoLayer",
     ),
     "networks": ("Network", "sample_posterior", "train"),
+    "limits.solving": ("solve",),
     "solution": ("Outcome", "Solution"),
-    "solving": ("solve",),
-    "stages": ("Stage",),
+    "solution.estimate": ("Estimate",),
     "tasks": ("Task",),
+    "tasks.stages": ("Stage",),
 }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """The ``adaptik`` command: answers signals before anything slow is imported."""
 
-from . import interrupts
+from .system import interrupts
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 Names: ``linear``, ``relu``, ``leaky_relu(slope)``, ``erf``, ``tanh``, ``sigmoid``, ``gelu``,
 ``silu``, ``softplus``, ``sin(a)``, ``cos(a)``, ``exp(a)``, ``hermite(k)`` and
 ``polynomial(c0, c1, ...)``. What is known about their Gaussian averages lives in
-:mod:`adaptik.gaussian`.
+:mod:`adaptik.mathematics.gaussian`.
 """
 
 import math
@@ -38,8 +38,8 @@ class Activation:
     degree
         Degree if phi is a polynomial (its Gaussian averages are then exact), else ``None``.
     family, parameters
-        Which function this is where :mod:`adaptik.gaussian` has closed forms of its averages;
-        empty for any other, whatever its name.
+        Which function this is where :mod:`adaptik.mathematics.gaussian` has closed forms of its
+        averages; empty for any other, whatever its name.
     """
 
     name: str

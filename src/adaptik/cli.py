@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from . import interrupts
 from .errors import InputError
+from .system import interrupts
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -83,10 +83,10 @@ def transfer(
     ] = False,
 ) -> None:
     """Does pretraining on SOURCE help on TARGET? Theory at infinite width, checked by networks."""
-    from . import report as page
-    from .study import TransferConfig
+    from .reports import study as page
     from .tasks.labels import checked_kind
-    from .transfer import run
+    from .transfer.comparison import run
+    from .transfer.study import TransferConfig
 
     interrupts.orderly()
     builtin = {"digits", "fashion-mnist", "cifar10"}
@@ -159,9 +159,9 @@ def phase_diagram(
     Quantities: alignment, nu_target, richness, nu_source, noise_alignment, source_noise,
     target_noise, ridge, time, exponent, contrast.
     """
-    from . import phase_diagram as command
-    from . import programs
     from .linear_theory.diagram import Axis, Diagram
+    from .reports import diagram as command
+    from .system import programs
 
     interrupts.orderly()
     programs.keep()
@@ -195,11 +195,11 @@ def sweep(
 ) -> None:
     """Compute a grid of cases; run it again to go on where it stopped.
 
-    compute = "transfer" takes the arguments of adaptik.transfer_point.
+    compute = "transfer" takes the arguments of adaptik.transfer.transfer_point.
     """
     from . import sweeps
     from .sweeps.config import read
-    from .transfer_point import transfer_point
+    from .transfer.point import transfer_point
 
     interrupts.orderly()
     function, grid, settings = read(config, {"transfer": transfer_point})
@@ -251,10 +251,10 @@ def reproduce(
     if everything and data is not None:
         raise InputError("--data chooses the images of one figure; leave it out with --all")
 
-    from . import pages
     from .experiments.finding import CaseFailed
     from .experiments.reproduce import configure
     from .experiments.reproduce import reproduce as run
+    from .reports import pages
 
     interrupts.orderly()
     failed = False
@@ -292,7 +292,7 @@ def report(
     folder: Annotated[Path, typer.Argument(help="of adaptik reproduce, or the store of a sweep")],
 ) -> None:
     """Render a folder as one self-contained HTML page."""
-    from . import pages
+    from .reports import pages
 
     interrupts.orderly()
     _say(f"Report: {pages.write(folder)}")

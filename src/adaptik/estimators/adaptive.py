@@ -15,12 +15,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..errors import InputError
+from ..kernels.regression import GramRegression
 from ..limits import TwoLayer
-from ..regression import GramRegression
+from ..limits.solving import solve
 from ..solution import Outcome, Solution
-from ..solving import solve
-from ..stages import Stage
 from ..tasks import LabelScale, Task
+from ..tasks.stages import Stage
 
 RICHNESSES = (0.0, 0.5, 2.0, 5.0)  # tried by richness="auto"
 

@@ -11,9 +11,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..errors import InputError
-from ..regression import GramRegression
+from ..kernels.regression import GramRegression
+from ..limits.solving import solve
 from ..solution import Solution
-from ..solving import solve
 from ..tasks import Task
 from ..tasks.names import match
 from . import adaptive

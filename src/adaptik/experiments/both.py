@@ -9,14 +9,14 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from .. import losses
-from ..estimate import leave_one_out, pseudo_values
 from ..limits import Limit, TwoLayer
+from ..limits.solving import solve
+from ..mathematics import losses
 from ..networks import Network, train
 from ..solution import Solution
-from ..solving import solve
-from ..stages import Stage, target_stage
+from ..solution.estimate import leave_one_out, pseudo_values
 from ..tasks import Task
+from ..tasks.stages import Stage, target_stage
 
 
 @dataclass(frozen=True, kw_only=True)

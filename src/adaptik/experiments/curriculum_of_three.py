@@ -6,8 +6,8 @@ from typing import Any
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ..stages import Stage
 from ..tasks import hermite_pair
+from ..tasks.stages import Stage
 from . import curves
 from .both import PAPER, Accuracy, Both
 from .finding import cases, configuration, decode

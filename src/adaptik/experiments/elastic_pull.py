@@ -9,14 +9,14 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from ..estimate import leave_one_out, pseudo_values
 from ..limits import Bayesian, BayesianLinear
 from ..limits.base import Limit
+from ..limits.solving import solve
 from ..networks import Network, sample_posterior
 from ..solution import Solution
-from ..solving import solve
-from ..stages import Stage
+from ..solution.estimate import leave_one_out, pseudo_values
 from ..tasks import Task
+from ..tasks.stages import Stage
 from .both import Accuracy, named
 
 COMPARED = 100  # test inputs at most on which kernels are compared

@@ -14,8 +14,8 @@ from pathlib import Path
 import xarray as xr
 from matplotlib.figure import Figure
 
-from .. import report
 from ..errors import InputError
+from ..reports import study as report
 from . import EXPERIMENTS, Entry
 
 HEAD = """# Gallery

@@ -5,7 +5,7 @@ from typing import Any
 
 import xarray as xr
 
-from ..stages import Stage
+from ..tasks.stages import Stage
 from . import image_pairs
 from .both import PAPER, Accuracy, Both, fine_tuned
 from .finding import cases, decode

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..stages import Stage
 from ..tasks import Task
+from ..tasks.stages import Stage
 from . import image_pairs
 from .both import PAPER, Accuracy, Both
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from ..limits import Ensemble
 from ..networks import Network
-from ..stages import Stage
+from ..tasks.stages import Stage
 from . import curves, image_pairs
 from .both import Accuracy, Both, named
 from .finding import cases, configuration, decode

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from ..linear_theory.diagram import Diagram
 from ..networks import Network, train
 from ..solution import Solution
-from ..stages import Stage, target_stage
 from ..tasks import Task
+from ..tasks.stages import Stage, target_stage
 
 
 def losses(

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ..stages import Stage
+from ..tasks.stages import Stage
 from ..tasks.teachers import hermite_pair
 from . import curves
 from .both import PAPER, Accuracy, Both

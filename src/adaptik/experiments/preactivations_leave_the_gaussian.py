@@ -7,8 +7,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy import stats
 
-from ..observables import centred_alignment
 from ..solution import Solution
+from ..solution.observables import centred_alignment
 from ..tasks import Task
 from . import curves
 from .finding import cases, configuration, decode

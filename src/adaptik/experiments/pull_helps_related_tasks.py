@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from scipy.optimize import minimize_scalar
 
 from ..limits import TwoLayer
-from ..solving import solve
-from ..stages import Stage
+from ..limits.solving import solve
 from ..tasks import Task, linear_pair
+from ..tasks.stages import Stage
 from . import curves, elastic_pull
 from .finding import cases, configuration, decode
 from .verdict import Claim, over_draws, ratio_over_draws

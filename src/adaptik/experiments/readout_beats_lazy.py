@@ -10,7 +10,7 @@ from typing import Any, Literal
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ..stages import Stage
+from ..tasks.stages import Stage
 from . import curves, image_fine_tuning, image_pairs
 from .both import Both, fine_tuned
 from .finding import cases, configuration, decode

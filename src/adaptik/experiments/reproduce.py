@@ -6,9 +6,9 @@ from typing import Any
 
 import xarray as xr
 
-from .. import report
 from ..errors import DatasetNotFoundError, InputError
-from ..labelled import save_dataset
+from ..reports import study as report
+from ..solution.to_xarray import save_dataset
 from ..tasks import DATASETS, images
 from . import Entry, verdict
 from .finding import Finding

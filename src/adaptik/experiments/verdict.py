@@ -9,7 +9,7 @@ import xarray as xr
 from jaxtyping import Float
 from scipy import stats
 
-from ..estimate import deviate
+from ..solution.estimate import deviate
 
 Word = Literal["reproduced", "not reproduced", "differs"]
 CONFIDENCE = 0.975  # one-sided; 2 standard errors where they are well known

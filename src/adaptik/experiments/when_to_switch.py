@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ..stages import Stage, target_stage
 from ..tasks import hermite_pair
+from ..tasks.stages import Stage, target_stage
 from . import curves
 from .both import PAPER, Accuracy, Both, named
 from .finding import cases, configuration, decode

@@ -1,15 +1,15 @@
 """Infinite-width limits, one physics a file."""
 
 from .base import Limit, Request
-from .bayesian import Bayesian
-from .bayesian_linear import BayesianLinear
-from .collapse import collapse_richness
-from .deep import Deep
-from .deep_linear import DeepLinear
-from .ensemble import Ensemble
-from .linear import Linear
-from .reveal import Reveal
-from .two_layer import TwoLayer
+from .bayesian.limit import Bayesian
+from .bayesian.linear import BayesianLinear
+from .deep.ensemble import Ensemble
+from .deep.limit import Deep
+from .deep.reveal import Reveal
+from .linear.deep import DeepLinear
+from .linear.two_layer import Linear
+from .two_layer.collapse import collapse_richness
+from .two_layer.limit import TwoLayer
 
 __all__ = [
     "Bayesian",

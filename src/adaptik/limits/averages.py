@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .. import gaussian
 from ..activations import Activation
-from ..programs import on_device
+from ..mathematics import gaussian
+from ..system.programs import on_device
 from .particles import Particles
 from .span import Points
 

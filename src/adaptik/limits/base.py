@@ -10,8 +10,8 @@ import numpy as np
 from ..activations import Activation, check_finite
 from ..errors import InputError
 from ..solution import AbstractState, Solution, StageRecord
-from ..stages import Stage, check_elastic_flow
 from ..tasks import Task, preactivation_scale
+from ..tasks.stages import Stage, check_elastic_flow
 
 
 @dataclass(frozen=True, eq=False)

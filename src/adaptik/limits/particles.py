@@ -20,7 +20,7 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 from threadpoolctl import ThreadpoolController
 
-from ..registry import register
+from ..system.registry import register
 
 Sampling = Literal["quasi", "iid"]
 

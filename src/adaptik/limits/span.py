@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ..errors import InputError
-from ..registry import register
 from ..solution import AbstractState
+from ..system.registry import register
 from ..tasks import Task
 
 K = TypeVar("K")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..solution import Cost, StageRecord
-from ..stages import Stage
+from ..tasks.stages import Stage
 from .base import Request
 
 

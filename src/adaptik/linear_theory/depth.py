@@ -14,9 +14,9 @@ from jaxtyping import Array, ArrayLike, Float
 from scipy.integrate import RK45
 from scipy.interpolate import CubicSpline
 
-from ..losses import Loss
-from ..revealed import BasisFull, LinearNetworkFlow, LinearWeights
+from ..mathematics.losses import Loss
 from .checked import closed_form
+from .revealed import BasisFull, LinearNetworkFlow, LinearWeights
 
 LARGEST = 1e4  # richness up to which the march goes; power laws beyond
 TOL, REVEAL_TOL = 1e-8, 1e-6

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..errors import InputError, require_integers
-from ..estimate import Estimate
+from ..solution.estimate import Estimate
 from ..tasks import Task
 from .checked import checked
 from .source_stage import Finetune, Head

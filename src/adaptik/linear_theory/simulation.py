@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..errors import InputError
-from ..memory import require
+from ..system.memory import require
 from .checked import checked
 from .source_stage import Finetune, Head
 

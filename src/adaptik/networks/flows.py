@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .. import losses
 from ..activations import Elementwise
-from ..losses import Loss
-from ..programs import on_device
+from ..mathematics import losses
+from ..mathematics.losses import Loss
 from ..solution import Cost
-from ..stages import Stage
 from ..stepping import HORIZON, AbstractFlow, Chebyshev, integrate, outcome
+from ..system.programs import on_device
+from ..tasks.stages import Stage
 from .mup import (
     Layers,
     Member,

@@ -1,7 +1,7 @@
 """Stages in which a network's kernel stays as it was: exact on its empirical Gram matrix.
 
 f(t) = exp(-lambda t) f_0 + K c(t). The dual coefficients c(t) come from
-:mod:`adaptik.regression`; the weights then move to where they put the network:
+:mod:`adaptik.kernels.regression`; the weights then move to where they put the network:
 head + gamma phi^T c if the readout trains, nowhere at richness 0.
 """
 
@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from .. import losses
 from ..activations import Activation
-from ..regression import Relative, SquaredFlow, dual_flow, settling_time
+from ..kernels.regression import Relative, SquaredFlow, dual_flow, settling_time
+from ..mathematics import losses
 from ..solution import Cost, Outcome
-from ..stages import Stage
 from ..stepping import HORIZON
 from ..stepping.flow import STALL
+from ..tasks.stages import Stage
 from .mup import (
     Member,
     Network,

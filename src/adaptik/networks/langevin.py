@@ -20,18 +20,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import programs
 from ..activations import Elementwise, check_finite
-from ..continuing import check_continues
 from ..errors import InputError, require_between, require_integers
-from ..hamiltonian import adapted, trajectory
-from ..memory import require
-from ..programs import on_device
+from ..mathematics.hamiltonian import adapted, trajectory
 from ..solution import Cost, Outcome, Solution, StageRecord, recorded_tasks
-from ..stages import Stage, check_posterior, check_sequence
+from ..solution.continuing import check_continues
+from ..solution.units import in_own_unit, turned, turned_back
 from ..stepping.clock import compile_clock
+from ..system import programs
+from ..system.memory import require
+from ..system.programs import on_device
 from ..tasks import Task, preactivation_scale
-from ..units import in_own_unit, turned, turned_back
+from ..tasks.stages import Stage, check_posterior, check_sequence
 from .mup import Network
 from .posterior_state import PosteriorMember, PosteriorState
 from .train import recorded_inputs, versions

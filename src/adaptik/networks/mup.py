@@ -20,8 +20,8 @@ from jaxtyping import Array, Float
 from .. import activations
 from ..activations import Activation, Elementwise
 from ..errors import InputError, require_between, require_integers
-from ..registry import register
 from ..solution import AbstractState, Cost, Outcome
+from ..system.registry import register
 
 Layers = tuple[Array, ...]  # W_0 (N, D), W_1 .. W_{L-1} (N, N), head (N, C)
 

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ..activations import Activation
-from ..registry import register
 from ..solution import AbstractState
+from ..system.registry import register
 from .mup import Member, NetworkState, Weights
 
 

@@ -8,16 +8,16 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from .. import programs
 from ..activations import check_finite
-from ..continuing import check_continues, check_snapshots
 from ..errors import InputError, require_integers
-from ..memory import require
 from ..solution import Cost, Outcome, Solution, StageRecord, record_grid, recorded_tasks
-from ..stages import Stage, check_elastic_flow, check_sequence
+from ..solution.continuing import check_continues, check_snapshots
+from ..solution.units import in_own_unit, turned_back
 from ..stepping.clock import compile_clock
+from ..system import programs
+from ..system.memory import require
 from ..tasks import Task, preactivation_scale
-from ..units import in_own_unit, turned_back
+from ..tasks.stages import Stage, check_elastic_flow, check_sequence
 from .flows import flow_through
 from .frozen import solve_frozen
 from .mup import Member, Network, NetworkState, Run, Weights

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import schema
 from ..errors import InputError
+from . import schema
 from .grid import Grid
 
 SETTINGS = ("store", "executor", "workers", "threads", "seed")

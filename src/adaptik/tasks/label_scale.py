@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from ..registry import register
+from ..system.registry import register
 
 if TYPE_CHECKING:
     from .base import Task

@@ -1,0 +1,1 @@
+"""Several hidden layers: the choice of a method, ensembles, revealed populations."""

@@ -1,0 +1,246 @@
+"""Dense networks of moderate width whose initial fields have the moments of infinite ones.
+
+A network of width N differs from the infinite one mostly by the noise of its fields at the start.
+Here first-layer weights and readouts are Sobol points with exact second moments, and every hidden
+matrix is conditioned on what it does to features and gradients at the start (theory section 5):
+
+    W = F Q^T + S E^T + (1 - S S^T) W_random (1 - Q Q^T)
+
+with Q and S orthonormal bases of features phi_l and gradients g_{l+1} on the training inputs, F and
+E fresh points with exact second moments. Replicates with independent points give the error bar.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ... import activations
+from ...activations import Activation, Elementwise
+from ...errors import InputError, require_between, require_integers
+from ...mathematics import losses
+from ...solution import AbstractState, Solution, StageRecord
+from ...stepping import Chebyshev
+from ...system.programs import on_device
+from ...tasks import Task
+from ...tasks.stages import Stage
+from .. import particles as sampling
+from ..base import Advance, Limit, Request, growth, recorded_inputs
+from ..run import Chosen, step_through
+from ..span import Span
+from ..step_error import again, step_error, timed_together
+from .dense import (
+    DenseWeights,
+    EnsembleFlow,
+    Layers,
+    Recorder,
+    compiled_raw,
+    packed,
+    unpacked,
+)
+from .ensemble_frozen import fixed_kernel
+from .ensemble_state import EnsembleState
+from .matched import conditioned
+
+COARSER = 8.0  # tolerance of the second solve that estimates the error of the first: half the steps
+EVALUATIONS = 1500  # of the vector field in a rich stage until it converges, both solves; measured
+PROBE = 512  # width at which one evaluation is timed
+
+
+@dataclass(frozen=True)
+class Ensemble(Limit):
+    """Deep nonlinear networks at infinite width, from dense networks with matched initial fields.
+
+    Attributes
+    ----------
+    depth
+        Number of hidden layers L.
+    activation
+        A name, an :class:`adaptik.activations.Activation`, or an elementwise JAX function.
+    width
+        Neurons N of every hidden layer. Replicates share a bias of order 1/N, which the standard
+        error does not show; judge it by doubling the width.
+    replicates
+        Independent networks; their spread is the standard error.
+    dtype
+        Of matrix products, ``"float32"`` or ``"float64"``.
+    tol
+        Error allowed in one step, in units of the labels (:attr:`adaptik.Stage.unit`).
+    max_steps
+        Steps after which a stage gives up.
+
+    Raises
+    ------
+    InputError
+        For values out of range.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> task, _ = ak.tasks.hermite_pair(1, 2, 0.5, n_source=6, n_target=4, dimension=5, n_test=8)
+    >>> limit = ak.Ensemble(depth=2, activation="tanh", width=64, replicates=2)
+    >>> solution = ak.solve([ak.Stage(task, richness=1.0, duration=1.0)], limit, record=2)
+    >>> solution.outcome.value
+    'reached its duration'
+    """
+
+    depth: int
+    activation: str | Activation | Elementwise = "relu"
+    width: int = 512
+    replicates: int = 4
+    dtype: str = "float32"
+    tol: float = 1e-3
+    max_steps: int = 4096
+
+    def __post_init__(self):
+        object.__setattr__(self, "activation", activations.get(self.activation))
+        require_integers(1, depth=self.depth, replicates=self.replicates, max_steps=self.max_steps)
+        require_integers(16, width=self.width)
+        if self.dtype not in ("float32", "float64"):
+            raise InputError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
+        require_between(0, 1, tol=self.tol)
+
+    @property
+    def phi(self) -> Activation:
+        assert isinstance(self.activation, Activation)
+        return self.activation
+
+    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Ensemble":
+        if found is None:
+            return replace(self, tol=min(self.tol, tol / 10))
+        return replace(self, replicates=math.ceil(self.replicates * growth(found, tol)))
+
+    def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
+        rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
+        outputs = max(s.task.outputs for s in stages)
+        weights = self.width * (rank + (self.depth - 1) * self.width + outputs)
+        samples = max(s.task.n_train for s in stages)
+        inputs = sum(len(X) for s in stages for _, X in recorded_inputs(tasks, s.task.outputs))
+        kernels = [(s.task.n_train * s.task.outputs) ** 2 for s in stages if s.has_fixed_kernel]
+        each = 8 * (10 + 2 * len(stages)) * weights + 8 * 6 * max(kernels, default=0)
+        each += np.dtype(self.dtype).itemsize * self.width * (6 * self.depth * samples + 3 * inputs)
+        return int(self.replicates * each)
+
+    def predicted_seconds(self, stage: Stage) -> float:
+        """Time that a rich stage would take here, within a factor of 2 or 3.
+
+        One evaluation of the vector field is timed now, for one replicate of moderate width, and
+        scaled by the number of weights; how many a stage needs is an average over past ones.
+        """
+        task, width = stage.task, min(self.width, PROBE)
+        rank = min(task.dimension, task.n_train)
+
+        def weights(n: int) -> int:
+            return n * (rank + (self.depth - 1) * n + task.outputs)
+
+        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+            shapes = (1, width, rank), (self.depth - 1, 1, width, width), (1, width, task.outputs)
+            y = packed(Layers(*(jnp.full(shape, 1 / width) for shape in shapes)))
+            flow = EnsembleFlow(
+                jnp.ones((task.n_train, rank), self.dtype), on_device(task.y), jnp.zeros(()),
+                jnp.ones(()), jnp.zeros(()), self.phi.phi, losses.get(stage.loss),
+            )  # fmt: skip
+            step = eqx.filter_jit(lambda f, y: jax.tree.map(jnp.add, y, f(y)))
+            jax.block_until_ready(step(flow, y))
+            spent = []
+            for _ in range(5):
+                began = time.perf_counter()
+                jax.block_until_ready(step(flow, y))
+                spent.append(time.perf_counter() - began)
+        scale = self.replicates * weights(self.width) / weights(width)
+        return EVALUATIONS * scale * float(np.median(spent))
+
+    def check_stage(self, i: int, stage: Stage) -> None:
+        stage.frozen_layers(self.depth)
+        if stage.is_lazy and stage.weight_decay > 0:
+            raise InputError(
+                f"stage {i}: richness=0 with weight_decay={stage.weight_decay:g} is not computed "
+                "by Ensemble; use weight_decay=0 or a small richness"
+            )
+
+    def start(self, stages, tasks, rng) -> "EnsembleState":
+        span, outputs = Span.of(tasks.values()), stages[0].task.outputs
+        if self.width < span.rank + outputs:
+            raise InputError(
+                f"width={self.width} cannot hold the second moments of {span.rank} span "
+                f"coordinates; give at least rank + outputs = {span.rank + outputs}"
+            )
+        return self._drawn(rng, span, np.concatenate([t.X for t in tasks.values()]), outputs)
+
+    def _drawn(self, rng: np.random.Generator, span: Span, X: np.ndarray, outputs: int):
+        """Networks at initialisation, with exact moments of the fields on X."""
+        inside = span.points(X).inside
+        one = sampling.initial(
+            rng, self.replicates, self.width, span.rank, outputs, "quasi", "float64"
+        )
+        drawn = [
+            conditioned(rng, W @ inside.T, W, z, self.depth - 1, self.phi)
+            for W, z in zip(one.w, one.z, strict=True)
+        ]
+        hidden = np.stack([U for U, _, _ in drawn], axis=1).astype(self.dtype)
+        head = np.stack([w for _, w, _ in drawn]).astype(self.dtype)
+        seed = int(rng.integers(2**31))
+        weights = DenseWeights(one.w.astype(self.dtype), hidden, head, seed)
+        return EnsembleState(self.phi, span, weights, initial=True)
+
+    def advance(self, state: "EnsembleState", stage: Stage, request: Request) -> Advance:
+        kept = self.depth if stage.fresh_above is None else stage.fresh_above
+        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+            if kept == 0:
+                state = self._drawn(request.rng, state.span, stage.task.X, stage.task.outputs)
+            elif kept < self.depth:
+                state = state.with_fresh_layers(request.rng, stage, kept)
+            elif stage.head == "fresh":
+                state = state.with_fresh_head(request.rng, stage)
+            if stage.has_fixed_kernel:
+                return fixed_kernel(state, stage, request)
+            record, end, snapshots = self._flow(state, stage, request, self.tol)
+            timed, same = again(stage, replace(request, snapshots=()), record)
+            coarse, _, _ = self._flow(state, timed, same, COARSER * self.tol)
+        error = state.step_error + step_error(record, coarse)
+        cost = timed_together(record.cost, coarse.cost)
+        record = replace(record, cost=cost)
+        return replace(record, step_error=error), replace(end, step_error=error), snapshots
+
+    def _flow(
+        self, state: "EnsembleState", stage: Stage, request: Request, tol: float
+    ) -> tuple[StageRecord, Any, dict[float, AbstractState]]:
+        gamma, weights, dtype = stage.richness, state.weights, self.dtype
+        task, frozen = stage.task, stage.frozen_layers(self.depth)
+        layers = weights.layers
+
+        def target(X):
+            points = state.span.points(X)
+            outside = weights.outside(points.orthogonal)
+            inside = points.inside.astype(dtype)
+            now = np.asarray(compiled_raw(layers, inside, outside, self.phi.phi), float)
+            base = state.predict(X) - now / gamma
+            return on_device(inside), on_device(outside), on_device(base)
+
+        keys, points = [], []
+        for key, X in recorded_inputs(request.tasks, task.outputs):
+            keys.append(key)
+            points.append(target(X))
+        state.span.training_points(task.X)  # refuses inputs outside the span
+        inside, _, base = points[keys.index((task.name, "train"))]
+        flow = EnsembleFlow(
+            inside, on_device(task.y), base, on_device(gamma),
+            on_device(stage.weight_decay), self.phi.phi, losses.get(stage.loss), frozen,
+        )  # fmt: skip
+
+        def state_at(t: float, y) -> EnsembleState:
+            fade = 1.0 if frozen else math.exp(-stage.weight_decay * t)
+            first, hidden, head = map(np.asarray, unpacked(y, dtype))
+            now = DenseWeights(first, hidden, head, weights.seed, fade * weights.shrink)
+            return state.moved(now, 1.0, ((-1 / gamma, weights), (1 / gamma, now)))
+
+        return step_through(
+            stage, request, flow, packed(layers), Recorder(flow, points), keys,
+            state_at, Chosen(Chebyshev()), tol, self.max_steps,
+        )  # fmt: skip

@@ -1,0 +1,152 @@
+"""What stages with a frozen kernel share, whichever limit the kernel comes from."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from ..kernels.regression import Relative, SquaredFlow, dual_flow, settling_time
+from ..mathematics import losses
+from ..solution import Cost, Outcome, StageRecord
+from ..stepping import HORIZON
+from ..stepping.flow import STALL
+from ..tasks.stages import Stage
+from .base import Request
+
+
+@dataclass(frozen=True)
+class KernelFlows:
+    """Gradient flow of the squared loss on one kernel for each member.
+
+    Attributes
+    ----------
+    members
+        For each member the flows of its outputs, or of all outputs together where the kernel
+        couples them.
+    samples
+        Number of samples P.
+    """
+
+    members: list[list[SquaredFlow]]
+    samples: int
+
+    @classmethod
+    def on(
+        cls,
+        grams: Float[np.ndarray, "members n n"],
+        labels: Float[np.ndarray, "P C"],
+        starts: Float[np.ndarray, "members P C"],
+        decay: float = 0.0,
+    ) -> "KernelFlows":
+        """Flows on Gram matrices over samples (outputs decouple), or over samples x outputs."""
+        samples, outputs = labels.shape
+        decoupled = grams.shape[1] == samples
+        groups = [[c] for c in range(outputs)] if decoupled else [list(range(outputs))]
+        members = [
+            [SquaredFlow.on(gram, labels[:, g], start[:, g], decay) for g in groups]
+            for gram, start in zip(grams, starts, strict=True)
+        ]
+        return cls(members, samples)
+
+    def dual(self, t: float) -> Float[np.ndarray, "members P C"]:
+        """Dual coefficients at time t."""
+        return np.stack(
+            [
+                np.concatenate([f.dual(t).reshape(self.samples, -1) for f in flows], axis=1)
+                for flows in self.members
+            ]
+        )
+
+    def loss_and_rate(self, t: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """Mean over members of the loss, summed over outputs, and of its rate of decrease."""
+        pairs = np.array([[flow.loss_and_rate(t) for flow in flows] for flows in self.members])
+        loss, rate = pairs.sum(1).mean(0)
+        return loss, rate
+
+
+@dataclass(frozen=True)
+class FrozenPath:
+    """How a stage with a frozen kernel went: in closed form, or by an implicit integrator.
+
+    Attributes
+    ----------
+    times, kept
+        Record times with the end last, and times of snapshots.
+    duals
+        Dual coefficients ``(members, P, C)`` at all of them.
+    loss, rate
+        At the end; NaN where only the predictions tell.
+    outcome, method
+        How it ended, and how it was computed.
+    """
+
+    times: Float[np.ndarray, " T"]
+    kept: list[float]
+    duals: dict[float, Float[np.ndarray, "members P C"]]
+    loss: float
+    rate: float
+    outcome: Outcome
+    method: str
+
+    @classmethod
+    def of(
+        cls,
+        stage: Stage,
+        request: Request,
+        grams: Float[np.ndarray, "members n n"],
+        starts: Float[np.ndarray, "members P C"],
+        *,
+        first_decides: bool = False,
+    ) -> "FrozenPath":
+        """Solve the stage on Gram matrices over samples (outputs decouple) or samples x outputs.
+
+        ``first_decides``: the first member alone says when the stage has converged.
+        """
+        labels, decay, duration = stage.task.y, stage.weight_decay, stage.duration
+        outcome, loss, rate = Outcome.REACHED_DURATION, np.nan, np.nan
+        flows = None
+        if stage.loss == "squared":
+            flows = KernelFlows.on(grams, labels, starts, decay)
+            if duration is None:
+                members = flows.members[:1] if first_decides else flows.members
+                decides = Relative(members, np.asarray(losses.get(stage.loss).units(labels)))
+                loss_tol, rate_tol = stage.tolerances
+                duration, outcome = settling_time(
+                    [decides], loss_tol, rate_tol, STALL * rate_tol, HORIZON
+                )
+            loss, rate = map(float, flows.loss_and_rate(duration))
+        assert duration is not None  # Stage refuses other losses without one
+        times, kept = asked_times(request, duration)
+        every = np.unique([*times, *kept])
+        if flows is not None:
+            duals = {float(t): flows.dual(t) for t in every}
+            return cls(times, kept, duals, loss, rate, outcome, "closed form")
+        objective, outputs = losses.get(stage.loss), labels.shape[1]
+        paths = []
+        for K, f in zip(grams, starts, strict=True):
+            full = np.kron(K, np.eye(outputs)) if len(K) == len(labels) else K
+            path = dual_flow(full, labels, f, objective, decay, every)
+            paths.append(path.reshape(len(every), *labels.shape))
+        duals = {float(t): np.stack([p[i] for p in paths]) for i, t in enumerate(every)}
+        return cls(times, kept, duals, loss, rate, outcome, "BDF in dual space")
+
+    def record(self, stage: Stage, predictions: dict, began: float) -> StageRecord:
+        """The stage's record; steps cost no accuracy, so its step error is 0."""
+        loss, outcome = self.loss, self.outcome
+        if np.isnan(loss):
+            f = predictions[stage.task.name, "train"][-1]
+            loss = float(np.mean(np.asarray(losses.get(stage.loss).value(f, stage.task.y))))
+            outcome = outcome if np.isfinite(loss) else Outcome.DIVERGED
+        cost = Cost(self.method, 1, 0, 0.0, time.perf_counter() - began)
+        return StageRecord(
+            self.times, predictions, float(self.times[-1]), loss, self.rate, outcome, cost,
+            step_error=0.0,
+        )  # fmt: skip
+
+
+def asked_times(request: Request, duration: float) -> tuple[Float[np.ndarray, " T"], list[float]]:
+    """Record times with the end last, and times of snapshots, within a stage of known duration."""
+    times = np.unique([*(t for t in request.times if t < duration), duration])
+    return times, [float(t) for t in request.snapshots if t <= duration]

@@ -1,0 +1,1 @@
+"""Linear networks: moments of two layers, and revealed directions of deep ones."""

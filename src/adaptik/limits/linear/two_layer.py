@@ -1,0 +1,264 @@
+"""The two-layer linear limit, exactly: the law stays Gaussian (theory section 3.1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ...errors import require_between, require_integers
+from ...mathematics import losses
+from ...mathematics.losses import Loss
+from ...solution import Solution
+from ...stepping import AbstractLinearisation, LinearisedFlow
+from ...system.programs import on_device
+from ...system.registry import register
+from ...tasks import Task
+from ...tasks.stages import Stage
+from ..base import Advance, Limit, Request, recorded_inputs, refuse_layers
+from ..run import EXPONENTIAL_UP_TO, by_size, step_through
+from ..span import Span, SpanState
+
+NEURONS = 4096  # drawn where samples of single neurons are asked for
+
+
+@dataclass(frozen=True)
+class Linear(Limit):
+    """One hidden layer of linear neurons, infinitely wide.
+
+    The law of a neuron (w, z) stays Gaussian, so its second moments ``M = <w w'>``, ``v = <w z>``
+    and ``A = <z z'>`` obey closed equations. Nothing is sampled: standard errors are 0.
+
+    Attributes
+    ----------
+    tol
+        Error allowed in one step, in units of the labels (:attr:`adaptik.Stage.unit`).
+    max_steps
+        Steps after which a stage gives up.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> task, _ = ak.tasks.linear_pair(0.5, n_source=10, n_target=5, dimension=20, n_test=50)
+    >>> solution = ak.solve([ak.Stage(task, richness=1.0)], ak.Linear())
+    >>> solution.outcome.value, float(solution.loss(task).standard_error)
+    ('converged', 0.0)
+    """
+
+    tol: float = 1e-6
+    max_steps: int = 16384
+
+    def __post_init__(self):
+        require_between(0, 1, tol=self.tol)
+        require_integers(1, max_steps=self.max_steps)
+
+    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Linear":
+        return replace(self, tol=min(self.tol, tol / 10))
+
+    def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
+        rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
+        active = max(s.task.n_train * s.task.outputs for s in stages)
+        exponential = 6 * active**2 if active <= EXPONENTIAL_UP_TO else 0
+        return 8 * (24 * rank**2 + exponential)
+
+    def check_stage(self, i: int, stage: Stage) -> None:
+        refuse_layers(i, stage, "Linear")
+
+    def start(self, stages, tasks, rng) -> "LinearState":
+        span, outputs = Span.of(tasks.values()), stages[0].task.outputs
+        zero = np.zeros((span.rank, outputs))
+        return LinearState(span, np.eye(span.rank), zero, np.eye(outputs), zero)
+
+    def advance(self, state: "LinearState", stage: Stage, request: Request) -> Advance:
+        task = stage.task
+        if stage.head == "fresh":
+            zero = np.zeros((state.span.rank, task.outputs))
+            state = replace(state, v=zero, A=np.eye(task.outputs), beta=zero)
+        inside = state.span.training_points(task.X)
+        recorded = {
+            key: state.span.points(X).inside
+            for key, X in recorded_inputs(request.tasks, task.outputs)
+        }
+
+        def state_at(t: float, y: Moments) -> LinearState:
+            fade = np.exp(-stage.weight_decay * t) if stage.trains == "all" else 1.0
+            return LinearState(state.span, *map(np.asarray, y), shrink=float(fade * state.shrink))
+
+        with jax.enable_x64(True):
+            flow = MomentFlow(
+                losses.get(stage.loss),
+                stage.trains == "readout",
+                on_device(inside),
+                on_device(task.y),
+                on_device(float(stage.richness)),
+                on_device(float(stage.weight_decay)),
+            )
+            return step_through(
+                stage,
+                request,
+                flow,
+                Moments(*map(jnp.asarray, (state.M, state.v, state.A, state.beta))),
+                Recorder([on_device(points) for points in recorded.values()]),
+                list(recorded),
+                state_at,
+                by_size(task.n_train * task.outputs),
+                self.tol,
+                self.max_steps,
+            )
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class LinearState(SpanState):
+    """Second moments of (w, z) in span coordinates, and the predictor f(x) = beta.x.
+
+    Attributes
+    ----------
+    span
+        The coordinates; orthogonal to them ``<w w'>`` is ``shrink**2`` times the identity.
+    M, v, A
+        ``<w w'>`` (rank, rank), ``<w z>`` (rank, C) and ``<z z'>`` (C, C).
+    beta
+        Shape ``(rank, C)``.
+    """
+
+    exact: ClassVar[bool] = True
+
+    span: Span
+    M: Float[np.ndarray, "rank rank"]
+    v: Float[np.ndarray, "rank C"]
+    A: Float[np.ndarray, "C C"]
+    beta: Float[np.ndarray, "rank C"]
+    shrink: float = 1.0
+
+    def scaled(self, factor):
+        return replace(self, beta=factor * self.beta)
+
+    def predict(self, X):
+        return (self.span.points(X).inside @ self.beta)[None]
+
+    def kernel(self, X, X2, kind):
+        second = X if X2 is None else X2
+        a, b = self.span.points(X).inside, self.span.points(second).inside
+        inputs = X @ second.T / X.shape[1]
+        feature = a @ self.M @ b.T + self.shrink**2 * (inputs - a @ b.T)
+        if kind == "feature":
+            return feature[None]
+        gradient = np.broadcast_to(self.A, (*inputs.shape, *self.A.shape))
+        full = gradient
+        if kind == "ntk":
+            eye = np.eye(len(self.A))
+            full = feature[..., None, None] * eye + gradient * inputs[..., None, None]
+        return (full[..., 0, 0] if len(self.A) == 1 else full)[None]
+
+    def preactivations(self, X):
+        values, vectors = np.linalg.eigh(self.kernel(X, None, "feature")[0])
+        factor = vectors * np.sqrt(np.maximum(values, 0.0))
+        return (np.random.default_rng(0).standard_normal((NEURONS, len(values))) @ factor.T)[None]
+
+
+class Moments(NamedTuple):
+    """What moves during a stage."""
+
+    M: Float[Array, "rank rank"]
+    v: Float[Array, "rank C"]
+    A: Float[Array, "C C"]
+    beta: Float[Array, "rank C"]
+
+
+class MomentFlow(LinearisedFlow):
+    """The flow of the moments under R = sum_mu x_mu Delta_mu; richness 0 is the lazy flow.
+
+    M' = gamma (R v' + v R') - 2 lambda M, v' = gamma (M R + R A) - 2 lambda v,
+    A' = gamma (R' v + v' R) - 2 lambda A, beta' = M R + R A - 2 lambda beta. With a frozen M the
+    terms in which w moves are absent.
+    """
+
+    objective: Loss = eqx.field(static=True)
+    frozen: bool = eqx.field(static=True)
+    inside: Float[Array, "P rank"]
+    labels: Float[Array, "P C"]
+    richness: Float[Array, ""]
+    decay: Float[Array, ""]
+
+    def _predict(self, y: Moments):
+        return (self.inside @ y.beta)[None]
+
+    def _push(self, y: Moments, signal) -> Moments:
+        R = self.inside.T @ signal
+        gamma = self.richness
+        beta = y.M @ R if self.frozen else y.M @ R + R @ y.A
+        M = jnp.zeros_like(y.M) if self.frozen else gamma * (R @ y.v.T + y.v @ R.T)
+        return Moments(M, gamma * beta, gamma * (R.T @ y.v + y.v.T @ R), beta)
+
+    def __call__(self, y: Moments) -> Moments:
+        signal = self.objective.signal(self._predict(y), self.labels)[0] / len(self.labels)
+        factors = (0.0, 1.0, 2.0, 1.0) if self.frozen else (2.0, 2.0, 2.0, 2.0)
+        push = self._push(y, signal)
+        return Moments(*(p - c * self.decay * m for p, c, m in zip(push, factors, y, strict=True)))
+
+    def loss(self, y: Moments):
+        return jnp.sum(self.losses(y))
+
+    def losses(self, y: Moments):
+        return self.objective.by_part(self._predict(y), self.labels)
+
+    def units(self):
+        return self.objective.units(self.labels)
+
+    def burden(self, y: Moments):
+        gamma = self.richness
+        total = self.decay * (jnp.trace(y.M) + jnp.trace(y.A))
+        rich = (gamma > 0) & (not self.frozen)
+        return jnp.where(rich, total / jnp.where(rich, gamma, 1.0) ** 2, 0.0)
+
+    def weigh(self, y: Moments, error: Moments):
+        # Features' errors act on the predictor through the kernel, whose scale is that of M and A.
+        seen = jnp.sqrt(jnp.mean(jnp.square(self.inside @ error.beta)))
+        moved = self.inside @ error.M @ self.inside.T
+        scale = jnp.trace(self.inside @ y.M @ self.inside.T) / len(self.labels)
+        features = jnp.sqrt(jnp.sum(jnp.square(moved))) / (len(self.labels) * scale)
+        heads = jnp.max(jnp.abs(error.A)) / jnp.max(jnp.abs(y.A))
+        return seen + features + heads
+
+    def linearise(self, y: Moments):
+        samples, outputs = self.labels.shape
+        feature, inputs = self.inside @ y.M @ self.inside.T, self.inside @ self.inside.T
+        ntk = feature[:, None, :, None] * jnp.eye(outputs)[:, None, :]
+        if not self.frozen:
+            ntk = ntk + inputs[:, None, :, None] * y.A[:, None, :]
+        root = self.objective.curvature_root(self._predict(y), self.labels)[0]
+        stiff = jnp.einsum("pac,paqb,qbd->pcqd", root, ntk, root) / samples
+        rates, modes = jnp.linalg.eigh(stiff.reshape(samples * outputs, -1))
+        modes = jnp.einsum("pac,pcn->pan", root, modes.reshape(samples, outputs, -1))
+        decay = self.decay if self.frozen else 2 * self.decay
+        lin = MomentLinearisation(self, y, modes)
+        return lin, self(y), jnp.maximum(rates, 0.0)[None], decay
+
+
+class MomentLinearisation(AbstractLinearisation):
+    """How the moments answer an error signal, and the predictor the moments, at one point."""
+
+    flow: MomentFlow
+    at: Moments
+    modes: Float[Array, "P C modes"]
+
+    def spread(self, u):
+        signal = jnp.einsum("pcn,n->pc", self.modes, u[0]) / len(self.modes)
+        return self.flow._push(self.at, signal)
+
+    def read(self, v: Moments):
+        return jnp.einsum("pcn,pc->n", self.modes, self.flow.inside @ v.beta)[None]
+
+
+class Recorder(eqx.Module):
+    """Predictions at recorded inputs, with a members axis of length 1."""
+
+    inside: list[Float[Array, "n rank"]]
+
+    def __call__(self, t, y: Moments):
+        return [(points @ y.beta)[None] for points in self.inside]

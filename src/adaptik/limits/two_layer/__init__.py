@@ -1,0 +1,1 @@
+"""One hidden layer: particles, their flow, frozen kernels, rest and collapse."""

@@ -1,0 +1,341 @@
+"""The mean-field flow of particles (theory section 2) as a low-rank-stiff vector field."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ...activations import Activation
+from ...mathematics.losses import Loss
+from ...stepping import AbstractFlow, AbstractLinearisation, LinearisedFlow
+from ..averages import block_size, field, over_blocks, readout
+
+PARTICLE_WEIGHT = 0.02  # of single-particle errors against errors of the predictor
+
+
+class Law(NamedTuple):
+    """The moving part of every particle: weights in the :class:`Coordinates` given, readouts."""
+
+    w: Float[Array, "R M k"]
+    z: Float[Array, "R M C"]
+
+
+class Coordinates(eqx.Module):
+    """What ``Law.w`` means.
+
+    Either coordinates in the span of the active samples, or, where those are hardly more than
+    coordinates and nothing decays, dual coefficients: the weights are those at the stage's start
+    plus ``w`` times the samples. Pushes need no matrix product then.
+    """
+
+    lift: Float[Array, "P k"]  # a change of w moves the preactivations by w lift^T
+    start: Float[Array, "R M P"] | None = None  # of dual coefficients: preactivations at w = 0
+
+    def preactivations(self, w):
+        moved = self.changes(w)
+        return moved if self.start is None else self.start + moved
+
+    def changes(self, w):
+        """Of the preactivations."""
+        return jnp.einsum("rmk,pk->rmp", w, self.lift)
+
+    def squares(self, w) -> Float[Array, "R M"]:
+        """Squared lengths of weights that differ by ``w``."""
+        other = w if self.start is None else self.changes(w)
+        return jnp.sum(w * other, -1)
+
+    def pushed(self, strength: Float[Array, "R M P"]):
+        """The move of w that adds ``strength`` times the samples to the weights."""
+        return (
+            strength if self.start is not None else jnp.einsum("rmp,pk->rmk", strength, self.lift)
+        )
+
+
+class Anchors(eqx.Module):
+    """The active stage's training samples."""
+
+    coordinates: Coordinates
+    gram: Float[Array, "P P"]  # K_x
+    labels: Float[Array, "P C"]
+
+
+class ParticleFlow(LinearisedFlow):
+    """dw = gamma sum Delta g x - delta (w - home), dz = gamma sum Delta phi(h).
+
+    Both are less lambda times themselves.
+    """
+
+    activation: Activation = eqx.field(static=True)
+    objective: Loss = eqx.field(static=True)
+    anchors: Anchors
+    offset: Float[Array, "R P C"]  # predictor minus <z phi>/gamma; constant
+    richness: Float[Array, ""]
+    decay: Float[Array, ""]
+    elastic: Float[Array, ""]
+    home: Float[Array, "#R #M #active"]  # weights that elastic pulls towards
+
+    def _cast(self, y: Law) -> Law:
+        # diffrax promotes the state to the dtype of time; the arithmetic stays as asked.
+        return jax.tree.map(lambda leaf: leaf.astype(self.anchors.coordinates.lift.dtype), y)
+
+    def _forward(self, y: Law):
+        h = self.anchors.coordinates.preactivations(y.w)
+        phi = self.activation.phi(h)
+        mean = jnp.einsum("rmc,rmp->rpc", y.z, phi).astype(jnp.float64) / y.z.shape[1]
+        return h, phi, self.offset + mean / self.richness
+
+    def __call__(self, y: Law) -> Law:
+        law = self._cast(y)
+        h, phi, f = self._forward(law)
+        move = self._move(law, phi, self.activation.derivative(h), self._signal(f))
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), move, y)
+
+    def _signal(self, f):
+        return self.objective.signal(f, self.anchors.labels) / f.shape[1]
+
+    def _move(self, y: Law, phi, slope, signal) -> Law:
+        push = push_of(y.z, phi, slope, self.anchors.coordinates, signal, self.richness)
+        decay, elastic = (c.astype(y.w.dtype) for c in (self.decay, self.elastic))
+        pull = decay * y.w + elastic * (y.w - self.home)
+        return Law(push.w - pull, push.z - decay * y.z)
+
+    def loss(self, y: Law):
+        return jnp.sum(self.losses(y))
+
+    def losses(self, y: Law):
+        f = self._forward(self._cast(y))[2]
+        return self.objective.by_part(f, self.anchors.labels)
+
+    def units(self):
+        return self.objective.units(self.anchors.labels)
+
+    def burden(self, y: Law):
+        y = self._cast(y)
+        squares = self.anchors.coordinates.squares(y.w) + jnp.sum(jnp.square(y.z), -1)
+        pulled = self.anchors.coordinates.squares(y.w - self.home)
+        weighed = jnp.mean(self.decay * squares + self.elastic * pulled)
+        return 0.5 * self.objective.rate_factor * weighed / self.richness**2
+
+    def weigh(self, y: Law, error: Law):
+        # What the error does to the predictor on the samples. Errors of single particles average
+        # out there (a kink of phi is crossed by a few particles at a time), so the Cauchy-Schwarz
+        # bound (rms dz rms phi + rms z rms dh)/gamma enters with a small weight only.
+        y, error = self._cast(y), self._cast(error)
+        change = jax.jvp(lambda law: self._forward(law)[2], (y,), (error,))[1]
+        moved = jnp.mean(jnp.square(self.anchors.coordinates.changes(error.w)), -1)
+        turned = jnp.sum(jnp.square(error.z), -1)
+        size = 1 + jnp.mean(jnp.sum(jnp.square(y.z), -1))
+        bound = jnp.sqrt(jnp.mean(moved + turned).astype(jnp.float64) * size) / self.richness
+        return jnp.sqrt(jnp.mean(jnp.square(change))) + PARTICLE_WEIGHT * bound
+
+    def linearise(self, y: Law):
+        y = self._cast(y)
+        h, phi, f = self._forward(y)
+        slope = self.activation.derivative(h)
+        samples, outputs = f.shape[1:]
+        gram = self.anchors.gram
+
+        def kernel(fields):
+            phi, g = fields  # (M, P), (M, P*C)
+            feature = (phi.T @ phi).astype(jnp.float64) / phi.shape[0]
+            gradient = (g.T @ g).astype(jnp.float64) / g.shape[0]
+            gradient = gradient.reshape(samples, outputs, samples, outputs)
+            diagonal = jnp.eye(outputs)[:, None, :]
+            return feature[:, None, :, None] * diagonal + gradient * gram[:, None, :, None]
+
+        g = y.z[:, :, None, :] * slope[..., None]
+        ntk = jax.lax.map(kernel, (phi, g.reshape(*g.shape[:2], -1)))
+        root = self.objective.curvature_root(f, self.anchors.labels)
+        stiff = jnp.einsum("rpac,rpaqb,rqbd->rpcqd", root, ntk, root) / samples
+        stiff = stiff.reshape(len(f), samples * outputs, samples * outputs)
+        # In the precision of the fields: double would resolve their noise, in 1.3 to 1.6 times as
+        # much time.
+        rates, modes = (
+            part.astype(stiff.dtype) for part in jnp.linalg.eigh(stiff.astype(y.w.dtype))
+        )
+        modes = jnp.einsum("rpac,rpcn->rpan", root, modes.reshape(*f.shape, -1))
+        signal = self._signal(f)
+        lin = Linearisation(y, phi, slope, self.anchors.coordinates, modes, self.richness)
+        return lin, self._move(y, phi, slope, signal), jnp.maximum(rates, 0.0), self.decay
+
+
+class Linearisation(AbstractLinearisation):
+    """B and B~ at one point, in the eigenmodes of the stiff matrix."""
+
+    at: Law
+    phi: Float[Array, "R M P"]
+    slope: Float[Array, "R M P"]
+    coordinates: Coordinates
+    modes: Float[Array, "R P C modes"]  # R V
+    richness: Float[Array, ""]
+
+    def spread(self, u):
+        signal = jnp.einsum("rpcn,rn->rpc", self.modes, u) / self.phi.shape[-1]
+        return push_of(self.at.z, self.phi, self.slope, self.coordinates, signal, self.richness)
+
+    def read(self, v: Law):
+        v = jax.tree.map(lambda leaf: leaf.astype(self.phi.dtype), v)
+        dh = self.coordinates.changes(v.w)
+        change = jnp.einsum("rmc,rmp->rpc", v.z, self.phi)
+        change = change + jnp.einsum("rmc,rmp->rpc", self.at.z, self.slope * dh)
+        change = change.astype(jnp.float64) / (self.phi.shape[1] * self.richness)
+        return jnp.einsum("rpcn,rpc->rn", self.modes, change)
+
+
+def push_of(z, phi, slope, coordinates: Coordinates, signal, richness) -> Law:
+    signal = (richness * signal).astype(z.dtype)
+    dw = coordinates.pushed(slope * jnp.einsum("rmc,rpc->rmp", z, signal))
+    return Law(dw, jnp.einsum("rmp,rpc->rmc", phi, signal))
+
+
+class Tangent(NamedTuple):
+    """Particles under weight decay and their first-order motion in gamma (lazy stages)."""
+
+    base: Law
+    move: Law
+
+
+class TangentFlow(AbstractFlow):
+    """Lazy flow with weight decay: the base decays, its linear response follows the loss."""
+
+    inner: ParticleFlow  # at richness 1
+
+    def _fields(self, y: Tangent):
+        h = self.inner.anchors.coordinates.preactivations(y.base.w)
+        return self.inner.activation.phi(h), self.inner.activation.derivative(h)
+
+    def _predict(self, y: Tangent, phi, slope):
+        one = jnp.ones(())
+        eye = jnp.eye(y.base.z.shape[-1])
+        modes = jnp.broadcast_to(eye, (phi.shape[0], phi.shape[2], *eye.shape))
+        lin = Linearisation(y.base, phi, slope, self.inner.anchors.coordinates, modes, one)
+        dh = lin.coordinates.changes(y.move.w)
+        change = jnp.einsum("rmc,rmp->rpc", y.move.z, phi)
+        change = change + jnp.einsum("rmc,rmp->rpc", y.base.z, slope * dh)
+        return change.astype(jnp.float64) / phi.shape[1]
+
+    def _cast(self, y: Tangent) -> Tangent:
+        return Tangent(self.inner._cast(y.base), self.inner._cast(y.move))
+
+    def __call__(self, y: Tangent) -> Tangent:
+        given, y = y, self._cast(y)
+        phi, slope = self._fields(y)
+        signal = self.inner._signal(self._predict(y, phi, slope))
+        push = push_of(
+            y.base.z, phi, slope, self.inner.anchors.coordinates, signal, self.inner.richness
+        )
+        decay = self.inner.decay.astype(y.base.w.dtype)
+        shrink = jax.tree.map(lambda leaf: -decay * leaf, y)
+        move = Tangent(shrink.base, jax.tree.map(jnp.add, push, shrink.move))
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), move, given)
+
+    def loss(self, y: Tangent):
+        return jnp.sum(self.losses(y))
+
+    def losses(self, y: Tangent):
+        y = self._cast(y)
+        f = self._predict(y, *self._fields(y))
+        return self.inner.objective.by_part(f, self.inner.anchors.labels)
+
+    def units(self):
+        return self.inner.units()
+
+    def weigh(self, y: Tangent, error: Tangent):
+        return self.inner.weigh(y.base, error.base) + self.inner.weigh(y.base, error.move)
+
+
+class Targets(eqx.Module):
+    """Recorded inputs of one task and split."""
+
+    inside: Float[Array, "n rank"]
+    rho: Float[Array, " n"]
+    base: Float[Array, "R n C"]  # predictor minus <z phi>/gamma
+    smooth: bool = eqx.field(static=True)
+
+
+class Recorder(eqx.Module):
+    """Predictions at recorded inputs while a stage runs."""
+
+    activation: Activation = eqx.field(static=True)
+    targets: list[Targets]  # a list: names would make every task its own compilation
+    resting: Float[Array, "R M rank"]  # weights at w = 0
+    basis: Float[Array, "rank k"]  # what w adds to them
+    richness: Float[Array, ""]
+    decay: Float[Array, ""]
+    elastic: Float[Array, ""]
+
+    def fade(self, t):
+        """What is left of weights that no sample sees, pulled to 0 and to where they started."""
+        rate = self.decay + self.elastic
+        left = (self.elastic + self.decay * jnp.exp(-rate * t)) / jnp.where(rate > 0, rate, 1.0)
+        return jnp.where(rate > 0, left, 1.0)
+
+    def weights(self, t, w):
+        """All span coordinates at time t."""
+        fade = self.fade(t).astype(w.dtype)
+        return fade * self.resting + jnp.einsum("rmk,jk->rmj", w, self.basis)
+
+    def at_targets(self, evaluate: Callable[..., Array]) -> list[Array]:
+        """``evaluate(inside, rho, smooth)`` for all targets, in one for those that are alike."""
+        found: dict[int, Array] = {}
+        for smooth in (False, True):
+            alike = {i: to for i, to in enumerate(self.targets) if to.smooth == smooth}
+            if not alike:
+                continue
+            inside, rho = (
+                jnp.concatenate([getattr(to, part) for to in alike.values()])
+                for part in ("inside", "rho")
+            )
+            ends = np.cumsum([len(to.rho) for to in alike.values()])[:-1]
+            found |= zip(alike, jnp.split(evaluate(inside, rho, smooth), ends, axis=1), strict=True)
+        return [found[i] for i in range(len(self.targets))]
+
+    def __call__(self, t, y: Law) -> list[Array]:
+        y = jax.tree.map(lambda leaf: leaf.astype(self.resting.dtype), y)
+        w = self.weights(t, y.w)
+        fade = self.fade(t).astype(w.dtype)
+        means = self.at_targets(
+            lambda inside, rho, smooth: readout(self.activation, w, y.z, inside, fade * rho, smooth)
+        )
+        return [
+            to.base + mean / self.richness for to, mean in zip(self.targets, means, strict=True)
+        ]
+
+
+class TangentRecorder(eqx.Module):
+    """The same for a lazy stage with weight decay."""
+
+    inner: Recorder
+
+    def __call__(self, t, y: Tangent) -> list[Array]:
+        y = jax.tree.map(lambda leaf: leaf.astype(self.inner.resting.dtype), y)
+        w = self.inner.weights(t, y.base.w)
+        base, move = (
+            Law(w, y.base.z),
+            Law(jnp.einsum("rmk,jk->rmj", y.move.w, self.inner.basis), y.move.z),
+        )
+        fade = self.inner.fade(t).astype(w.dtype)
+        return self.inner.at_targets(
+            lambda inside, rho, smooth: tangent_readout(
+                self.inner.activation, base, move, inside, fade * rho, smooth
+            )
+        )
+
+
+def tangent_readout(activation, base: Law, move: Law, inside, rho, smooth: bool):
+    """<u_z phi + z phi' u_h> for every replicate, shape ``(R, n, C)``; float64."""
+
+    def block(cut):
+        a, r = cut
+        phi = field(activation, base.w, a, r, smooth)
+        slope = field(activation, base.w, a, r, smooth, derivative=True)
+        dh = jnp.einsum("rmk,nk->rmn", move.w, a)
+        total = jnp.einsum("rmc,rmn->nrc", move.z, phi)
+        return (total + jnp.einsum("rmc,rmn->nrc", base.z, slope * dh)) / phi.shape[1]
+
+    out = over_blocks(block, (inside, rho), block_size(base.w))
+    return jnp.swapaxes(out, 0, 1).astype(jnp.float64)

@@ -1,0 +1,203 @@
+"""Where a flow of particles under weight decay ends: a root found by Newton steps.
+
+The flow descends, per neuron (theory sections 2 and 6),
+
+    E = gamma^2/(2 P) sum_mu |y_mu - f_mu|^2 + lambda/2 <|w|^2 + |z|^2> + delta/2 <|w - home|^2>
+
+whose slowest modes take thousands of times 1/lambda. A step of implicit Euler of length 1/sigma
+solves (sigma + E'') step = -E'; it follows the flow where sigma is large and is a Newton step where
+it is small. A step is taken where E falls by what its quadratic model says, which a step over
+negative curvature does not: near a saddle point (the origin, say) sigma stays large and the flow's
+way off it is followed. Families of stationary points (neurons of homogeneous activations may share
+what they carry in any way) are no obstacle: sigma stays positive.
+
+E'' couples neurons through f alone. Within one neuron only phi'' keeps it from having a closed
+inverse; without phi'' it is the preconditioner of conjugate gradients, exact for ReLU.
+
+Neurons that come to rest on kinks of phi are held there (see sliding.py): a step that carries them
+across ends on the kink, following steps keep to it, until it can no longer hold them.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..run import Rest
+from .flow import Law, ParticleFlow, push_of
+from .kinks import MOST, Held, caught, has_kink, let_go
+
+FIRST = 1.0  # sigma at the start, in units of lambda
+FASTER, SLOWER = 0.1, 3.0  # factors of sigma after a step that is taken, and one that is not
+CAREFUL = 0.7  # after one that is taken where the one before was not
+NEWTON = 1e-7  # sigma, in units of lambda, up to which steps count as Newton's
+CHANGE = 1e-7  # of the predictor by the last step
+STEPS, KINKED_STEPS = 600, 2000  # with many neurons on kinks it takes hundreds to find on which
+RATE = 1e-12  # at which particles are at rest though a few still change kinks after all steps
+CG_TOL, CG_STEPS = 0.1, 30  # steps far off need no more, and near the end they are many enough
+AGREEMENT = 0.3  # of the fall of E with that of its quadratic model, relative
+ROUNDING = 1e-13  # relative, of E
+
+
+def at_rest(flow: ParticleFlow, law: Law) -> Rest:
+    """Where a flow that is nearly at rest comes to rest: stationary particles in double precision.
+
+    Nothing where they were not found for every replicate.
+    """
+    precise = _doubled(flow)
+    found, held, rates, steps = [], 0.0, [], 0
+    for r, (w, z) in enumerate(zip(*_doubled(law), strict=True)):
+        home = precise.home if len(precise.home) == 1 else precise.home[r : r + 1]
+        one = eqx.tree_at(lambda f: (f.offset, f.home), precise, (precise.offset[r : r + 1], home))
+        there, taken = _descend(one, Law(w[None], z[None]))
+        steps += taken
+        if there is None:
+            return Rest(None, steps)
+        law, on = there
+        found.append(law)
+        rates.append(_rate(one, law, on))
+        held += float(jnp.mean(jnp.any(on, 1))) / len(precise.offset)
+    remark = f", {held:.1%} of neurons on kinks" if held else ""
+    found = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
+    return Rest(found, steps, float(np.mean(rates)), remark)
+
+
+def peak_bytes(particles: int, coordinates: int, samples: int, outputs: int) -> int:
+    """An upper bound of what one compiled Newton step allocates for a replicate."""
+    per_particle = 6 * coordinates + samples * (24 + 2.5 * outputs**2)
+    per_particle += 2 * MOST * (MOST + coordinates)
+    return int(8 * (particles * per_particle + 8 * (samples * outputs) ** 2))
+
+
+def _doubled(tree):
+    def double(leaf):
+        return leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf
+
+    return jax.tree.map(double, tree)
+
+
+def _descend(flow: ParticleFlow, law: Law) -> tuple[tuple[Law, Array] | None, int]:
+    """The same for one replicate, with the kinks that neurons rest on."""
+    decay = float(flow.decay)
+    sigma, factor = FIRST * decay, FASTER
+    on = jnp.zeros((law.w.shape[1], len(flow.anchors.gram)), bool)
+    fresh, most = on, KINKED_STEPS if has_kink(flow.activation) else STEPS
+    for step in range(1, most + 1):
+        there, kinks, hits, same, surprise, size = _attempt(
+            flow, law, on, fresh, jnp.asarray(sigma)
+        )
+        if not surprise <= 1:
+            sigma, factor = SLOWER * sigma, CAREFUL
+            continue
+        law, on, fresh = there, kinks, hits
+        if sigma <= NEWTON * decay and size <= CHANGE and same:
+            return (law, on), step
+        sigma, factor = max(factor * sigma, 0.1 * NEWTON * decay), max(FASTER, factor**2)
+    return ((law, on) if _rate(flow, law, on) <= RATE else None), most
+
+
+@eqx.filter_jit
+def _attempt(flow: ParticleFlow, law: Law, on, fresh, sigma):
+    """A step: where it leads, the kinks that hold there and whether they are the same, how far off
+    its quadratic model is (1 is allowed), its length."""
+    given = on
+    law, on = let_go(flow, law, on, fresh)
+    held = Held.at(flow, on)
+
+    def bend(v: Law) -> Law:
+        change = jax.jvp(flow, (law,), (v,))[1]
+        return held.along(jax.tree.map(lambda a, b: sigma * a - b, v, change))
+
+    slope = held.along(flow(law))  # -E'
+    approximate = Bend.at(flow, law, on, sigma)
+    step, _ = jax.scipy.sparse.linalg.cg(
+        bend, slope, tol=CG_TOL, maxiter=CG_STEPS, M=lambda v: held.along(approximate.solve(v))
+    )
+    there = jax.tree.map(jnp.add, law, step)
+    fall = 0.5 * (_product(slope, step) + sigma * _product(step, step))  # of a quadratic E
+    hits = caught(flow, held, law, there)
+    on = on | hits
+    there = Held.at(flow, on).along(there)
+    before = _energy(flow, law)
+    fallen = before - _energy(flow, there)
+    allowed = AGREEMENT * jnp.maximum(fall, 0.0) + ROUNDING * before
+    surprise = jnp.where(  # across kinks E is not quadratic: all that is asked is that it falls
+        hits.any(), -fallen / (ROUNDING * before), jnp.abs(fallen - fall) / allowed
+    )
+    return there, on, hits, jnp.all(on == given), surprise, flow.weigh(law, step)
+
+
+@eqx.filter_jit
+def _rate(flow: ParticleFlow, law: Law, on):
+    """Of the loss and the burden, along the kinks that hold."""
+    return flow.loss_and_rate(law, Held.at(flow, on).along(flow(law)))[1]
+
+
+def _product(a: Law, b: Law):
+    return sum(jnp.sum(x * y) for x, y in zip(a, b, strict=True)) / a.z.shape[1]
+
+
+def _energy(flow: ParticleFlow, law: Law):
+    return 0.5 * flow.richness**2 * (flow.loss(law) + flow.burden(law))
+
+
+class Bend(eqx.Module):
+    """sigma + E'' without phi'', and its inverse.
+
+    With V = gamma sum_mu phi'_mu x_mu Delta_mu^T of a neuron and U_mu its gradient of <z phi_mu>,
+
+        [[a I, -V], [-V^T, b I]] + U <U^T .>/P,    a = sigma + lambda + delta, b = sigma + lambda.
+    """
+
+    flow: ParticleFlow
+    z: Float[Array, "1 M C"]
+    phi: Float[Array, "1 M P"]
+    slope: Float[Array, "1 M P"]
+    pull: Float[Array, "1 P C"]  # gamma Delta
+    a: Float[Array, ""]
+    inner: Float[Array, "1 M C C"]  # (b - V^T V/a)^-1
+    core: Float[Array, "PC PC"]  # Cholesky factor of P + <U^T A^-1 U>
+
+    @classmethod
+    def at(cls, flow: ParticleFlow, law: Law, on, sigma) -> "Bend":
+        h, phi, f = flow._forward(law)
+        slope = jnp.where(on, 0.0, flow.activation.derivative(h))
+        pull = flow.richness * flow._signal(f)
+        a, b = sigma + flow.decay + flow.elastic, sigma + flow.decay
+        gram = flow.anchors.gram
+        strength = slope[..., None] * pull[:, None]
+        felt = slope[..., None] * jnp.einsum("pq,rmqc->rmpc", gram, strength)  # phi'_mu V^T x_mu
+        square = jnp.einsum("rpc,rmpd->rmcd", pull, felt)  # V^T V
+        values, vectors = jnp.linalg.eigh(square)
+        values = 1 / jnp.maximum(b - values / a, 0.5 * sigma)  # steps that grow are not Newton's
+        inner = jnp.einsum("rmce,rme,rmde->rmcd", vectors, values, vectors)
+        root = vectors * jnp.sqrt(values)[..., None, :]
+        samples, outputs = f.shape[1:]
+        reach = jnp.einsum("rmp,rmce->rmpce", phi, root)
+        reach = reach + jnp.einsum("rmc,rmpd,rmde->rmpce", law.z / a, felt, root)
+        reach = jnp.moveaxis(reach[0], -1, 1).reshape(-1, samples * outputs)
+        own = (law.z[0][:, None, :] * slope[0][..., None]).reshape(-1, samples * outputs)
+        core = own.T @ own * jnp.kron(gram, jnp.ones((outputs, outputs))) / a + reach.T @ reach
+        core = core / len(own) + samples * jnp.eye(samples * outputs)
+        return cls(flow, law.z, phi, slope, pull, a, inner, jnp.linalg.cholesky(core))
+
+    def _alone(self, v: Law) -> Law:
+        """Neurons by themselves."""
+        coordinates = self.flow.anchors.coordinates
+        moved = self.slope * coordinates.changes(v.w)
+        t = v.z + jnp.einsum("rpc,rmp->rmc", self.pull, moved) / self.a
+        t = jnp.einsum("rmcd,rmd->rmc", self.inner, t)
+        strength = self.slope * jnp.einsum("rpc,rmc->rmp", self.pull, t)
+        return Law((v.w + coordinates.pushed(strength)) / self.a, t)
+
+    def solve(self, v: Law) -> Law:
+        coordinates = self.flow.anchors.coordinates
+        alone = self._alone(v)
+        moved = self.slope * coordinates.changes(alone.w)
+        change = jnp.einsum("rmc,rmp->rpc", self.z, moved)
+        change = change + jnp.einsum("rmc,rmp->rpc", alone.z, self.phi)
+        change = (change / self.phi.shape[1]).ravel()
+        back = jax.scipy.linalg.cho_solve((self.core, True), change).reshape(self.pull.shape)
+        shared = push_of(self.z, self.phi, self.slope, coordinates, back, 1.0)
+        return jax.tree.map(jnp.subtract, alone, self._alone(shared))

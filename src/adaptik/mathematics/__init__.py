@@ -1,0 +1,1 @@
+"""Mathematics without state: Gaussian averages, losses, Hamiltonian moves."""

@@ -1,0 +1,1 @@
+"""Pictures: from studies and labelled data sets to matplotlib axes; they never solve."""

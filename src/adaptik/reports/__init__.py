@@ -1,0 +1,1 @@
+"""Folders that a person can open: studies, sweeps, findings, phase diagrams."""

@@ -1,0 +1,164 @@
+"""Solutions as xarray data sets: losses, accuracies and predictions with labelled axes."""
+
+import json
+import os
+import warnings
+import zipfile
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..tasks import Task, accuracy
+from .archive import replacing
+from .solution import Solution
+
+SPLITS = ("train", "test")
+
+
+def to_xarray(solution: Solution) -> xr.Dataset:
+    """Everything recorded in ``solution`` as one labelled data set.
+
+    Parameters
+    ----------
+    solution
+        Result of :func:`adaptik.solve` or :func:`adaptik.train`.
+
+    Returns
+    -------
+    xr.Dataset
+        Dimension ``time`` runs over the recorded times of all stages, with coordinates
+        ``stage`` (index), ``stage_time`` (since the stage's start) and ``total_time``.
+        ``loss`` and ``accuracy`` have dimensions ``(time, task, split, member)``,
+        ``loss_mean`` and ``loss_standard_error`` ``(time, task, split)``; NaN where undefined:
+        no test data, a stage with another number of outputs, and for accuracy a task without
+        classes. ``prediction__{task}__{split}`` has dimensions ``(time, member,
+        sample__{task}__{split}, output__{task})``; slashes in task names become underscores
+        in these names. The attributes ``kind``, ``outcomes``, ``versions`` and ``provenance``
+        say where it came from (the last three as JSON).
+
+    Examples
+    --------
+    >>> solution.to_xarray().loss_mean.sel(task="target", split="test")  # doctest: +SKIP
+    """
+    tasks = list(solution.tasks.values())
+    counts = [len(record.times) for record in solution.records]
+    shape = (sum(counts), len(tasks), len(SPLITS), solution.members)
+    loss, correct = np.full(shape, np.nan), np.full(shape, np.nan)
+    predictions = {}
+    for i, (task, label) in enumerate(zip(tasks, _labels(tasks), strict=True)):
+        for split in task.splits:
+            f = _predictions(solution, task, split, counts)
+            j = SPLITS.index(split)
+            loss[:, i, j] = _losses(solution, task, split, counts)
+            if task.classes:
+                defined = ~np.isnan(f).any(axis=(1, 2, 3))
+                correct[defined, i, j] = accuracy(task, f[defined], task.split(split)[1])
+            dims = ("time", "member", f"sample__{label}__{split}", f"output__{label}")
+            predictions[f"prediction__{label}__{split}"] = (dims, f, {"task": task.name})
+    over_members = solution.estimate(np.moveaxis(loss, -1, 0))
+    axes = ("time", "task", "split")
+    return xr.Dataset(
+        {
+            "loss": ((*axes, "member"), loss),
+            "accuracy": ((*axes, "member"), correct),
+            "loss_mean": (axes, over_members.value),
+            "loss_standard_error": (axes, over_members.standard_error),
+            **predictions,
+        },
+        coords={
+            **_times(solution, counts),
+            "task": [task.name for task in tasks],
+            "split": list(SPLITS),
+            "member": np.arange(solution.members),
+        },
+        attrs={
+            "kind": solution.kind,
+            "outcomes": json.dumps([record.outcome.value for record in solution.records]),
+            "versions": json.dumps(solution.provenance.get("versions", {}), default=str),
+            "provenance": json.dumps(_plain(solution.provenance), default=str),
+        },
+    )
+
+
+def save_dataset(dataset: xr.Dataset, path: str | os.PathLike) -> None:
+    """Write ``dataset`` as one zip file of zarr arrays, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If the folder is missing or cannot be written to.
+    """
+    from zarr.storage import MemoryStore
+
+    # xarray writes metadata twice, which a zip file cannot do: collect the last version first.
+    entries: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        # Labels are strings, whose zarr encoding works but is not final.
+        warnings.filterwarnings("ignore", message=".*Zarr V3 specification")
+        dataset.to_zarr(MemoryStore(entries), consolidated=False)
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, content in sorted(entries.items()):
+            archive.writestr(name, content.to_bytes())
+
+
+def _times(solution: Solution, counts: list[int]) -> dict[str, tuple[str, np.ndarray]]:
+    # A stage without an end counts until the last finite time that it recorded.
+    lengths = [r.times[np.isfinite(r.times)].max(initial=0.0) for r in solution.records]
+    starts = np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
+    stage_time = np.concatenate([r.times for r in solution.records])
+    return {
+        "stage": ("time", np.repeat(np.arange(len(counts)), counts)),
+        "stage_time": ("time", stage_time),
+        "total_time": ("time", np.repeat(starts, counts) + stage_time),
+    }
+
+
+def _is_defined(solution: Solution, task: Task, split: str, stage: int) -> bool:
+    recorded = (task.name, split) in solution.records[stage].predictions
+    return recorded and task.outputs == solution.stages[stage].task.outputs
+
+
+def _losses(solution: Solution, task: Task, split: str, counts: list[int]) -> np.ndarray:
+    undefined = [np.full((count, solution.members), np.nan) for count in counts]
+    return np.concatenate(
+        [
+            solution.losses(task, split, stage)
+            if _is_defined(solution, task, split, stage)
+            else gap
+            for stage, gap in enumerate(undefined)
+        ]
+    )
+
+
+def _predictions(solution: Solution, task: Task, split: str, counts: list[int]) -> np.ndarray:
+    samples = len(task.split(split)[0])
+    undefined = [
+        np.full((count, solution.members, samples, task.outputs), np.nan) for count in counts
+    ]
+    return np.concatenate(
+        [
+            solution.predictions(task, split, s) if _is_defined(solution, task, split, s) else gap
+            for s, gap in enumerate(undefined)
+        ]
+    )
+
+
+def _labels(tasks: list[Task]) -> list[str]:
+    """Task names made fit for variable names, where a slash would open a zarr group."""
+    labels: list[str] = []
+    for task in tasks:
+        label = task.name.replace("/", "_")
+        while label in labels:
+            label += "_"
+        labels.append(label)
+    return labels
+
+
+def _plain(value):
+    """Dictionary keys as strings, so that JSON can hold them."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value

@@ -1,0 +1,1 @@
+"""Memory, signals, compiled programs on disk, what saved results may contain."""

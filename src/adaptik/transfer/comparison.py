@@ -1,0 +1,543 @@
+"""The transfer study: does pretraining on one task help on another, and at which richness?
+
+Every combination of source richness and target mode is solved in the infinite-width limit; the
+verdict's combination is chosen on K-fold refits of the target's training data, never on its test
+set; finite networks trained for the same times check every row.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .. import activations
+from ..errors import InputError
+from ..kernels import lazy as lazy_kernels
+from ..limits import Ensemble, TwoLayer
+from ..limits.solving import solve, versions
+from ..networks import Network, train
+from ..solution import Solution, observables, recorded_tasks
+from ..solution.estimate import deviate
+from ..system.memory import available_bytes, require
+from ..tasks import LossUnit, Task, accuracy, load_pair, standardise_labels
+from ..tasks.stages import Stage, check_sequence, target_stage
+from .study import Curve, Row, TransferConfig, TransferStudy, Verdict
+
+Progress = Callable[[str, int, int], None]
+BOOTSTRAPS = 2000
+POINTS = 10  # recorded times of networks, which figures draw as points
+
+
+@dataclass
+class _Case:
+    """One row while the study runs: what was found, split by split."""
+
+    mode: str
+    source_richness: float | None
+    target_richness: float | None
+    member_losses: list[np.ndarray] = field(default_factory=list)
+    sample_losses: list[np.ndarray] = field(default_factory=list)
+    held_out: list[np.ndarray] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
+    source_losses: list[tuple[float, float]] = field(default_factory=list)
+    network_losses: list[np.ndarray] = field(default_factory=list)
+    relative: "_Case | None" = None  # of regression: the same losses in label variances
+    outcomes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def stage(self, target: Task, head: Any) -> Stage:
+        return target_stage(target, self.mode, self.target_richness or 0.0, head)
+
+    @property
+    def ranked(self) -> "_Case":
+        """In the unit in which outputs are comparable."""
+        return self.relative or self
+
+    def units(self) -> list[tuple["_Case", LossUnit]]:
+        """Where losses are kept, in which unit."""
+        found: list[tuple[_Case, LossUnit]] = [(self, "labels")]
+        return found if self.relative is None else [*found, (self.relative, "variance")]
+
+    def row(self) -> Row:
+        """The numbers of both units."""
+        row = self._row()
+        if self.relative is None or not self.member_losses:
+            return row
+        other, names = self.relative._row(), Row.__dataclass_fields__
+        changes: dict[str, Any] = {
+            name: getattr(other, name.removeprefix("relative_"))
+            for name in names
+            if name.startswith("relative_")
+        }
+        return replace(row, difference_in_se=other.difference_in_se, **changes)
+
+    def _row(self) -> Row:
+        row = Row(self.mode, self.source_richness, self.target_richness)
+        if not self.member_losses:
+            return row
+        means = [m.mean() for m in self.member_losses]
+        one = self.sample_losses[0]
+        sampling = (
+            np.std(means, ddof=1) / np.sqrt(len(means))
+            if len(means) > 1
+            else one.std(ddof=1) / np.sqrt(len(one))
+        )
+        before, after = np.mean(self.source_losses, axis=0) if self.source_losses else (None, None)
+        changes: dict[str, Any] = dict(
+            test_loss=float(np.mean(means)),
+            test_loss_se=_error_of_mean(self.member_losses),
+            sampling_se=float(sampling),
+            accuracy=float(np.mean(self.accuracies)) if self.accuracies else None,
+            source_loss_before=None if before is None else float(before),
+            source_loss_after=None if after is None else float(after),
+            outcome="; ".join(sorted(set(self.outcomes))),
+            seconds=self.seconds,
+        )
+        if self.held_out:
+            errors = np.concatenate(self.held_out)
+            changes |= dict(
+                cv_loss=float(errors.mean()),
+                cv_loss_se=float(errors.std(ddof=1) / np.sqrt(len(errors))),
+            )
+        if self.network_losses:
+            networks, theory = np.stack(self.network_losses), np.stack(self.member_losses)
+            changes |= dict(
+                network_test_loss=float(networks.mean()),
+                network_test_loss_se=_error_of_mean(self.network_losses),
+                difference_in_se=float(deviate(networks, theory[: len(networks)])),
+            )
+        return replace(row, **changes)
+
+
+def _standardised(pair: tuple[Task, Task]) -> tuple[Task, Task]:
+    source = standardise_labels(pair[0])
+    return source, standardise_labels(pair[1], source)
+
+
+def _path(
+    solution: Solution, task: Task, stage: int, unit: LossUnit
+) -> tuple[np.ndarray, np.ndarray]:
+    """Test loss over the times of a stage, and its standard error."""
+    values = solution.losses(task, stage=stage, unit=unit)
+    members = values.shape[1]
+    spread = values.std(1, ddof=1) if members > 1 else np.full(len(values), np.nan)
+    return values.mean(1), spread / np.sqrt(members)
+
+
+def _error_of_mean(splits: Sequence[np.ndarray]) -> float:
+    """Of the mean over splits, from the spread of the members of each."""
+    if min(len(members) for members in splits) < 2:
+        return float("nan")
+    return float(np.sqrt(sum(m.var(ddof=1) / len(m) for m in splits)) / len(splits))
+
+
+def _limit(config: TransferConfig) -> TwoLayer | Ensemble:
+    # Rows compare replicates, which the exact limits of linear neurons do not have.
+    if config.depth == 1:
+        return TwoLayer(config.activation, particles=config.particles, replicates=config.replicates)
+    width = 512 if config.particles is None else config.particles
+    return Ensemble(config.depth, config.activation, width, config.replicates)
+
+
+def _refuse_too_large(limit: Ensemble, stages: list[Stage]) -> None:
+    """Before any computation: what one pair of stages of a deep study needs."""
+    needed = limit.predicted_bytes(stages, recorded_tasks(stages, ()))
+    if needed <= available_bytes():
+        return
+    seconds = sum(limit.predicted_seconds(stage) for stage in stages)
+    require(
+        needed,
+        f"every row at depth {limit.depth} ({limit.replicates} dense networks of width "
+        f"{limit.width}, of the order of {seconds:.2g} s)",
+        "take --particles 512 or less with more --replicates (the alternative, adaptik.Ensemble, "
+        "averages them and gives error bars), or fewer samples",
+    )
+
+
+class _Run:
+    """The study in progress; everything finished so far can be turned into a TransferStudy."""
+
+    def __init__(self, config: TransferConfig, progress: Progress):
+        self.config, self.progress = config, progress
+        self.limit = _limit(config)
+        self.network = Network(config.check_width, config.activation, config.depth, tol=3e-3)
+        modes = [("readout", None)] + [
+            ("rich" if g > 0 else "lazy", g) for g in config.target_richness
+        ]
+        self.scratch = [_Case("scratch", None, g) for g in config.target_richness]
+        self.pretrained = {g1: [_Case(m, g1, g2) for m, g2 in modes] for g1 in config.richness}
+        self.curves: list[Curve] = []
+        self.kernels: dict[str, np.ndarray] = {}
+        self.alignments: dict[str, dict[float, tuple[float, float]]] = {}
+        self.complete = False
+        self.pairs = [
+            _standardised(
+                load_pair(
+                    config.source,
+                    config.target,
+                    n_source=config.n_source,
+                    n_target=config.n_target,
+                    n_test=config.n_test,
+                    seed=config.seed + s,
+                    kind=config.kind,
+                )
+            )
+            for s in range(config.splits)
+        ]
+        source, target = self.pairs[0]
+        if not target.classes:
+            for case in self.cases:
+                case.relative = _Case(case.mode, case.source_richness, case.target_richness)
+        for case in self.cases:  # refuse meaningless combinations before computing anything
+            first = [] if case.mode == "scratch" else [Stage(source, case.source_richness or 0.0)]
+            check_sequence([*first, case.stage(target, config.head)])
+        if isinstance(self.limit, Ensemble):
+            _refuse_too_large(self.limit, [Stage(source, max(config.richness)), Stage(target, 1.0)])
+        if target.n_train < 2 * config.folds:
+            raise InputError(
+                f"folds={config.folds} needs at least {2 * config.folds} target samples"
+            )
+        fold_solves = config.folds * len(self.cases)
+        sources = len(config.richness)
+        checks = (len(self.cases) + sources) if config.check_seeds else 0
+        self.total = config.splits * (len(self.cases) + sources + fold_solves + checks)
+        self.done = 0
+
+    @property
+    def cases(self) -> list[_Case]:
+        return [*self.scratch, *(case for row in self.pretrained.values() for case in row)]
+
+    def _tick(self, label: str):
+        self.done += 1
+        self.progress(label, self.done, self.total)
+
+    def run(self) -> None:
+        """Theory in this thread, and networks behind it in a second one."""
+        pool, wait = ThreadPoolExecutor(max_workers=1), True
+        try:
+            pretrained: dict[tuple[int, float], Solution] = {}
+            checks: list[Future] = []
+
+            def check(split: int, case: _Case, solution: Solution) -> None:
+                if self.config.check_seeds:
+                    checks.append(pool.submit(self._check, split, case, solution, pretrained))
+
+            self._theory(check)
+            for done in checks:
+                done.result()
+        except KeyboardInterrupt:  # what networks have not finished is not waited for
+            wait = False
+            raise
+        finally:
+            pool.shutdown(wait, cancel_futures=True)
+
+    def _theory(self, check: Callable[[int, _Case, Solution], None]) -> None:
+        for split, (source, target) in enumerate(self.pairs):
+            key = self.config.seed + split
+            folds = _folds(target, self.config.folds, key)
+            # All rows record both tasks, so that scratch and rich ones run one compiled program.
+            both = [source, target]
+            for g1, cases in ((None, self.scratch), *self.pretrained.items()):
+                pretrained = None
+                if g1 is not None:
+                    pretrained = solve([Stage(source, g1)], self.limit, key=key, observe=both)
+                    self._tick(f"source γ₁={g1:g}")
+                for case in cases:
+                    solution = self._solve(case, both, pretrained, key)
+                    self._tick(f"{case.mode} γ₁={'-' if g1 is None else f'{g1:g}'}")
+                    check(split, case, solution)
+                    if split == 0:
+                        self._look(case, solution, source, target)
+                    for fold in folds:
+                        stage = case.stage(fold, self.config.head)
+                        refit = solve(
+                            [stage], self.limit, key=key, record=2, after=pretrained, observe=both
+                        )
+                        f = refit.predictions(fold)[-1].mean(0)
+                        squares = (f - fold.split("test")[1]) ** 2
+                        for kept, unit in case.units():
+                            # Of the whole target: folds count alike, whatever their labels.
+                            kept.held_out.append(squares @ target.loss_weights(unit))
+                        self._tick(f"K-fold refits of {case.mode}")
+
+    def _solve(
+        self, case: _Case, both: list[Task], pretrained: Solution | None, key: int
+    ) -> Solution:
+        target, stage = both[1], case.stage(both[1], self.config.head)
+        solution = solve([stage], self.limit, key=key, after=pretrained, observe=both)
+        f, y = solution.predictions(target)[-1], target.split("test")[1]
+        source = None if pretrained is None else pretrained.stages[0].task
+        forgets = (
+            source is not None and source.outputs == target.outputs and "test" in source.splits
+        )
+        for kept, unit in case.units():
+            values = solution.sample_losses(target, unit=unit)[-1]
+            kept.member_losses.append(values.mean(1))
+            kept.sample_losses.append(values.mean(0))
+            if forgets and source is not None:
+                before, after = (float(solution.loss(source, stage=i, unit=unit)) for i in (0, -1))
+                kept.source_losses.append((before, after))
+        if target.classes:
+            case.accuracies.append(float(np.mean(accuracy(target, f, y))))
+        case.outcomes.append(solution.outcome.value)
+        case.seconds += sum(r.cost.run_seconds + r.cost.compile_seconds for r in solution.records)
+        return solution
+
+    def _look(self, case: _Case, solution: Solution, source: Task, target: Task) -> None:
+        self._add_curves("theory", case, solution, source, target)
+        if case.mode == "scratch" or case.source_richness is None:
+            return
+        g1 = case.source_richness
+        before = self.alignments.setdefault("source kernel, target labels", {})
+        if g1 not in before:
+            before[g1] = _pair(observables.alignment(solution, target, stage=0))
+        if case.mode == "rich":
+            name = f"final kernel (γ₂={case.target_richness:g}), target labels"
+            final = self.alignments.setdefault(name, {})
+            final[g1] = _pair(observables.alignment(solution, target))
+        order = np.argsort(target.y @ np.arange(1, target.outputs + 1), kind="stable")
+        X = target.X[order]
+        if "lazy" not in self.kernels:
+            gram, activation = X @ X.T / target.dimension, activations.get(self.config.activation)
+            for _ in range(self.config.depth):
+                diagonal = np.diag(gram).copy()
+                gram = lazy_kernels.two_layer(activation, diagonal, gram, diagonal)[0]
+            self.kernels["lazy"] = gram
+        self.kernels.setdefault(f"adapted {g1:g}", np.asarray(solution.kernel(X, stage=0)))
+
+    def _add_curves(self, origin, case, solution, source, target):
+        stages = ["source", "target"][-len(solution.stages) :]
+        for i, stage in enumerate(stages):
+            for name, task in (("source", source), ("target", target)):
+                same = task.outputs == solution.stages[i].task.outputs
+                meant = name == "target" or case.mode != "scratch"
+                if task.name in solution.tasks and same and meant and "test" in task.splits:
+                    loss, error = _path(solution, task, i, "labels")
+                    other = (None, None) if task.classes else _path(solution, task, i, "variance")
+                    self.curves.append(
+                        Curve(
+                            origin,
+                            case.mode,
+                            case.source_richness,
+                            case.target_richness,
+                            stage,
+                            name,
+                            solution.records[i].times,
+                            loss,
+                            error,
+                            *other,
+                        )
+                    )
+
+    def _check(
+        self,
+        split: int,
+        case: _Case,
+        theory: Solution,
+        pretrained: dict[tuple[int, float], Solution],
+    ) -> None:
+        """Train networks for the times that the theory took; every split has networks of its own.
+
+        The rows of a split share them: same initial weights, same source stage.
+        """
+        both = source, target = self.pairs[split]
+        first = self.config.seed + split * self.config.check_seeds
+        seeds = list(range(first, first + self.config.check_seeds))
+        g1, stages = case.source_richness, theory.timed_stages
+        before = None
+        if g1 is not None:
+            if (split, g1) not in pretrained:
+                pretrained[split, g1] = train(
+                    stages[:1], self.network, seeds=seeds, record=POINTS, observe=both
+                )
+                self._tick(f"networks on source γ₁={g1:g}")
+            before = pretrained[split, g1]
+        network = train(
+            stages[-1:], self.network, seeds=seeds, record=POINTS, after=before, observe=both
+        )
+        if split == 0:
+            self._add_curves("network", case, network, source, target)
+        for kept, unit in case.units():
+            kept.network_losses.append(network.losses(target, unit=unit)[-1])
+        self._tick(f"networks {case.mode}")
+
+    def study(self) -> TransferStudy:
+        verdict, kernels = self._verdict(), {}
+        # Where the verdict's source is lazy its kernel never moved: show the richest one instead.
+        shown = verdict.source_richness or max(self.config.richness)
+        if f"adapted {shown:g}" in self.kernels:
+            kernels = {"lazy": self.kernels["lazy"], "adapted": self.kernels[f"adapted {shown:g}"]}
+        source, target = self.pairs[0]
+        described = {
+            side: dict(
+                name=t.name,
+                n_train=t.n_train,
+                D=t.dimension,
+                classes=list(t.classes),
+                n_test=0 if t.X_test is None else len(t.X_test),
+                label_mean=None if t.label_scale is None else t.label_scale.mean.tolist(),
+                label_std=None if t.label_scale is None else t.label_scale.std.tolist(),
+            )
+            for side, t in (("source", source), ("target", target))
+        }
+        config = asdict(self.config) | {
+            "kernel_richness": shown,
+            "limit": self.limit.describe(),
+            "versions": versions(),
+        }
+        rows = tuple(case.row() for case in self.cases if case.member_losses)
+        return TransferStudy(
+            config,
+            rows,
+            verdict,
+            tuple(self.curves),
+            kernels,
+            self.alignments,
+            described,
+            (*_notes(rows, self.config), *source.notes, *target.notes),
+            self.complete,
+        )
+
+    def _is_informed(self, case: _Case) -> bool:
+        """Whether anything of the source enters."""
+        return bool(case.source_richness) or (case.mode != "scratch" and self.config.head == "kept")
+
+    def _verdict(self) -> Verdict:
+        if not self.complete:
+            return Verdict("The study was interrupted; there is no verdict.")
+
+        def held_out(case: _Case) -> float:
+            return float(np.concatenate(case.ranked.held_out).mean())
+
+        scratch = min((c for c in self.cases if not self._is_informed(c)), key=held_out)
+        informed = [c for c in self.cases if self._is_informed(c)]
+        if not informed:
+            return Verdict(
+                "Features of a lazy source never move, and a fresh head forgets its readout: give "
+                "a source richness above 0, or keep the head, to ask whether pretraining helps."
+            )
+        best = min(informed, key=held_out)
+        gains, gain = _bootstrap_gain(best.ranked, scratch.ranked, self.config.seed)
+        se, confidence = float(gains.std(ddof=1)), float(np.mean(gains > 0))
+        source, target = self.pairs[0]
+        helps = True if confidence >= 0.975 else False if confidence <= 0.025 else None
+        how = (
+            f"{best.mode} fine-tuning"
+            if best.mode != "rich"
+            else f"rich fine-tuning (γ₂ = {best.target_richness:g})"
+        )
+        sentence = (
+            f"{_answer(helps, gain, se, source.name, target.name)} against the best model without "
+            f"pretraining, at source richness γ₁ = {best.source_richness:g} with {how} "
+            f"(confidence that it helps: {100 * confidence:.1f} %; chosen by "
+            f"{self.config.folds}-fold refits on the target's training data)."
+        )
+        return Verdict(
+            sentence,
+            helps,
+            gain,
+            se,
+            confidence,
+            best.source_richness,
+            best.target_richness,
+            best.mode,
+        )
+
+
+def _answer(helps: bool | None, gain: float, se: float, source: str, target: str) -> str:
+    """Yes or no, and by how much."""
+    size = f"{100 * abs(gain):.1f} ± {100 * se:.1f} %"
+    if helps is None:
+        return (
+            f"Unclear: pretraining on {source} makes no clear difference on {target}. It changes "
+            f"the test loss by {-100 * gain:+.1f} ± {100 * se:.1f} %"
+        )
+    if helps:
+        return f"Yes: pretraining on {source} helps on {target}. It lowers the test loss by {size}"
+    return f"No: pretraining on {source} hurts on {target}. It raises the test loss by {size}"
+
+
+def _pair(estimate) -> tuple[float, float]:
+    return float(estimate.value), float(estimate.standard_error)
+
+
+def _bootstrap_gain(best: _Case, scratch: _Case, seed: int) -> tuple[np.ndarray, float]:
+    """Gains resampled over splits, test points (paired) and the solver's replicates."""
+    rng = np.random.default_rng(seed)
+    pairs = list(zip(best.sample_losses, scratch.sample_losses, strict=True))
+    solver = [
+        np.sqrt(np.mean([m.var(ddof=1) / len(m) for m in case.member_losses]))
+        for case in (best, scratch)
+    ]
+    gains = np.empty(BOOTSTRAPS)
+    for b in range(BOOTSTRAPS):
+        drawn = [pairs[s] for s in rng.integers(len(pairs), size=len(pairs))]
+        sums = np.zeros(2)
+        for a, c in drawn:
+            rows = rng.integers(len(a), size=len(a))
+            sums += a[rows].mean() / len(pairs), c[rows].mean() / len(pairs)
+        sums += solver * rng.standard_normal(2) / np.sqrt(len(pairs))
+        gains[b] = 1 - sums[0] / sums[1]
+    means = [np.mean([x.mean() for x in side]) for side in zip(*pairs, strict=True)]
+    return gains, float(1 - means[0] / means[1])
+
+
+def _folds(target: Task, folds: int, seed: int) -> list[Task]:
+    """Refits of the target on all but one fold of its training data, classes balanced."""
+    rng = np.random.default_rng(seed)
+    label = target.y @ np.arange(1, target.outputs + 1)
+    shuffled = rng.permutation(target.n_train)
+    by_class = shuffled[np.argsort(label[shuffled], kind="stable")] if target.classes else shuffled
+    fold_of = np.empty(target.n_train, int)
+    fold_of[by_class] = np.arange(target.n_train) % folds
+    return [
+        target.subset(
+            np.flatnonzero(fold_of != k), np.flatnonzero(fold_of == k), f"{target.name} fold {k}"
+        )
+        for k in range(folds)
+    ]
+
+
+def _notes(rows: Sequence[Row], config: TransferConfig) -> tuple[str, ...]:
+    good = ("converged", "reached its duration")
+    bad = [r for r in rows if r.outcome not in good]
+    notes = [f"{r.mode}, source richness {r.source_richness}: {r.outcome}" for r in bad]
+    if any(r.network_test_loss is not None for r in rows):
+        count = config.splits * config.check_seeds
+        notes.append(
+            f"all rows share {count} networks of width {config.check_width}: their differences "
+            "from the theory rise and fall together, so that several of one sign are one event"
+        )
+    return tuple(notes)
+
+
+def run(
+    config: TransferConfig,
+    progress: Progress = lambda label, done, total: None,
+    interrupted: Callable[[], None] = lambda: None,
+) -> TransferStudy:
+    """Run the study of ``config``; on Ctrl-C, what was finished is returned, marked incomplete.
+
+    Parameters
+    ----------
+    config
+        What to compare.
+    progress
+        Called with a label, the number of finished solves, and their total.
+    interrupted
+        Called when Ctrl-C ended the study early.
+
+    Raises
+    ------
+    InputError
+        Before any computation, for requests that cannot be met.
+    """
+    study = _Run(config, progress)
+    try:
+        study.run()
+        study.complete = True
+    except KeyboardInterrupt:
+        interrupted()
+    return study.study()

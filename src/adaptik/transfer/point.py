@@ -1,0 +1,134 @@
+"""One point of a transfer sweep: a source, a target, and what the target stage does."""
+
+from typing import Any, Literal
+
+import numpy as np
+
+from ..limits import TwoLayer
+from ..limits.solving import solve
+from ..networks import Network, train
+from ..solution import Solution
+from ..solution.estimate import Estimate
+from ..tasks import LabelScale, LossUnit, Task, accuracy, load_pair, standardise_labels
+from ..tasks.stages import Stage, target_stage
+
+
+def transfer_point(
+    source: str = "digits:1,4",
+    target: str = "digits:1,7",
+    n_source: int | None = 200,
+    n_target: int | None = 40,
+    n_test: int | None = None,
+    kind: Literal["classes", "numbers"] | None = None,
+    mode: str = "rich",
+    source_richness: float = 1.0,
+    target_richness: float = 1.0,
+    head: Literal["fresh", "kept"] = "fresh",
+    activation: str = "relu",
+    particles: int | None = None,
+    replicates: int = 4,
+    network_width: int = 2048,
+    network_seeds: int = 0,
+    split: int = 0,
+    key: int = 0,
+) -> dict[str, Any]:
+    """Target loss of one way to use a source, by theory and, if asked for, by networks.
+
+    Parameters
+    ----------
+    source, target
+        Data sets as in :func:`adaptik.tasks.load_pair`.
+    n_source, n_target, n_test
+        Sample numbers.
+    kind
+        What labels of files are; by default their values decide.
+    mode
+        ``"scratch"`` (no source), ``"readout"``, ``"lazy"`` or ``"rich"``.
+    source_richness, target_richness
+        gamma of the stages; the latter counts for ``"scratch"`` and ``"rich"`` only.
+    head
+        ``"fresh"`` or ``"kept"`` readout on the target.
+    activation, particles, replicates
+        As in :class:`adaptik.TwoLayer`.
+    network_width, network_seeds
+        Networks trained beside the theory; none by default.
+    split
+        Seed of the draw of samples.
+    key
+        Seed of particles and networks.
+
+    Returns
+    -------
+    dict
+        ``loss`` and ``loss_se`` on the target's test samples, ``accuracy``, ``source_loss_before``
+        and ``source_loss_after`` the target stage (NaN without a source), the target stage's
+        ``duration`` and ``outcome``, ``network_loss`` and ``network_loss_se`` (NaN without
+        networks). Losses are in squares of the labels as they stand in the data; each is there
+        again as ``relative_...``, in variances of the training labels (for classes the same).
+        ``label_mean`` and ``label_std`` of the target's outputs are what regression labels were
+        centred and scaled by before richness acted on them (0 and 1 for classes).
+
+    Raises
+    ------
+    InputError
+        For an unknown mode, and as the stages, the limit and the loader do.
+
+    Examples
+    --------
+    >>> point = transfer_point(n_source=20, n_target=10, n_test=20, mode="lazy",
+    ...                        source_richness=0.0, particles=128)
+    >>> point["outcome"], 0 < point["loss"] < 2
+    ('converged', True)
+    """
+    first, second = load_pair(
+        source, target, n_source=n_source, n_target=n_target, n_test=n_test, seed=split,
+        kind=kind,
+    )  # fmt: skip
+    first = standardise_labels(first)
+    second = standardise_labels(second, first)
+    stages = [target_stage(second, mode, target_richness, head)]
+    if mode != "scratch":
+        stages.insert(0, Stage(first, source_richness))
+    limit = TwoLayer(activation, particles=particles, replicates=replicates)
+    theory = solve(stages, limit, key=key, record=2)
+    trained = None
+    if network_seeds:
+        seeds = range(key, key + network_seeds)
+        trained = train(stages, Network(network_width, activation), seeds=seeds, record=2)
+    forgets = mode != "scratch" and first.outputs == second.outputs and "test" in first.splits
+    known = (theory, trained, first if forgets else None, second)
+    scale = second.label_scale or LabelScale(np.zeros(second.outputs), np.ones(second.outputs))
+    return {
+        **_losses(*known, "labels"),
+        **{f"relative_{name}": value for name, value in _losses(*known, "variance").items()},
+        "accuracy": _accuracy(theory, second),
+        "duration": theory.records[-1].duration,
+        "outcome": theory.outcome.value,
+        "label_mean": scale.mean,
+        "label_std": scale.std,
+    }
+
+
+def _losses(
+    theory: Solution, trained: Solution | None, source: Task | None, target: Task, unit: LossUnit
+) -> dict[str, float]:
+    found = theory.loss(target, unit=unit)
+    network = Estimate(np.nan, np.nan) if trained is None else trained.loss(target, unit=unit)
+    before = after = np.nan
+    if source is not None:
+        before, after = (float(theory.loss(source, stage=i, unit=unit)) for i in (0, -1))
+    return {
+        "loss": float(found),
+        "loss_se": float(found.standard_error),
+        "source_loss_before": before,
+        "source_loss_after": after,
+        "network_loss": float(network),
+        "network_loss_se": float(network.standard_error),
+    }
+
+
+def _accuracy(solution: Solution, task) -> float:
+    if not task.classes:
+        return float("nan")
+    f, y = solution.predictions(task)[-1], task.split("test")[1]
+    return float(np.mean(accuracy(task, f, y)))
