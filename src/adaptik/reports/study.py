@@ -194,7 +194,7 @@ def document(study: "TransferStudy") -> dict[str, Any]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    from ..solution.archive import replacing
+    from ..system.files import replacing
 
     with replacing(path) as temporary:
         temporary.write_bytes(content)

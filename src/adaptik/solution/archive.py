@@ -11,7 +11,6 @@ import importlib
 import math
 import os
 import re
-import secrets
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,27 +28,31 @@ from zarr.storage import ZipStore
 from .. import activations
 from ..activations import Activation
 from ..errors import InputError
+from ..system.files import replacing
 from ..system.memory import require
 from ..system.registry import CLASSES, register
 from ..tasks import Task
 from ..tasks.stages import Stage
 from .annotations import check_fields
 from .estimate import Estimate
-from .solution import Cost, Outcome, Solution, StageRecord
+from .record import Cost, Outcome, StageRecord
+from .trajectory import Trajectory
 
-__all__ = ["load", "register", "replacing", "save"]
+__all__ = ["load", "register", "save"]
 
 FORMAT = 1
 STORED = "biufc"  # kinds of arrays
 DEFLATE, PACKED = 1100, 40_000  # how many times smaller deflate and Zstandard can make things
 REASON = 300  # letters of what was wrong with a file
 _OWN_MODULE = re.compile(r"adaptik(\.[a-z]\w*)+")
+# Files name the module of a class when they were written; these are elsewhere today.
+_MOVED = {"adaptik.revealed": "adaptik.linear_theory.revealed"}
 
-for _cls in (Task, Stage, Solution, StageRecord, Outcome, Cost, Estimate):
+for _cls in (Task, Stage, StageRecord, Outcome, Cost, Estimate):
     register(_cls)
 
 
-def save(solution: Solution, path: str | os.PathLike) -> None:
+def save(solution: Trajectory, path: str | os.PathLike) -> None:
     """Write ``solution`` to one zip file, atomically: a crash leaves the old file or none.
 
     Parameters
@@ -65,7 +68,7 @@ def save(solution: Solution, path: str | os.PathLike) -> None:
         If the solution holds something that cannot be stored (such as a custom activation), or
         the file cannot be written. Nothing is left behind.
     """
-    if not isinstance(solution, Solution):
+    if not isinstance(solution, Trajectory):
         raise InputError(f"save needs an adaptik.Solution, got {type(solution).__name__}")
     writer = _Writer()
     tree = {
@@ -80,7 +83,7 @@ def save(solution: Solution, path: str | os.PathLike) -> None:
             root.create_array(str(i), data=array, config={"write_empty_chunks": True})
 
 
-def load(path: str | os.PathLike) -> Solution:
+def load(path: str | os.PathLike) -> Trajectory:
     """Read what :func:`save` wrote.
 
     Parameters
@@ -114,7 +117,7 @@ def load(path: str | os.PathLike) -> Solution:
                     "upgrade adaptik"
                 )
             solution = _Reader(group, tree["objects"], sizes).decode(tree["root"])
-        if not isinstance(solution, Solution):
+        if not isinstance(solution, Trajectory):
             raise InputError("it holds no solution")
         _check(solution)
     except Exception as error:  # a damaged file can fail anywhere in zipfile, zarr or a constructor
@@ -140,7 +143,7 @@ def _sizes(path: Path) -> dict[str, int]:
     return {entry.filename: entry.file_size for entry in entries}
 
 
-def _check(solution: Solution) -> None:
+def _check(solution: Trajectory) -> None:
     """Refuse records, states and tasks that are not those of one solution."""
     counts = {len(solution.stages), len(solution.records), len(solution.states)}
     if len(counts) > 1 or counts == {0}:
@@ -168,33 +171,6 @@ def _check(solution: Solution) -> None:
     for stage, _ in solution.snapshots:
         if not 0 <= stage < len(solution.stages):
             raise InputError(f"it has a snapshot of stage {stage}")
-
-
-@contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path in the folder of ``path`` that replaces ``path`` on success.
-
-    Raises
-    ------
-    InputError
-        If the folder is missing or cannot be written to.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        if not path.parent.is_dir():
-            raise InputError(f"cannot write {str(path)!r}: {str(path.parent)!r} is not a folder")
-        if path.is_dir():
-            raise InputError(f"cannot write {str(path)!r}: it is a folder; give a file name")
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {str(path)!r}: {error.strerror or error}; choose a writable folder"
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 @contextmanager
@@ -263,7 +239,7 @@ class _Writer:
         if CLASSES.get(cls.__qualname__) is not cls:
             raise InputError(
                 f"cannot save {where}: class {cls.__qualname__} is not registered; decorate it "
-                "with adaptik.solution.archive.register"
+                "with adaptik.system.registry.register"
             )
         return cls.__qualname__
 
@@ -335,9 +311,11 @@ class _Reader:
 
 def _registered(name: str, module: str = "") -> Any:
     if name not in CLASSES and _OWN_MODULE.fullmatch(module):
-        # A module of this package that nothing has imported yet registers its classes now.
-        with suppress(ImportError):
-            importlib.import_module(module)
+        # A module of this package that nothing has imported yet registers its classes now; where
+        # it has moved to a room of its folder, the folder imports all its rooms.
+        for home in (_MOVED.get(module, module), module.rpartition(".")[0]):
+            with suppress(ImportError):
+                importlib.import_module(home)
     if name not in CLASSES:
         raise InputError(f"it needs the class {name!r}; import {module or 'its module'} first")
     return CLASSES[name]

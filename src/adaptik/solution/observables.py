@@ -5,7 +5,8 @@ from jaxtyping import Float
 
 from ..tasks import Task
 from .estimate import Estimate
-from .solution import KernelKind, Solution
+from .solution import Solution
+from .state import KernelKind
 
 
 def centred_alignment(

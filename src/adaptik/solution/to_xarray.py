@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..system.files import replacing
 from ..tasks import Task, accuracy
-from .archive import replacing
-from .solution import Solution
+from .trajectory import Trajectory
 
 SPLITS = ("train", "test")
 
 
-def to_xarray(solution: Solution) -> xr.Dataset:
+def to_xarray(solution: Trajectory) -> xr.Dataset:
     """Everything recorded in ``solution`` as one labelled data set.
 
     Parameters
@@ -102,7 +102,7 @@ def save_dataset(dataset: xr.Dataset, path: str | os.PathLike) -> None:
             archive.writestr(name, content.to_bytes())
 
 
-def _times(solution: Solution, counts: list[int]) -> dict[str, tuple[str, np.ndarray]]:
+def _times(solution: Trajectory, counts: list[int]) -> dict[str, tuple[str, np.ndarray]]:
     # A stage without an end counts until the last finite time that it recorded.
     lengths = [r.times[np.isfinite(r.times)].max(initial=0.0) for r in solution.records]
     starts = np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
@@ -114,12 +114,12 @@ def _times(solution: Solution, counts: list[int]) -> dict[str, tuple[str, np.nda
     }
 
 
-def _is_defined(solution: Solution, task: Task, split: str, stage: int) -> bool:
+def _is_defined(solution: Trajectory, task: Task, split: str, stage: int) -> bool:
     recorded = (task.name, split) in solution.records[stage].predictions
     return recorded and task.outputs == solution.stages[stage].task.outputs
 
 
-def _losses(solution: Solution, task: Task, split: str, counts: list[int]) -> np.ndarray:
+def _losses(solution: Trajectory, task: Task, split: str, counts: list[int]) -> np.ndarray:
     undefined = [np.full((count, solution.members), np.nan) for count in counts]
     return np.concatenate(
         [
@@ -131,7 +131,7 @@ def _losses(solution: Solution, task: Task, split: str, counts: list[int]) -> np
     )
 
 
-def _predictions(solution: Solution, task: Task, split: str, counts: list[int]) -> np.ndarray:
+def _predictions(solution: Trajectory, task: Task, split: str, counts: list[int]) -> np.ndarray:
     samples = len(task.split(split)[0])
     undefined = [
         np.full((count, solution.members, samples, task.outputs), np.nan) for count in counts

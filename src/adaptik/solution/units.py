@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from ..tasks.stages import Stage
-from .solution import AbstractState, StageRecord
+from .record import StageRecord
+from .state import AbstractState
 
 State = TypeVar("State")
 

@@ -1,0 +1,125 @@
+"""One stage as it happened: how it ended, what it took, what was recorded on the way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+from jaxtyping import Float
+
+from ..errors import InputError
+from ..tasks import Task
+from ..tasks.stages import Stage
+
+
+class Outcome(Enum):
+    """How a stage ended; losses and their rates are judged relative to the labels of each output.
+
+    See ``loss_tol`` of :class:`adaptik.Stage`.
+    """
+
+    CONVERGED = "converged"
+    REACHED_DURATION = "reached its duration"
+    STALLED = "stalled: the loss stopped falling above loss_tol"
+    COLLAPSED = "collapsed: weight decay took all weights to zero"
+    OUT_OF_STEPS = "out of steps before converging"
+    DIVERGED = "diverged: step size underflow or non-finite loss"
+    NON_FINITE = "not finite: predictions became NaN or infinite"
+
+    @property
+    def ok(self) -> bool:
+        """Whether the stage ended as asked."""
+        return self in (Outcome.CONVERGED, Outcome.REACHED_DURATION, Outcome.COLLAPSED)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing can go on from the stage's end."""
+        return self in (Outcome.DIVERGED, Outcome.NON_FINITE)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage took: accepted and rejected steps, seconds of compilation and of running."""
+
+    method: str
+    steps: int
+    rejected: int
+    compile_seconds: float
+    run_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class StageRecord:
+    """One stage as it happened.
+
+    Attributes
+    ----------
+    times
+        Recorded times since the stage's start, shape ``(T,)``; the last is the stage's end.
+    predictions
+        For ``(task name, split)``, predictions of shape ``(T, members, samples, outputs)``.
+    duration
+        Time at the end of the stage (averaged over members where they differ).
+    train_loss, rate
+        Training loss of the stage at its end, and the rate of decrease of what the flow descends,
+        the loss with the terms of weight decay and elastic pull (for constant kernels the loss).
+    outcome, cost
+        How it ended and what it took.
+    step_error
+        Estimated error of predictions from time stepping, the largest over those recorded, which
+        all members share (no standard error shows it); NaN where it is not estimated.
+    """
+
+    times: Float[np.ndarray, " T"]
+    predictions: dict[tuple[str, str], Float[np.ndarray, "T members n C"]]
+    duration: float
+    train_loss: float
+    rate: float
+    outcome: Outcome
+    cost: Cost
+    step_error: float = np.nan
+
+    def judged(self) -> "StageRecord":
+        """With the outcome ``NON_FINITE`` where predictions are not finite numbers."""
+        if all(np.isfinite(f).all() for f in self.predictions.values()):
+            return self
+        return replace(self, outcome=Outcome.NON_FINITE)
+
+    @classmethod
+    def timeless(
+        cls,
+        predictions: dict[tuple[str, str], Float[np.ndarray, "1 members n C"]],
+        task: Task,
+        outcome: Outcome,
+        cost: Cost,
+    ) -> "StageRecord":
+        """Of a stage on ``task`` that has no time, such as a posterior: its training loss is that
+        of the members' mean.
+        """
+        gap = predictions[task.name, "train"][0].mean(0) - task.y
+        loss = float(np.mean(np.sum(gap**2, axis=-1)))
+        return cls(np.zeros(1), predictions, 0.0, loss, 0.0, outcome, cost)
+
+
+def recorded_tasks(stages: Sequence[Stage], observe: Sequence[Task]) -> dict[str, Task]:
+    """All tasks of ``stages`` and ``observe`` by name, without repeats."""
+    tasks: dict[str, Task] = {}
+    dimension = stages[0].task.dimension
+    for task in [*(s.task for s in stages), *observe]:
+        if not isinstance(task, Task):
+            raise InputError(f"observe must hold adaptik.Tasks, got {type(task).__name__}")
+        if task.dimension != dimension:
+            raise InputError(
+                f"observe: task {task.name!r} has {task.dimension} features, those of the stages "
+                f"{dimension}; all tasks share one input space"
+            )
+        if not tasks.setdefault(task.name, task).same_as(task):
+            raise InputError(f"two different tasks are called {task.name!r}; rename one")
+    return tasks
+
+
+def record_grid(duration: float | None, record: int, horizon: float = 1e8) -> np.ndarray:
+    """Geometric record times, starting at 0; ``duration`` itself is recorded at the end anyway."""
+    if duration is None or np.isinf(duration):
+        return np.concatenate([[0.0], np.geomspace(0.1, horizon, record - 1)])
+    return np.concatenate([[0.0], np.geomspace(1e-4, 1.0, record - 1)[:-1] * duration])
