@@ -42,7 +42,8 @@ def test_rest_is_where_a_long_flow_ends(phi, task):
     stage = ak.Stage(task, RICHNESS, duration=4000.0, weight_decay=DECAY)
     flow = ak.solve([stage], ak.TwoLayer(phi, dtype="float64", **LIMITS), record=3)
     X = task.X_test
-    assert np.abs(found.states[0].predict(X) - flow.states[0].predict(X)).max() < 1e-4
+    # Steps of both ways leave up to 3e-4 (docs/speed.md).
+    assert np.abs(found.states[0].predict(X) - flow.states[0].predict(X)).max() < 3e-4
     kernels = [s.kernel(task.X).value for s in (found, flow)]
     assert np.abs(kernels[0] - kernels[1]).max() < 1e-4 * np.abs(kernels[1]).max()
 
