@@ -188,6 +188,7 @@ def test_networks_are_the_deep_linear_limit_within_their_error(depth, name):
         assert np.linalg.norm(seen - limit) < 0.1 * np.linalg.norm(limit)
 
 
+@pytest.mark.evidence
 def test_a_long_stage_ends_where_the_two_layer_limit_does():
     source, _ = ak.tasks.load_pair("digits:3,5", "digits:8,9", n_source=60, n_target=10)
     ended = [

@@ -41,9 +41,8 @@ def test_linear_networks_follow_the_equations_of_the_weights():
     assert np.abs(reference[36:] - end[1].ravel()).max() < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("elastic", "decay"), [pytest.param(0.3, 0.0, marks=pytest.mark.evidence), (0.3, 0.1)]
-)
+@pytest.mark.evidence
+@pytest.mark.parametrize(("elastic", "decay"), [(0.3, 0.0), (0.3, 0.1)])
 def test_the_limit_agrees_with_networks(elastic, decay):
     """Test points lie partly outside the span of the samples, where weights have their own ODE."""
     planned = stages(elastic, decay)

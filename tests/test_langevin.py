@@ -31,6 +31,7 @@ def both(activation, width, limit, gamma=1.0, T=0.05, samples=150):
     return ak.solve(stages, limit), network
 
 
+@pytest.mark.evidence
 def test_linear_networks_agree_with_the_closed_form():
     limit, network = both("linear", 1000, ak.BayesianLinear(temperature=0.05))
     for i, task in enumerate((SOURCE, TARGET)):

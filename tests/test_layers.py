@@ -61,7 +61,11 @@ def test_revealed_matrices_of_kept_layers_are_exact(second):
 
 @pytest.mark.parametrize(
     "model",
-    ["exact", pytest.param("ensemble", marks=pytest.mark.evidence), "reveal", "network"],
+    [
+        "exact",
+        *(pytest.param(m, marks=pytest.mark.evidence) for m in ("ensemble", "network")),
+        "reveal",
+    ],
 )
 def test_frozen_features_stay_and_fresh_layers_start_anew(model):
     plan = stages(trains=1, fresh_above=1, weight_decay=0.1)

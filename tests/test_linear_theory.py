@@ -146,6 +146,7 @@ def test_gradients_exist_at_the_edges():
             assert np.isfinite(jax.grad(loss)(x))
 
 
+@pytest.mark.evidence
 def test_all_formulas_agree_where_they_overlap():
     """Isotropic spectra, ridge 0 and long times, with everything else switched on."""
     D = 50

@@ -44,11 +44,13 @@ def test_rest_is_where_a_long_flow_ends(phi, task):
     stage = ak.Stage(task, RICHNESS, duration=4000.0, weight_decay=DECAY)
     flow = ak.solve([stage], ak.TwoLayer(phi, dtype="float64", **LIMITS), record=3)
     X = task.X_test
-    assert np.abs(found.states[0].predict(X) - flow.states[0].predict(X)).max() < 1e-4
+    # Steps of both ways leave up to 3e-4 (docs/speed.md).
+    assert np.abs(found.states[0].predict(X) - flow.states[0].predict(X)).max() < 3e-4
     kernels = [s.kernel(task.X).value for s in (found, flow)]
     assert np.abs(kernels[0] - kernels[1]).max() < 1e-4 * np.abs(kernels[1]).max()
 
 
+@pytest.mark.evidence
 def test_predictors_at_rest_are_ridge_regression_on_their_own_kernels():
     found, task = at_rest("relu", DIGITS), DIGITS
     f, y, eye = found.predict(task.X).value, task.y[:, 0], np.eye(task.n_train)
@@ -165,7 +167,7 @@ def test_rest_that_is_not_found_leaves_the_flow(monkeypatch):
 def test_tolerances_that_are_given_end_the_flow():
     stage = ak.Stage(SOURCE, RICHNESS, weight_decay=DECAY, rate_tol=1e-3)
     record = ak.solve([stage], ak.TwoLayer("erf", **LIMITS), record=3).records[0]
-    assert math.isfinite(record.duration) and 0 < record.rate < 1e-3
+    assert math.isfinite(record.duration) and 0 < record.rate < 1e-3 * stage.unit**2
 
 
 @pytest.mark.evidence

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from scipy.integrate import RK45
 from threadpoolctl import threadpool_limits
 
@@ -47,7 +47,7 @@ class Revealing(Protocol):
         """What the training loss is the sum of, one part for each output or all in one."""
         ...
 
-    def units(self) -> Float[np.ndarray, " parts"]:
+    def units(self) -> Float[Array | np.ndarray, " parts"]:
         """In what each part is judged."""
         ...
 

@@ -257,4 +257,5 @@ def preactivation_scale(tasks: Iterable[Task]) -> float:
     3.536
     """
     inputs = [X for task in tasks for X in (task.X, task.X_test) if X is not None]
-    return max(float(np.sqrt(np.mean(X**2, axis=1).max())) for X in inputs)
+    largest = max(np.abs(X).max() for X in inputs)  # its square may be no number any more
+    return max(float(largest * np.sqrt(np.mean((X / largest) ** 2, axis=1).max())) for X in inputs)
