@@ -16,6 +16,7 @@ def reduced_chi_square(a: ak.Solution, b: ak.Solution, X) -> float:
     return float(np.mean(gap.value**2) / np.mean(gap.standard_error**2))
 
 
+@pytest.mark.evidence
 def test_linear_networks_are_the_exact_answer_within_their_error():
     stages = [*STAGES[:1], ak.Stage(TARGET, 0.7, duration=3.0, head="kept")]
     exact = ak.solve(stages, ak.Deep(2, "linear"), record=2)

@@ -50,9 +50,8 @@ def test_with_one_hidden_layer_it_is_the_two_layer_closed_form():
     assert distance(A @ S @ A.T, exact.kernel(TASK.X).value) < 1e-7
 
 
-@pytest.mark.parametrize(
-    ("task", "richness"), [(TASK, 0.5), pytest.param(PAIR, 1.0, marks=pytest.mark.evidence)]
-)
+@pytest.mark.evidence
+@pytest.mark.parametrize(("task", "richness"), [(TASK, 0.5), (PAIR, 1.0)])
 def test_linear_neurons_against_the_closed_form(task, richness):
     depth = 2
     stages = [ak.Stage(task, richness)]
@@ -134,6 +133,7 @@ def test_nonlinear_neurons_against_quadrature(activation):
 
 
 @pytest.mark.evidence
+@pytest.mark.wide
 def test_without_richness_it_is_kernel_regression_with_the_deep_kernel():
     solution = ak.solve([ak.Stage(TASK, 0.0)], limit("relu", 0.1, particles=8192, replicates=4))
     K = ak.kernels.lazy.nngp(TASK.X, depth=2, activation="relu")
@@ -194,6 +194,7 @@ def test_what_is_not_known_is_refused(model, more, names):
 
 
 @pytest.mark.evidence
+@pytest.mark.wide
 def test_networks_agree_with_the_sampled_limit_in_every_layer():
     stages = [ak.Stage(TASK, 1.0)]
     theory = ak.solve(stages, limit("tanh", 0.05, particles=4096))

@@ -98,11 +98,16 @@ def test_the_registry_covers_the_paper_and_is_light():
     assert done.returncode == 0, done.stderr
 
 
-QUICK = ["aligned_source_helps"]
-CHOSEN = [
-    pytest.param(e, id=e.name, marks=() if e.name in QUICK else pytest.mark.evidence)
-    for e in EXPERIMENTS
-]
+QUICK, LONG = ["aligned_source_helps"], ["pull_helps_related_tasks", "pull_on_images"]
+
+
+def _marks(name):
+    if name in QUICK:
+        return ()
+    return (pytest.mark.evidence, pytest.mark.wide) if name in LONG else pytest.mark.evidence
+
+
+CHOSEN = [pytest.param(e, id=e.name, marks=_marks(e.name)) for e in EXPERIMENTS]
 
 
 @pytest.mark.parametrize("entry", CHOSEN)

@@ -44,7 +44,8 @@ def test_linear_networks_agree_with_the_closed_form():
 
 
 @pytest.mark.evidence
-@pytest.mark.parametrize("activation", [pytest.param("relu", marks=pytest.mark.wide), "erf"])
+@pytest.mark.wide
+@pytest.mark.parametrize("activation", ["relu", "erf"])
 def test_nonlinear_networks_agree_with_the_sampled_limit(activation):
     limit, network = both(activation, 2000, ak.Bayesian(activation, temperature=0.05))
     for i, task in enumerate((SOURCE, TARGET)):

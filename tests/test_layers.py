@@ -91,10 +91,8 @@ def test_frozen_features_stay_and_fresh_layers_start_anew(model):
     assert np.linalg.norm(feature(2) - new) > 0.1 * size
 
 
-@pytest.mark.parametrize(
-    "second",
-    [dict(head="fresh"), pytest.param(dict(fresh_above=2), marks=pytest.mark.evidence)],
-)
+@pytest.mark.evidence
+@pytest.mark.parametrize("second", [dict(head="fresh"), dict(fresh_above=2)])
 def test_old_layers_meet_the_gradients_of_new_ones(second):
     """Met along samples before, the matrices of an ensemble would return too little: 5 % each."""
     plan, more = stages(**second), dict(record=2, snapshots=[(1, 0.0)])

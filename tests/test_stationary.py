@@ -74,6 +74,7 @@ def test_linear_neurons_at_rest_solve_a_scalar_equation():
     np.testing.assert_allclose(at_rest("linear").predict(SOURCE.X_test).value, exact, atol=2e-6)
 
 
+@pytest.mark.evidence
 def test_what_was_sampled_is_forgotten():
     found = at_rest("relu", DIGITS)
     assert found.predict(DIGITS.X_test).standard_error.max() < 1e-5
