@@ -77,8 +77,7 @@ class _Transfer(AdaptiveKernel):
         task = type(self)()._task_of(np.asarray(y))(X)
         if task is None:
             raise InputError("source has constant labels; nothing can be learned from it")
-        named = replace(task, name="source").with_codes_of(self._class_names())
-        return adaptive.in_own_order(named)
+        return replace(task, name="source").with_codes_of(self._class_names())
 
     def _source_data(self) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and labels of the source on their own scale, columns in the target's order."""
