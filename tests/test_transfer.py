@@ -7,7 +7,8 @@ import pytest
 
 import adaptik as ak
 from adaptik.transfer import run
-from adaptik.transfer.comparison import _answer, _bootstrap_gain, _Case, _folds
+from adaptik.transfer.case import Case
+from adaptik.transfer.comparison import _answer, _bootstrap_gain, _folds
 from adaptik.transfer.point import transfer_point
 from adaptik.transfer.study import TransferConfig
 
@@ -27,9 +28,9 @@ def test_folds_hold_out_every_sample_once_and_train_on_the_others(folds):
         assert abs(part.y_test.sum()) <= 1 + 12 % folds  # classes are balanced
 
 
-def case(losses, samples=40, members=6, splits=1, noise=0.1) -> _Case:
+def case(losses, samples=40, members=6, splits=1, noise=0.1) -> Case:
     """A case whose members and samples scatter around a loss."""
-    made = _Case("lazy", 1.0, 0.0)
+    made = Case("lazy", 1.0, 0.0)
     for _ in range(splits):
         members_of_split = losses + noise * RNG.standard_normal(members)
         made.member_losses.append(members_of_split)

@@ -7,8 +7,7 @@ set; finite networks trained for the same times check every row.
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import asdict
 
 import numpy as np
 
@@ -19,96 +18,15 @@ from ..limits import Ensemble, TwoLayer
 from ..limits.solving import solve, versions
 from ..networks import Network, train
 from ..solution import Solution, observables, recorded_tasks
-from ..solution.estimate import deviate
 from ..system.memory import available_bytes, require
 from ..tasks import LossUnit, Task, accuracy, load_pair, standardise_labels
-from ..tasks.stages import Stage, check_sequence, target_stage
+from ..tasks.stages import Stage, check_sequence
+from .case import Case
 from .study import Curve, Row, TransferConfig, TransferStudy, Verdict
 
 Progress = Callable[[str, int, int], None]
 BOOTSTRAPS = 2000
 POINTS = 10  # recorded times of networks, which figures draw as points
-
-
-@dataclass
-class _Case:
-    """One row while the study runs: what was found, split by split."""
-
-    mode: str
-    source_richness: float | None
-    target_richness: float | None
-    member_losses: list[np.ndarray] = field(default_factory=list)
-    sample_losses: list[np.ndarray] = field(default_factory=list)
-    held_out: list[np.ndarray] = field(default_factory=list)
-    accuracies: list[float] = field(default_factory=list)
-    source_losses: list[tuple[float, float]] = field(default_factory=list)
-    network_losses: list[np.ndarray] = field(default_factory=list)
-    relative: "_Case | None" = None  # of regression: the same losses in label variances
-    outcomes: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def stage(self, target: Task, head: Any) -> Stage:
-        return target_stage(target, self.mode, self.target_richness or 0.0, head)
-
-    @property
-    def ranked(self) -> "_Case":
-        """In the unit in which outputs are comparable."""
-        return self.relative or self
-
-    def units(self) -> list[tuple["_Case", LossUnit]]:
-        """Where losses are kept, in which unit."""
-        found: list[tuple[_Case, LossUnit]] = [(self, "labels")]
-        return found if self.relative is None else [*found, (self.relative, "variance")]
-
-    def row(self) -> Row:
-        """The numbers of both units."""
-        row = self._row()
-        if self.relative is None or not self.member_losses:
-            return row
-        other, names = self.relative._row(), Row.__dataclass_fields__
-        changes: dict[str, Any] = {
-            name: getattr(other, name.removeprefix("relative_"))
-            for name in names
-            if name.startswith("relative_")
-        }
-        return replace(row, difference_in_se=other.difference_in_se, **changes)
-
-    def _row(self) -> Row:
-        row = Row(self.mode, self.source_richness, self.target_richness)
-        if not self.member_losses:
-            return row
-        means = [m.mean() for m in self.member_losses]
-        one = self.sample_losses[0]
-        sampling = (
-            np.std(means, ddof=1) / np.sqrt(len(means))
-            if len(means) > 1
-            else one.std(ddof=1) / np.sqrt(len(one))
-        )
-        before, after = np.mean(self.source_losses, axis=0) if self.source_losses else (None, None)
-        changes: dict[str, Any] = dict(
-            test_loss=float(np.mean(means)),
-            test_loss_se=_error_of_mean(self.member_losses),
-            sampling_se=float(sampling),
-            accuracy=float(np.mean(self.accuracies)) if self.accuracies else None,
-            source_loss_before=None if before is None else float(before),
-            source_loss_after=None if after is None else float(after),
-            outcome="; ".join(sorted(set(self.outcomes))),
-            seconds=self.seconds,
-        )
-        if self.held_out:
-            errors = np.concatenate(self.held_out)
-            changes |= dict(
-                cv_loss=float(errors.mean()),
-                cv_loss_se=float(errors.std(ddof=1) / np.sqrt(len(errors))),
-            )
-        if self.network_losses:
-            networks, theory = np.stack(self.network_losses), np.stack(self.member_losses)
-            changes |= dict(
-                network_test_loss=float(networks.mean()),
-                network_test_loss_se=_error_of_mean(self.network_losses),
-                difference_in_se=float(deviate(networks, theory[: len(networks)])),
-            )
-        return replace(row, **changes)
 
 
 def _standardised(pair: tuple[Task, Task]) -> tuple[Task, Task]:
@@ -124,13 +42,6 @@ def _path(
     members = values.shape[1]
     spread = values.std(1, ddof=1) if members > 1 else np.full(len(values), np.nan)
     return values.mean(1), spread / np.sqrt(members)
-
-
-def _error_of_mean(splits: Sequence[np.ndarray]) -> float:
-    """Of the mean over splits, from the spread of the members of each."""
-    if min(len(members) for members in splits) < 2:
-        return float("nan")
-    return float(np.sqrt(sum(m.var(ddof=1) / len(m) for m in splits)) / len(splits))
 
 
 def _limit(config: TransferConfig) -> TwoLayer | Ensemble:
@@ -166,8 +77,8 @@ class _Run:
         modes = [("readout", None)] + [
             ("rich" if g > 0 else "lazy", g) for g in config.target_richness
         ]
-        self.scratch = [_Case("scratch", None, g) for g in config.target_richness]
-        self.pretrained = {g1: [_Case(m, g1, g2) for m, g2 in modes] for g1 in config.richness}
+        self.scratch = [Case("scratch", None, g) for g in config.target_richness]
+        self.pretrained = {g1: [Case(m, g1, g2) for m, g2 in modes] for g1 in config.richness}
         self.curves: list[Curve] = []
         self.kernels: dict[str, np.ndarray] = {}
         self.alignments: dict[str, dict[float, tuple[float, float]]] = {}
@@ -189,7 +100,7 @@ class _Run:
         source, target = self.pairs[0]
         if not target.classes:
             for case in self.cases:
-                case.relative = _Case(case.mode, case.source_richness, case.target_richness)
+                case.relative = Case(case.mode, case.source_richness, case.target_richness)
         for case in self.cases:  # refuse meaningless combinations before computing anything
             first = [] if case.mode == "scratch" else [Stage(source, case.source_richness or 0.0)]
             check_sequence([*first, case.stage(target, config.head)])
@@ -206,7 +117,7 @@ class _Run:
         self.done = 0
 
     @property
-    def cases(self) -> list[_Case]:
+    def cases(self) -> list[Case]:
         return [*self.scratch, *(case for row in self.pretrained.values() for case in row)]
 
     def _tick(self, label: str):
@@ -220,7 +131,7 @@ class _Run:
             pretrained: dict[tuple[int, float], Solution] = {}
             checks: list[Future] = []
 
-            def check(split: int, case: _Case, solution: Solution) -> None:
+            def check(split: int, case: Case, solution: Solution) -> None:
                 if self.config.check_seeds:
                     checks.append(pool.submit(self._check, split, case, solution, pretrained))
 
@@ -233,7 +144,7 @@ class _Run:
         finally:
             pool.shutdown(wait, cancel_futures=True)
 
-    def _theory(self, check: Callable[[int, _Case, Solution], None]) -> None:
+    def _theory(self, check: Callable[[int, Case, Solution], None]) -> None:
         for split, (source, target) in enumerate(self.pairs):
             key = self.config.seed + split
             folds = _folds(target, self.config.folds, key)
@@ -263,7 +174,7 @@ class _Run:
                         self._tick(f"K-fold refits of {case.mode}")
 
     def _solve(
-        self, case: _Case, both: list[Task], pretrained: Solution | None, key: int
+        self, case: Case, both: list[Task], pretrained: Solution | None, key: int
     ) -> Solution:
         target, stage = both[1], case.stage(both[1], self.config.head)
         solution = solve([stage], self.limit, key=key, after=pretrained, observe=both)
@@ -285,7 +196,7 @@ class _Run:
         case.seconds += sum(r.cost.run_seconds + r.cost.compile_seconds for r in solution.records)
         return solution
 
-    def _look(self, case: _Case, solution: Solution, source: Task, target: Task) -> None:
+    def _look(self, case: Case, solution: Solution, source: Task, target: Task) -> None:
         self._add_curves("theory", case, solution, source, target)
         if case.mode == "scratch" or case.source_richness is None:
             return
@@ -334,7 +245,7 @@ class _Run:
     def _check(
         self,
         split: int,
-        case: _Case,
+        case: Case,
         theory: Solution,
         pretrained: dict[tuple[int, float], Solution],
     ) -> None:
@@ -400,7 +311,7 @@ class _Run:
             self.complete,
         )
 
-    def _is_informed(self, case: _Case) -> bool:
+    def _is_informed(self, case: Case) -> bool:
         """Whether anything of the source enters."""
         return bool(case.source_richness) or (case.mode != "scratch" and self.config.head == "kept")
 
@@ -408,7 +319,7 @@ class _Run:
         if not self.complete:
             return Verdict("The study was interrupted; there is no verdict.")
 
-        def held_out(case: _Case) -> float:
+        def held_out(case: Case) -> float:
             return float(np.concatenate(case.ranked.held_out).mean())
 
         scratch = min((c for c in self.cases if not self._is_informed(c)), key=held_out)
@@ -463,7 +374,7 @@ def _pair(estimate) -> tuple[float, float]:
     return float(estimate.value), float(estimate.standard_error)
 
 
-def _bootstrap_gain(best: _Case, scratch: _Case, seed: int) -> tuple[np.ndarray, float]:
+def _bootstrap_gain(best: Case, scratch: Case, seed: int) -> tuple[np.ndarray, float]:
     """Gains resampled over splits, test points (paired) and the solver's replicates."""
     rng = np.random.default_rng(seed)
     pairs = list(zip(best.sample_losses, scratch.sample_losses, strict=True))

@@ -1,0 +1,100 @@
+"""One row of a transfer study while it is computed: what was found, split by split."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..solution.estimate import deviate
+from ..tasks import LossUnit, Task
+from ..tasks.stages import Stage, target_stage
+from .study import Row
+
+
+@dataclass
+class Case:
+    """A source richness and a way to use the target."""
+
+    mode: str
+    source_richness: float | None
+    target_richness: float | None
+    member_losses: list[np.ndarray] = field(default_factory=list)
+    sample_losses: list[np.ndarray] = field(default_factory=list)
+    held_out: list[np.ndarray] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
+    source_losses: list[tuple[float, float]] = field(default_factory=list)
+    network_losses: list[np.ndarray] = field(default_factory=list)
+    relative: "Case | None" = None  # of regression: the same losses in label variances
+    outcomes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def stage(self, target: Task, head: Any) -> Stage:
+        return target_stage(target, self.mode, self.target_richness or 0.0, head)
+
+    @property
+    def ranked(self) -> "Case":
+        """In the unit in which outputs are comparable."""
+        return self.relative or self
+
+    def units(self) -> list[tuple["Case", LossUnit]]:
+        """Where losses are kept, in which unit."""
+        found: list[tuple[Case, LossUnit]] = [(self, "labels")]
+        return found if self.relative is None else [*found, (self.relative, "variance")]
+
+    def row(self) -> Row:
+        """The numbers of both units."""
+        row = self._row()
+        if self.relative is None or not self.member_losses:
+            return row
+        other, names = self.relative._row(), Row.__dataclass_fields__
+        changes: dict[str, Any] = {
+            name: getattr(other, name.removeprefix("relative_"))
+            for name in names
+            if name.startswith("relative_")
+        }
+        return replace(row, difference_in_se=other.difference_in_se, **changes)
+
+    def _row(self) -> Row:
+        row = Row(self.mode, self.source_richness, self.target_richness)
+        if not self.member_losses:
+            return row
+        means = [m.mean() for m in self.member_losses]
+        one = self.sample_losses[0]
+        sampling = (
+            np.std(means, ddof=1) / np.sqrt(len(means))
+            if len(means) > 1
+            else one.std(ddof=1) / np.sqrt(len(one))
+        )
+        before, after = np.mean(self.source_losses, axis=0) if self.source_losses else (None, None)
+        changes: dict[str, Any] = dict(
+            test_loss=float(np.mean(means)),
+            test_loss_se=_error_of_mean(self.member_losses),
+            sampling_se=float(sampling),
+            accuracy=float(np.mean(self.accuracies)) if self.accuracies else None,
+            source_loss_before=None if before is None else float(before),
+            source_loss_after=None if after is None else float(after),
+            outcome="; ".join(sorted(set(self.outcomes))),
+            seconds=self.seconds,
+        )
+        if self.held_out:
+            errors = np.concatenate(self.held_out)
+            changes |= dict(
+                cv_loss=float(errors.mean()),
+                cv_loss_se=float(errors.std(ddof=1) / np.sqrt(len(errors))),
+            )
+        if self.network_losses:
+            networks, theory = np.stack(self.network_losses), np.stack(self.member_losses)
+            changes |= dict(
+                network_test_loss=float(networks.mean()),
+                network_test_loss_se=_error_of_mean(self.network_losses),
+                difference_in_se=float(deviate(networks, theory[: len(networks)])),
+            )
+        return replace(row, **changes)
+
+
+def _error_of_mean(splits: Sequence[np.ndarray]) -> float:
+    """Of the mean over splits, from the spread of the members of each."""
+    if min(len(members) for members in splits) < 2:
+        return float("nan")
+    return float(np.sqrt(sum(m.var(ddof=1) / len(m) for m in splits)) / len(splits))
