@@ -18,7 +18,7 @@ import numpy as np
 
 import adaptik as ak
 from adaptik.limits import run as stepped
-from adaptik.stepping import Exponential
+from adaptik.mathematics.stepping import Exponential
 
 FIELDS = 7  # products with the samples: 3 of fields, 3 of readings, 1 of the error
 PUSHES = 7  # and, where coordinates are not dual: 3 of fields, 4 of spreads

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import special
 
 from adaptik import activations
-from adaptik.errors import InputError
+from adaptik.system.errors import InputError
 
 REFERENCE = {
     "linear": lambda h: h,

@@ -10,9 +10,9 @@ import pytest
 from scipy.optimize import root
 
 import adaptik as ak
-from adaptik.errors import InputError
 from adaptik.limits.bayesian import deep_saddle, saddle
 from adaptik.limits.bayesian.chains import Chains, Site
+from adaptik.system.errors import InputError
 
 SOURCE, TARGET = ak.tasks.linear_pair(0.8, n_source=8, n_target=6, dimension=10, n_test=40, seed=0)
 LINE = ak.Task([[1.0], [-0.7], [1.6]], [1.0, 0.4, 0.3], name="line")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import adaptik as ak
-from adaptik.errors import InputError
 from adaptik.limits import collapse_richness
+from adaptik.system.errors import InputError
 
 TASK, _ = ak.tasks.linear_pair(0.5, n_source=8, n_target=4, dimension=4, n_test=5, seed=0)
 LAMBDA = 0.2

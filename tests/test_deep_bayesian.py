@@ -5,8 +5,8 @@ import pytest
 from scipy.optimize import root
 
 import adaptik as ak
-from adaptik.errors import InputError
 from adaptik.limits.bayesian.linear_state import minimised
+from adaptik.system.errors import InputError
 
 TASK, OTHER = ak.tasks.linear_pair(0.8, n_source=8, n_target=6, dimension=10, n_test=40, seed=0)
 PAIR = ak.Task(TASK.X, np.column_stack([TASK.y, 0.5 * TASK.X[:, :1]]), name="pair")

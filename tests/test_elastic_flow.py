@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import adaptik as ak
-from adaptik.errors import InputError
+from adaptik.system.errors import InputError
 
 SOURCE, TARGET = ak.tasks.hermite_pair(
     1, 2, 0.8, n_source=10, n_target=10, dimension=6, n_test=60, seed=0

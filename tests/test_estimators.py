@@ -17,7 +17,6 @@ from sklearn.preprocessing import StandardScaler
 
 import adaptik as ak
 from adaptik import estimators
-from adaptik.errors import InputError
 from adaptik.estimators import (
     AdaptiveKernelClassifier,
     AdaptiveKernelRegressor,
@@ -25,6 +24,7 @@ from adaptik.estimators import (
     TransferKernelRegressor,
     adaptive,
 )
+from adaptik.system.errors import InputError
 
 CHECKS = """
 import sys, warnings

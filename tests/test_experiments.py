@@ -11,13 +11,13 @@ import pytest
 import xarray as xr
 
 from adaptik import sweeps
-from adaptik.errors import InputError
+from adaptik.display.reports import pages
 from adaptik.experiments import EXPERIMENTS, elastic_pull, find, gallery, verdict
 from adaptik.experiments.both import Both
 from adaptik.experiments.finding import CaseFailed, cases, configuration
 from adaptik.experiments.reproduce import configure, judge, reproduce
 from adaptik.networks import Network, train
-from adaptik.reports import pages
+from adaptik.system.errors import InputError
 from adaptik.tasks import Task, load
 from adaptik.tasks.stages import Stage
 
@@ -331,7 +331,7 @@ def test_bad_commands_are_refused_before_computing(run, capsys, tmp_path):
 
 def test_missing_images_say_how_to_get_them_and_what_else_to_draw(monkeypatch):
     def missing(name):
-        from adaptik.errors import DatasetNotFoundError
+        from adaptik.system.errors import DatasetNotFoundError
 
         raise DatasetNotFoundError("not here")
 

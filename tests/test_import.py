@@ -7,7 +7,12 @@ import adaptik
 assert "jax" not in sys.modules, "import adaptik loads JAX before anything is asked of it"
 for name in adaptik.__all__:
     assert getattr(adaptik, name) is not None and name in dir(adaptik)
-from adaptik.kernels import lazy as lazy_kernels
+from adaptik.transfer_point import transfer_point
+from adaptik.stepping.flow import Trajectory
+import adaptik.errors, adaptik.mathematics.stepping.flow as flow, adaptik.transfer.point as point
+assert transfer_point is point.transfer_point and Trajectory is flow.Trajectory
+assert adaptik.errors.InputError is adaptik.InputError
+assert point.__spec__.name == point.__name__ == "adaptik.transfer.point"
 from adaptik import solve
 assert solve is adaptik.solve and not hasattr(adaptik, "unheard_of")
 heavy = {"matplotlib", "dask", "zarr", "sklearn", "xarray", "pandas"} & set(sys.modules)

@@ -36,7 +36,7 @@ import adaptik.transfer.comparison
 adaptik.transfer.comparison.solve = wait
 """
 SWALLOWING = """
-import adaptik.reports.diagram
+import adaptik.display.reports.diagram
 class Careless:
     def __del__(self):
         print("now", flush=True)
@@ -45,7 +45,7 @@ class Careless:
 def swallow(*arguments, **settings):
     Careless()
     wait()
-adaptik.reports.diagram.phase_diagram = swallow
+adaptik.display.reports.diagram.phase_diagram = swallow
 """
 
 

@@ -7,10 +7,10 @@ import pytest
 from scipy.stats import multivariate_normal
 
 import adaptik as ak
-from adaptik.errors import InputError
 from adaptik.mathematics.hamiltonian import SMALLEST_STEP, adapted, trajectory
 from adaptik.networks import langevin
 from adaptik.networks.langevin import convergence
+from adaptik.system.errors import InputError
 
 SOURCE, TARGET = ak.tasks.linear_pair(0.8, n_source=10, n_target=6, dimension=12, n_test=40, seed=1)
 

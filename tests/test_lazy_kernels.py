@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from adaptik import activations
-from adaptik.errors import InputError, MemoryLimitError
 from adaptik.kernels import lazy as lazy_kernels
 from adaptik.kernels.lazy import kernels, nngp, ntk, propagate
+from adaptik.system.errors import InputError, MemoryLimitError
 
 
 def inputs(n=7, D=12, seed=0):

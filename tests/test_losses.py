@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptik.errors import InputError
 from adaptik.mathematics import losses
+from adaptik.system.errors import InputError
 
 # (loss, outputs, objective / reported loss): the squared error is reported without its 1/2.
 CASES = [("squared", 1, 0.5), ("squared", 3, 0.5), ("logistic", 1, 1.0), ("logistic", 3, 1.0)]

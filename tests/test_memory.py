@@ -1,7 +1,7 @@
 import pytest
 
-from adaptik.errors import InputError, MemoryLimitError
 from adaptik.system import memory
+from adaptik.system.errors import InputError, MemoryLimitError
 
 GIB = 2**30
 

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adaptik.errors import InputError
 from adaptik.mathematics import losses
 from adaptik.networks import Network, train
 from adaptik.networks.mup import empirical_kernel
 from adaptik.solution import Outcome
+from adaptik.system.errors import InputError
 from adaptik.tasks import Task
 from adaptik.tasks.stages import Stage
 

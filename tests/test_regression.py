@@ -7,7 +7,6 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import adaptik as ak
-from adaptik.errors import InputError
 from adaptik.kernels import regression
 from adaptik.kernels.regression import (
     GramRegression,
@@ -17,6 +16,7 @@ from adaptik.kernels.regression import (
 )
 from adaptik.mathematics import losses
 from adaptik.solution import Outcome
+from adaptik.system.errors import InputError
 
 
 def problem(samples=6, outputs=2, seed=0, rank=None):

@@ -12,9 +12,9 @@ import xarray as xr
 import zarr
 from matplotlib.figure import Figure
 
-from adaptik.errors import InputError
-from adaptik.plots import study as plots
-from adaptik.reports import study as report
+from adaptik.display.plots import study as plots
+from adaptik.display.reports import study as report
+from adaptik.system.errors import InputError
 
 FILES = {"report.html", "rows.json", "config.json", "results.zarr.zip"}
 FIGURES = {"learning_curves", "loss_against_richness", "kernels", "alignment", "forgetting"}

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from adaptik.errors import InputError
+from adaptik.system.errors import InputError
 from adaptik.tasks import Task
 from adaptik.tasks.stages import LOSS_TOL, RATE_TOL, Stage, check_sequence
 

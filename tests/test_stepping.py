@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Float
 
-from adaptik.solution import Outcome
-from adaptik.stepping import (
+from adaptik.mathematics.stepping import (
     AbstractLinearisation,
     Chebyshev,
     Exponential,
@@ -20,7 +19,8 @@ from adaptik.stepping import (
     integrate,
     outcome,
 )
-from adaptik.stepping.exponential import _divided, phi_functions
+from adaptik.mathematics.stepping.exponential import _divided, phi_functions
+from adaptik.solution import Outcome
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import adaptik as ak
-from adaptik.errors import InputError
 from adaptik.estimators import AdaptiveKernelClassifier, TransferKernelClassifier
+from adaptik.system.errors import InputError
 from adaptik.tasks import Task, load, load_pair
 from adaptik.tasks.labels import decide, of_array
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptik import tasks
-from adaptik.errors import DatasetNotFoundError, InputError
+from adaptik.system.errors import DatasetNotFoundError, InputError
 from adaptik.tasks import Task, accuracy, hermite_pair, images, linear_pair, load, load_pair
 from adaptik.tasks.files import encode_labels
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import adaptik as ak
-from adaptik.errors import InputError
+from adaptik.system.errors import InputError
 
 TASK, OTHER = ak.tasks.hermite_pair(1, 2, 0.5, n_source=8, n_target=4, dimension=6, n_test=20)
 STAGES = [ak.Stage(TASK, 2.0, duration=2.0)]

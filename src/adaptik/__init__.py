@@ -5,11 +5,12 @@ Transfer learning in networks that are infinitely wide and still learn features,
 
 from importlib import import_module
 
-from .errors import DatasetNotFoundError, InputError, MemoryLimitError
+from .system.errors import DatasetNotFoundError, InputError, MemoryLimitError
+from .system.moved import install
 
 TYPE_CHECKING = False  # for type checkers it is true; importing typing takes as long as all this
 if TYPE_CHECKING:
-    from . import activations, linear_theory, tasks
+    from . import linear_theory, tasks
     from .limits import (
         Bayesian,
         BayesianLinear,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         TwoLayer,
     )
     from .limits.solving import solve
+    from .mathematics import activations
     from .networks import Network, sample_posterior, train
     from .solution import Outcome, Solution
     from .solution.estimate import Estimate
@@ -52,6 +54,8 @@ __all__ = [
     "tasks",
     "train",
 ]
+
+install()
 
 # JAX takes seconds to import: names are looked up when they are first used (PEP 562).
 _HOMES = {

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .errors import InputError
 from .system import interrupts
+from .system.errors import InputError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -83,7 +83,7 @@ def transfer(
     ] = False,
 ) -> None:
     """Does pretraining on SOURCE help on TARGET? Theory at infinite width, checked by networks."""
-    from .reports import study as page
+    from .display.reports import study as page
     from .tasks.labels import checked_kind
     from .transfer.comparison import run
     from .transfer.study import TransferConfig
@@ -159,8 +159,8 @@ def phase_diagram(
     Quantities: alignment, nu_target, richness, nu_source, noise_alignment, source_noise,
     target_noise, ridge, time, exponent, contrast.
     """
+    from .display.reports import diagram as command
     from .linear_theory.diagram import Axis, Diagram
-    from .reports import diagram as command
     from .system import programs
 
     interrupts.orderly()
@@ -251,10 +251,10 @@ def reproduce(
     if everything and data is not None:
         raise InputError("--data chooses the images of one figure; leave it out with --all")
 
+    from .display.reports import pages
     from .experiments.finding import CaseFailed
     from .experiments.reproduce import configure
     from .experiments.reproduce import reproduce as run
-    from .reports import pages
 
     interrupts.orderly()
     failed = False
@@ -292,7 +292,7 @@ def report(
     folder: Annotated[Path, typer.Argument(help="of adaptik reproduce, or the store of a sweep")],
 ) -> None:
     """Render a folder as one self-contained HTML page."""
-    from .reports import pages
+    from .display.reports import pages
 
     interrupts.orderly()
     _say(f"Report: {pages.write(folder)}")

@@ -14,11 +14,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..errors import InputError
 from ..kernels.regression import GramRegression
 from ..limits import TwoLayer
 from ..limits.solving import solve
 from ..solution import Outcome, Solution
+from ..system.errors import InputError
 from ..tasks import LabelScale, Task
 from ..tasks.stages import Stage
 

@@ -10,10 +10,10 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..errors import InputError
 from ..kernels.regression import GramRegression
 from ..limits.solving import solve
 from ..solution import Solution
+from ..system.errors import InputError
 from ..tasks import Task
 from ..tasks.names import match
 from . import adaptive

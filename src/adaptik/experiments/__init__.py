@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..system.errors import InputError
 
 if TYPE_CHECKING:
     from .finding import Finding

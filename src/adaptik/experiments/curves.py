@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..plots.study import GREY, MARKERS, OKABE_ITO, STYLE
+from ..display.plots.study import GREY, MARKERS, OKABE_ITO, STYLE
 
 LEGEND = "lines: theory (bands: s.e. over draws); markers: mean network (bars: s.e. over seeds)"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ..errors import InputError
-from ..reports import study as report
+from ..display.reports import study as report
+from ..system.errors import InputError
 from . import EXPERIMENTS, Entry
 
 HEAD = """# Gallery

@@ -10,9 +10,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy import stats
 
+from ..display.plots import diagram as diagram_plots
+from ..display.reports.diagram import PRESETS, on_curves
 from ..linear_theory.diagram import QUANTITIES, Axis, Diagram, phase_diagram
-from ..plots import diagram as diagram_plots
-from ..reports.diagram import PRESETS, on_curves
 from . import curves, linear_networks, verdict
 from .finding import cases, configuration, decode
 

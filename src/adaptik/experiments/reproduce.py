@@ -6,9 +6,9 @@ from typing import Any
 
 import xarray as xr
 
-from ..errors import DatasetNotFoundError, InputError
-from ..reports import study as report
+from ..display.reports import study as report
 from ..solution.to_xarray import save_dataset
+from ..system.errors import DatasetNotFoundError, InputError
 from ..tasks import DATASETS, images
 from . import Entry, verdict
 from .finding import Finding

@@ -24,10 +24,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float
 
-from .. import activations
-from ..activations import Activation, Elementwise
-from ..errors import InputError
-from ..mathematics import gaussian
+from ..mathematics import activations, gaussian
+from ..mathematics.activations import Activation, Elementwise
+from ..system.errors import InputError
 from ..system.memory import require
 
 TILE = 384  # rows and columns worked on at once: temporaries stay in the cache

@@ -21,9 +21,9 @@ from numpy.typing import ArrayLike
 from scipy.integrate import solve_ivp
 from scipy.optimize import root_scalar
 
-from ..errors import InputError
 from ..mathematics.losses import Loss
 from ..solution import Outcome
+from ..system.errors import InputError
 
 
 def spectral_cut(eigenvalues: Float[np.ndarray, " n"]) -> float:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..activations import Activation
 from ..mathematics import gaussian
+from ..mathematics.activations import Activation
 from ..system.programs import on_device
 from .particles import Particles
 from .span import Points

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ..activations import Activation, check_finite
-from ..errors import InputError
+from ..mathematics.activations import Activation, check_finite
 from ..solution import AbstractState, Solution, StageRecord
+from ..system.errors import InputError
 from ..tasks import Task, preactivation_scale
 from ..tasks.stages import Stage, check_elastic_flow
 

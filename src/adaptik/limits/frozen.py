@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 
 from ..kernels.regression import Relative, SquaredFlow, dual_flow, settling_time
 from ..mathematics import losses
+from ..mathematics.stepping import HORIZON
+from ..mathematics.stepping.flow import STALL
 from ..solution import Cost, Outcome, StageRecord
-from ..stepping import HORIZON
-from ..stepping.flow import STALL
 from ..tasks.stages import Stage
 from .base import Request
 

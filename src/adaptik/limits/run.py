@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ..mathematics.stepping import HORIZON, AbstractFlow, Chebyshev, Exponential, integrate, outcome
+from ..mathematics.stepping.clock import compile_clock
 from ..solution import AbstractState, Cost, Outcome, StageRecord
-from ..stepping import HORIZON, AbstractFlow, Chebyshev, Exponential, integrate, outcome
-from ..stepping.clock import compile_clock
 from ..system.programs import on_device
 from ..tasks.stages import Stage
 from .base import Advance, Request

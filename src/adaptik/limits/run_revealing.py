@@ -15,11 +15,11 @@ from scipy.integrate import RK45
 from threadpoolctl import threadpool_limits
 
 from ..linear_theory.revealed import BasisFull
+from ..mathematics.stepping import HORIZON, progress
+from ..mathematics.stepping.clock import compile_clock
+from ..mathematics.stepping.flow import STALL
+from ..mathematics.stepping.stabilised import StabilisedChebyshev
 from ..solution import AbstractState, Cost, Outcome, StageRecord
-from ..stepping import HORIZON, progress
-from ..stepping.clock import compile_clock
-from ..stepping.flow import STALL
-from ..stepping.stabilised import StabilisedChebyshev
 from ..tasks.stages import Stage
 from .base import Advance, Request
 

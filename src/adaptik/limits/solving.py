@@ -6,12 +6,12 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from ..errors import InputError, require_between, require_integers
+from ..mathematics.stepping.progress import listening
 from ..solution import Solution, record_grid, recorded_tasks
 from ..solution.continuing import check_continues, check_snapshots
 from ..solution.units import in_own_unit, turned, turned_back
-from ..stepping.progress import listening
 from ..system import programs
+from ..system.errors import InputError, require_between, require_integers
 from ..system.memory import require
 from ..tasks import Task
 from ..tasks.stages import Stage, check_sequence

@@ -7,8 +7,8 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from ..errors import InputError
 from ..solution import AbstractState
+from ..system.errors import InputError
 from ..system.registry import register
 from ..tasks import Task
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..errors import InputError
+from ..system.errors import InputError
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import InputError
+from ..system.errors import InputError
 from .checked import CHOICES, checked
 from .isotropic import over_rich_loss, transfer_loss
 from .regularised import regularised_transfer_loss

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ..errors import InputError, require_integers
 from ..solution.estimate import Estimate
+from ..system.errors import InputError, require_integers
 from ..tasks import Task
 from .checked import checked
 from .source_stage import Finetune, Head

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from ..errors import InputError
+from ..system.errors import InputError
 from ..system.memory import require
 from .checked import checked
 from .source_stage import Finetune, Head

@@ -1,1 +1,1 @@
-"""Mathematics without state: Gaussian averages, losses, Hamiltonian moves."""
+"""Mathematics without a network: activations, Gaussian averages, losses, time stepping."""

@@ -21,8 +21,8 @@ import numpy as np
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 
-from ..activations import Activation, Elementwise
 from . import mehler
+from .activations import Activation, Elementwise
 
 SMOOTHING_NODES = 32
 SMOOTHING_STEP = 0.4

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..errors import InputError
+from ..system.errors import InputError
 
 Predictions = Float[Array | np.ndarray, "*members samples outputs"]
 Labels = Float[Array | np.ndarray, "samples outputs"]

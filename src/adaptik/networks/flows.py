@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..activations import Elementwise
 from ..mathematics import losses
+from ..mathematics.activations import Elementwise
 from ..mathematics.losses import Loss
+from ..mathematics.stepping import HORIZON, AbstractFlow, Chebyshev, integrate, outcome
 from ..solution import Cost
-from ..stepping import HORIZON, AbstractFlow, Chebyshev, integrate, outcome
 from ..system.programs import on_device
 from ..tasks.stages import Stage
 from .mup import (

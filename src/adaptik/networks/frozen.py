@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ..activations import Activation
 from ..kernels.regression import Relative, SquaredFlow, dual_flow, settling_time
 from ..mathematics import losses
+from ..mathematics.activations import Activation
+from ..mathematics.stepping import HORIZON
+from ..mathematics.stepping.flow import STALL
 from ..solution import Cost, Outcome
-from ..stepping import HORIZON
-from ..stepping.flow import STALL
 from ..tasks.stages import Stage
 from .mup import (
     Member,

@@ -20,14 +20,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..activations import Elementwise, check_finite
-from ..errors import InputError, require_between, require_integers
+from ..mathematics.activations import Elementwise, check_finite
 from ..mathematics.hamiltonian import adapted, trajectory
+from ..mathematics.stepping.clock import compile_clock
 from ..solution import Cost, Outcome, Solution, StageRecord, recorded_tasks
 from ..solution.continuing import check_continues
 from ..solution.units import in_own_unit, turned, turned_back
-from ..stepping.clock import compile_clock
 from ..system import programs
+from ..system.errors import InputError, require_between, require_integers
 from ..system.memory import require
 from ..system.programs import on_device
 from ..tasks import Task, preactivation_scale

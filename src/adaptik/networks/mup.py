@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .. import activations
-from ..activations import Activation, Elementwise
-from ..errors import InputError, require_between, require_integers
+from ..mathematics import activations
+from ..mathematics.activations import Activation, Elementwise
 from ..solution import AbstractState, Cost, Outcome
+from ..system.errors import InputError, require_between, require_integers
 from ..system.registry import register
 
 Layers = tuple[Array, ...]  # W_0 (N, D), W_1 .. W_{L-1} (N, N), head (N, C)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from ..activations import Activation
+from ..mathematics.activations import Activation
 from ..solution import AbstractState
 from ..system.registry import register
 from .mup import Member, NetworkState, Weights

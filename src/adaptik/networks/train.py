@@ -8,13 +8,13 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from ..activations import check_finite
-from ..errors import InputError, require_integers
+from ..mathematics.activations import check_finite
+from ..mathematics.stepping.clock import compile_clock
 from ..solution import Cost, Outcome, Solution, StageRecord, record_grid, recorded_tasks
 from ..solution.continuing import check_continues, check_snapshots
 from ..solution.units import in_own_unit, turned_back
-from ..stepping.clock import compile_clock
 from ..system import programs
+from ..system.errors import InputError, require_integers
 from ..system.memory import require
 from ..tasks import Task, preactivation_scale
 from ..tasks.stages import Stage, check_elastic_flow, check_sequence

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import AbstractArray, jaxtyped
 
-from ..errors import InputError
+from ..system.errors import InputError
 
 
 def check_fields(value: Any) -> None:
@@ -34,7 +34,7 @@ def check_fields(value: Any) -> None:
     >>> check_fields(Point("here"))
     Traceback (most recent call last):
         ...
-    adaptik.errors.InputError: Point.place must be tuple[float, ...], got str
+    adaptik.InputError: Point.place must be tuple[float, ...], got str
     """
     hints = _hints(type(value))
     with jaxtyped("context"):

@@ -25,9 +25,9 @@ import numpy as np
 import zarr
 from zarr.storage import ZipStore
 
-from .. import activations
-from ..activations import Activation
-from ..errors import InputError
+from ..mathematics import activations
+from ..mathematics.activations import Activation
+from ..system.errors import InputError
 from ..system.files import replacing
 from ..system.memory import require
 from ..system.registry import CLASSES, register
@@ -45,8 +45,6 @@ STORED = "biufc"  # kinds of arrays
 DEFLATE, PACKED = 1100, 40_000  # how many times smaller deflate and Zstandard can make things
 REASON = 300  # letters of what was wrong with a file
 _OWN_MODULE = re.compile(r"adaptik(\.[a-z]\w*)+")
-# Files name the module of a class when they were written; these are elsewhere today.
-_MOVED = {"adaptik.revealed": "adaptik.linear_theory.revealed"}
 
 for _cls in (Task, Stage, StageRecord, Outcome, Cost, Estimate):
     register(_cls)
@@ -313,7 +311,7 @@ def _registered(name: str, module: str = "") -> Any:
     if name not in CLASSES and _OWN_MODULE.fullmatch(module):
         # A module of this package that nothing has imported yet registers its classes now; where
         # it has moved to a room of its folder, the folder imports all its rooms.
-        for home in (_MOVED.get(module, module), module.rpartition(".")[0]):
+        for home in (module, module.rpartition(".")[0]):
             with suppress(ImportError):
                 importlib.import_module(home)
     if name not in CLASSES:

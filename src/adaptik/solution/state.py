@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 from jaxtyping import Float
 
-from ..errors import InputError
+from ..system.errors import InputError
 from ..tasks import Task
 
 KernelKind = Literal["feature", "gradient", "ntk"]

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from ..errors import InputError
 from ..mathematics import losses
+from ..system.errors import InputError
 from ..tasks import LossUnit, Task, accuracy
 from ..tasks.stages import Stage
 from .estimate import Estimate, leave_one_out, pseudo_values

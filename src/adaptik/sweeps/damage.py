@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from ..errors import InputError
+from ..system.errors import InputError
 
 SEAL = "seal"
 

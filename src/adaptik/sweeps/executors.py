@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..errors import InputError
+from ..system.errors import InputError
 from .grid import Index
 
 ANSWER = "10s"  # how long a scheduler may take to answer

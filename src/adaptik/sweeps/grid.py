@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..system.errors import InputError
 
 Value = bool | int | float | str
 Index = tuple[int, ...]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..errors import InputError, require_integers
+from ..system.errors import InputError, require_integers
 from . import executors
 from .grid import Grid, Index, Value
 from .store import DONE, FAILED, Store

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..system.errors import InputError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -54,7 +54,7 @@ def check(schema: "type[BaseModel]", given: Mapping[str, Any], what: str) -> Non
     >>> check(model("Box", {"width": (float, ...)}), {"width": "3"}, "config")
     Traceback (most recent call last):
     ...
-    adaptik.errors.InputError: config: width='3' cannot be used: input should be a valid number
+    adaptik.InputError: config: width='3' cannot be used: input should be a valid number
     """
     from pydantic import ValidationError
 

@@ -23,7 +23,7 @@ import zarr
 from filelock import FileLock, Timeout
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from ..errors import InputError
+from ..system.errors import InputError
 from . import damage
 from .grid import Grid, Index
 

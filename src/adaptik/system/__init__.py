@@ -1,1 +1,1 @@
-"""Memory, signals, compiled programs on disk, what saved results may contain."""
+"""Errors, memory, signals, compiled programs on disk, what saved results may contain."""

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from ..errors import MemoryLimitError
+from .errors import MemoryLimitError
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")

@@ -27,8 +27,6 @@ import platformdirs
 from jax.core import Tracer
 from jaxtyping import Array
 
-from .. import activations
-
 SETTING = "ADAPTIK_CACHE"  # a folder, or "off"
 LARGEST = 2**30  # bytes of compiled programs, and of exported ones
 WORTH = 0.02  # seconds of compilation from which a program is kept
@@ -178,6 +176,26 @@ def _bound(folder: Path) -> None:
 # -- what a program depends on ---------------------------------------------------------------------
 
 
+_NAMES: dict[int, str] = {}  # by identity; whoever names a function keeps it alive
+
+
+def name_function(function: Callable, name: str) -> None:
+    """Say what identifies a function in every process, so that its programs can be kept."""
+    _NAMES[id(function)] = name
+
+
+def name_of(function: Callable) -> str:
+    """What identifies a function in every process, such as a named activation; empty for others.
+
+    Examples
+    --------
+    >>> from adaptik import activations
+    >>> name_of(activations.get("hermite(3)").derivative)
+    "hermite(3)'"
+    """
+    return _NAMES.get(id(function), "")
+
+
 class _Statics(pickle.Pickler):
     """Writes what a program depends on: for arrays their shapes, for functions their names."""
 
@@ -186,7 +204,7 @@ class _Statics(pickle.Pickler):
             return obj.shape, str(obj.dtype), obj.weak_type
         if not callable(obj):
             return None
-        if name := activations.name_of(obj):
+        if name := name_of(obj):
             return name
         module = getattr(obj, "__module__", None) or type(obj).__module__
         if module.partition(".")[0] not in _KNOWN:

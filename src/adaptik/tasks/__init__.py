@@ -1,8 +1,8 @@
 """Tasks: data with labels, from teachers, image data sets, files, or your own arrays."""
 
-from .base import LossUnit, Task, accuracy, preactivation_scale
+from .base import LossUnit, Task, accuracy, preactivation_scale, standardise_labels
 from .images import DATASETS
-from .label_scale import LabelScale, standardise_labels
+from .label_scale import LabelScale
 from .loading import load, load_pair, standardise_pair
 from .teachers import hermite_pair, linear_pair
 

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float
 
-from ..errors import InputError
+from ..system.errors import InputError
 from .label_scale import LabelScale
 from .labels import shared_order
 from .names import column_names, match
@@ -259,3 +259,36 @@ def preactivation_scale(tasks: Iterable[Task]) -> float:
     inputs = [X for task in tasks for X in (task.X, task.X_test) if X is not None]
     largest = max(np.abs(X).max() for X in inputs)  # its square may be no number any more
     return max(float(largest * np.sqrt(np.mean((X / largest) ** 2, axis=1).max())) for X in inputs)
+
+
+def standardise_labels(task: Task, source: Task | None = None) -> Task:
+    """The task with regression labels centred and scaled by its training labels.
+
+    Every front end solves it in place of the task: what is learned, and at which richness, does
+    not depend on the labels' units. Class codes stay as they are.
+
+    Parameters
+    ----------
+    task
+        With labels as they stand in the user's table.
+    source
+        A standardised task whose unit an output takes that is constant, as with one sample.
+
+    Returns
+    -------
+    Task
+        Its ``label_scale`` turns predictions back; losses in the user's units are those of
+        ``Solution.loss(..., unit="labels")``.
+
+    Examples
+    --------
+    >>> from adaptik.tasks import Task
+    >>> task = standardise_labels(Task([[1.0], [2.0]], [4e5, 6e5]))
+    >>> task.y.tolist(), task.label_scale.mean.tolist()
+    ([[-1.0], [1.0]], [500000.0])
+    """
+    if task.classes or task.label_scale is not None:
+        return task
+    scale = LabelScale.of(task.y, None if source is None else source.label_scale)
+    y_test = None if task.y_test is None else scale.standardised(task.y_test)
+    return replace(task, y=scale.standardised(task.y), y_test=y_test, label_scale=scale)

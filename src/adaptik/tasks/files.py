@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..system.errors import InputError
 from . import labels
 from .base import Task
 from .labels import encode_labels

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DatasetNotFoundError, InputError
+from ..system.errors import DatasetNotFoundError, InputError
 from . import archives
 
 DATASETS = ("digits", "fashion-mnist", "cifar10")

@@ -1,15 +1,11 @@
 """Regression labels in the user's units, and as they are learned: centred and scaled."""
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from ..system.registry import register
-
-if TYPE_CHECKING:
-    from .base import Task
 
 ROUNDING = 8 * np.finfo(float).eps  # relative to labels: what differs by less is constant
 
@@ -69,36 +65,3 @@ class LabelScale:
         return other is not None and all(
             np.array_equal(getattr(self, name), getattr(other, name)) for name in ("mean", "std")
         )
-
-
-def standardise_labels(task: "Task", source: "Task | None" = None) -> "Task":
-    """The task with regression labels centred and scaled by its training labels.
-
-    Every front end solves it in place of the task: what is learned, and at which richness, does
-    not depend on the labels' units. Class codes stay as they are.
-
-    Parameters
-    ----------
-    task
-        With labels as they stand in the user's table.
-    source
-        A standardised task whose unit an output takes that is constant, as with one sample.
-
-    Returns
-    -------
-    Task
-        Its ``label_scale`` turns predictions back; losses in the user's units are those of
-        ``Solution.loss(..., unit="labels")``.
-
-    Examples
-    --------
-    >>> from adaptik.tasks import Task
-    >>> task = standardise_labels(Task([[1.0], [2.0]], [4e5, 6e5]))
-    >>> task.y.tolist(), task.label_scale.mean.tolist()
-    ([[-1.0], [1.0]], [500000.0])
-    """
-    if task.classes or task.label_scale is not None:
-        return task
-    scale = LabelScale.of(task.y, None if source is None else source.label_scale)
-    y_test = None if task.y_test is None else scale.standardised(task.y_test)
-    return replace(task, y=scale.standardised(task.y), y_test=y_test, label_scale=scale)

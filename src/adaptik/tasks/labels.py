@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import InputError
+from ..system.errors import InputError
 
 Kind = Literal["classes", "numbers"]
 LEAST, MOST = -1, 19

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..system.errors import InputError
 from . import files, images, labels, tables
 from .base import Task
 from .labels import Kind

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import InputError
+from ..system.errors import InputError
 
 
 def column_names(X: Any) -> tuple[str, ...]:

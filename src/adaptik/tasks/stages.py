@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from ..errors import InputError, require_integers
 from ..mathematics import losses
+from ..system.errors import InputError, require_integers
 from . import Task
 
 LOSS_TOL = 1e-4

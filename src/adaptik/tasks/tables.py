@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..system.errors import InputError
 from . import archives
 from .labels import MISSING, Labels, of_array
 from .names import match

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from ..errors import InputError
+from ..system.errors import InputError
 from .base import Task
 
 

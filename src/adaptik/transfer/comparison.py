@@ -11,13 +11,13 @@ from dataclasses import asdict
 
 import numpy as np
 
-from .. import activations
-from ..errors import InputError
 from ..kernels import lazy as lazy_kernels
 from ..limits import Ensemble, TwoLayer
 from ..limits.solving import solve, versions
+from ..mathematics import activations
 from ..networks import Network, train
 from ..solution import Solution, observables, recorded_tasks
+from ..system.errors import InputError
 from ..system.memory import available_bytes, require
 from ..tasks import LossUnit, Task, accuracy, load_pair, standardise_labels
 from ..tasks.stages import Stage, check_sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from ..errors import InputError
+from ..system.errors import InputError
 from ..tasks.labels import Kind, checked_kind
 
 if TYPE_CHECKING:

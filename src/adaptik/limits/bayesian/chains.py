@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ...activations import Activation
+from ...mathematics.activations import Activation
 from ...mathematics.hamiltonian import adapted, trajectory
 
 TRAJECTORIES = 2  # between two looks at the particles

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ...activations import Activation
+from ...mathematics.activations import Activation
 from ...solution import AbstractState
 from ...system.registry import register
 from ...tasks import Task

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ... import activations
-from ...activations import Activation, Elementwise
-from ...errors import InputError, require_between, require_integers
+from ...mathematics import activations
+from ...mathematics.activations import Activation, Elementwise
+from ...mathematics.stepping.clock import compile_clock
 from ...solution import AbstractState, Cost, Outcome, Solution, StageRecord
-from ...stepping.clock import compile_clock
+from ...system.errors import InputError, require_between, require_integers
 from ...tasks import Task
 from ...tasks.stages import Stage, check_posterior
 from .. import particles as sampling

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...errors import require_between, require_integers
 from ...solution import Cost, Outcome, Solution, StageRecord
+from ...system.errors import require_between, require_integers
 from ...tasks import Task
 from ...tasks.stages import Stage, check_posterior
 from ..base import Advance, Limit, Request, recorded_inputs

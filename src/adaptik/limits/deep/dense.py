@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ...activations import Activation, Elementwise
+from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.losses import Loss
-from ...stepping import AbstractFlow
+from ...mathematics.stepping import AbstractFlow
 from ...system.registry import register
 
 FLOOR = 0.1  # part of an error in the weights that is taken to be felt outside the samples

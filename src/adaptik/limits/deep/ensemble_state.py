@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...activations import Activation
+from ...mathematics.activations import Activation
 from ...system.programs import on_device
 from ...system.registry import register
 from ...tasks.stages import Stage

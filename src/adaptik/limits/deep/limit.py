@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ... import activations
-from ...activations import Activation, Elementwise
-from ...errors import InputError, require_integers
+from ...mathematics import activations
+from ...mathematics.activations import Activation, Elementwise
 from ...solution import AbstractState, Solution, recorded_tasks
+from ...system.errors import InputError, require_integers
 from ...system.memory import available_bytes
 from ...tasks import Task
 from ...tasks.stages import Stage

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from ...activations import Activation
+from ...mathematics.activations import Activation
 from ...system.programs import on_device
 from .. import particles as sampling
 

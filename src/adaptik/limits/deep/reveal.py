@@ -14,11 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from ... import activations
-from ...activations import Activation, Elementwise
-from ...errors import InputError, require_between, require_integers
-from ...mathematics import losses
+from ...mathematics import activations, losses
+from ...mathematics.activations import Activation, Elementwise
 from ...solution import AbstractState, Solution, StageRecord
+from ...system.errors import InputError, require_between, require_integers
 from ...system.registry import register
 from ...tasks import Task
 from ...tasks.stages import Stage

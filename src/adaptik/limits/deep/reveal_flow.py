@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from ...activations import Activation
-from ...errors import InputError
 from ...linear_theory.revealed import BasisFull
+from ...mathematics.activations import Activation
+from ...system.errors import InputError
 from .. import particles as sampling
 from .series import Hidden, Population, fresh_of, gram
 

@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.integrate import solve_ivp
 
-from ...errors import require_between, require_integers
 from ...linear_theory.revealed import ROOM, LinearNetworkFlow, LinearWeights
 from ...mathematics import losses
 from ...solution import Outcome, Solution, StageRecord
+from ...system.errors import require_between, require_integers
 from ...system.registry import register
 from ...tasks import Task
 from ...tasks.stages import Stage

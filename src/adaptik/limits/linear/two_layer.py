@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ...errors import require_between, require_integers
 from ...mathematics import losses
 from ...mathematics.losses import Loss
+from ...mathematics.stepping import AbstractLinearisation, LinearisedFlow
 from ...solution import Solution
-from ...stepping import AbstractLinearisation, LinearisedFlow
+from ...system.errors import require_between, require_integers
 from ...system.programs import on_device
 from ...system.registry import register
 from ...tasks import Task

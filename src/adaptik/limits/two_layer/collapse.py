@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
 
-from ... import activations
-from ...activations import Activation, Elementwise
-from ...errors import InputError, require_between
+from ...mathematics import activations
+from ...mathematics.activations import Activation, Elementwise
 from ...solution import Outcome
+from ...system.errors import InputError, require_between
 from ...tasks import Task
 from ...tasks.stages import Stage
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ...activations import Activation
+from ...mathematics.activations import Activation
 from ...mathematics.losses import Loss
-from ...stepping import AbstractFlow, AbstractLinearisation, LinearisedFlow
+from ...mathematics.stepping import AbstractFlow, AbstractLinearisation, LinearisedFlow
 from ..averages import block_size, field, over_blocks, readout
 
 PARTICLE_WEIGHT = 0.02  # of single-particle errors against errors of the predictor

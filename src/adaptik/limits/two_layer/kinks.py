@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ...activations import Activation
+from ...mathematics.activations import Activation
 from .flow import Law, ParticleFlow
 
 MOST = 8  # kinks that hold one neuron

@@ -12,12 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ... import activations
-from ...activations import Activation, Elementwise
-from ...errors import InputError, require_between, require_integers
-from ...mathematics import losses
+from ...mathematics import activations, losses
+from ...mathematics.activations import Activation, Elementwise
+from ...mathematics.stepping import Chebyshev
 from ...solution import Solution
-from ...stepping import Chebyshev
+from ...system.errors import InputError, require_between, require_integers
 from ...system.programs import on_device
 from ...tasks import Task
 from ...tasks.stages import Stage

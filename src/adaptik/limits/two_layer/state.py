@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from ...activations import Activation
 from ...kernels import lazy as lazy_kernels
+from ...mathematics.activations import Activation
 from ...solution.estimate import leave_one_out, pseudo_values
 from ...system.programs import on_device
 from ...system.registry import register

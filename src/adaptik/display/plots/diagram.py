@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..linear_theory.diagram import QUANTITIES, SHOWN, Axis, Diagram
+from ...linear_theory.diagram import QUANTITIES, SHOWN, Axis, Diagram
 from .study import GREY, MARKERS, STYLE
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import InputError
-from ..linear_theory.diagram import Axis, Diagram, phase_diagram
+from ...linear_theory.diagram import Axis, Diagram, phase_diagram
+from ...system.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -134,7 +134,7 @@ def _stores(name: str, panels: int) -> list[str]:
 
 
 def _write(folder: Path, name: str, datasets: "list[xr.Dataset]", figure) -> Path:
-    from ..solution.to_xarray import save_dataset
+    from ...solution.to_xarray import save_dataset
     from .study import as_json, png, write_file
 
     write_file(folder / "config.json", as_json([dataset.attrs for dataset in datasets]))

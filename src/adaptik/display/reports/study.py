@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..errors import InputError
+from ...system.errors import InputError
 from ..plots import study as plots
 
 if TYPE_CHECKING:
-    from ..transfer.study import Row, TransferStudy
+    from ...transfer.study import Row, TransferStudy
 
 CAPTIONS = {
     "learning_curves": (
@@ -107,7 +107,7 @@ def write(study: "TransferStudy", folder: str | Path) -> Path:
     InputError
         If the folder cannot be made or written to.
     """
-    from ..solution.to_xarray import save_dataset
+    from ...solution.to_xarray import save_dataset
 
     folder = checked_folder(folder, FILES)
     write_file(folder / "config.json", as_json(study.config))
@@ -194,7 +194,7 @@ def document(study: "TransferStudy") -> dict[str, Any]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    from ..system.files import replacing
+    from ...system.files import replacing
 
     with replacing(path) as temporary:
         temporary.write_bytes(content)

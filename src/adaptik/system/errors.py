@@ -6,13 +6,19 @@ from numbers import Integral
 class InputError(ValueError):
     """A value, shape or combination that has no meaning; raised before any computation."""
 
+    __module__ = "adaptik"  # whence users import it; tracebacks name it
+
 
 class MemoryLimitError(InputError):
     """The request would need more memory than the machine has; raised before allocation."""
 
+    __module__ = "adaptik"
+
 
 class DatasetNotFoundError(InputError):
     """A named data set is not on this machine; the message says the ways to get it."""
+
+    __module__ = "adaptik"
 
 
 def require_integers(least: int, **values: object) -> None:

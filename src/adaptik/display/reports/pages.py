@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from .. import sweeps
-from ..errors import InputError
+from ... import sweeps
+from ...system.errors import InputError
 from ..plots.study import MARKERS, OKABE_ITO, STYLE
 from . import study as report
 

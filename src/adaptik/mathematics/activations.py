@@ -20,7 +20,8 @@ from jax.scipy.special import erf as _erf
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 
-from .errors import InputError
+from ..system import programs
+from ..system.errors import InputError
 
 Elementwise = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
@@ -264,17 +265,6 @@ def get(activation: "str | Activation | Elementwise") -> Activation:
     )
 
 
-def name_of(function: Callable) -> str:
-    """What identifies phi or phi' of a named activation in every process; empty for others.
-
-    Examples
-    --------
-    >>> name_of(get("hermite(3)").derivative)
-    "hermite(3)'"
-    """
-    return _FUNCTIONS.get(id(function), "")
-
-
 REACH = 6.0  # standard deviations within which all sampled preactivations lie
 NODES = 12.5  # ... of the quadrature that averages what has no closed form
 TAME = ("linear", "relu", "erf", "gelu", "tanh", "sigmoid", "silu", "softplus")
@@ -306,10 +296,10 @@ def check_finite(activation: Activation, scale: float, depth: int = 1, dtype: st
     >>> check_finite(get("exp(3)"), 9.0)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    adaptik.errors.InputError: activation 'exp(3.0)' gives ...
+    adaptik.InputError: activation 'exp(3.0)' gives ...
     """
     known = activation.name in TAME or activation.family in TAME_FAMILIES
-    if known and name_of(activation.phi) and scale < 1e9:
+    if known and programs.name_of(activation.phi) and scale < 1e9:
         return
     for _ in range(depth):
         if not activation.family and activation.degree is None:  # averaged by quadrature
@@ -358,15 +348,12 @@ def _evaluated(activation: Activation, h: np.ndarray) -> tuple[np.ndarray, np.nd
     return values, slopes
 
 
-_FUNCTIONS: dict[int, str] = {}  # which _by_name keeps alive
-
-
 @cache  # one object a name: compiled functions are kept by activation
 def _by_name(name: str) -> Activation | None:
     found = _made(name)
     if found is not None:
-        _FUNCTIONS[id(found.phi)] = found.name
-        _FUNCTIONS[id(found.derivative)] = f"{found.name}'"
+        programs.name_function(found.phi, found.name)
+        programs.name_function(found.derivative, f"{found.name}'")
     return found
 
 

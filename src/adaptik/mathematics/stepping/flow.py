@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from ..solution import Outcome
-from ..system.programs import kept
+from ...system.programs import kept
+from ..outcome import Outcome
 from . import progress
 
 HORIZON = 1e12  # where a stage without a duration gives up

@@ -1,8 +1,9 @@
 """Runge-Kutta-Chebyshev steps for vector fields that no compiler can see into.
 
-The scheme of :mod:`adaptik.stepping.chebyshev` as one of SciPy's steppers: of order 2, stable up to
-h |lambda| of about 0.65 s^2 with s evaluations. Where the slowest modes of a stage are thousands of
-times slower than the fastest, it saves most of the evaluations of an ordinary explicit pair.
+The scheme of :mod:`adaptik.mathematics.stepping.chebyshev` as one of SciPy's steppers: of order 2,
+stable up to h |lambda| of about 0.65 s^2 with s evaluations. Where the slowest modes of a stage are
+thousands of times slower than the fastest, it saves most of the evaluations of an ordinary
+explicit pair.
 """
 
 import math

@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 if TYPE_CHECKING:
     import xarray as xr
 
-    from ..transfer.study import Curve, Row, TransferStudy
+    from ...transfer.study import Curve, Row, TransferStudy
 
 GREY = "0.45"
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
