@@ -4,12 +4,16 @@ A new limit or network gets one line in ``MODELS``. All share their sizes, which
 compiled for.
 """
 
+import doctest
 import functools
 import importlib
 import inspect
 import pkgutil
+import sys
 from dataclasses import fields, replace
 from functools import partial
+from pathlib import Path
+from types import ModuleType
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +21,10 @@ import pytest
 
 import adaptik as ak
 from adaptik import limits, networks
-from adaptik.limits import Limit
+from adaptik.limits import AbstractLimit
+from adaptik.limits.base import OPTIONS as OPTIONS_OF_STAGES
 from adaptik.limits.span import SpanState
-from adaptik.solution import KERNEL_KINDS
+from adaptik.solution import KERNEL_KINDS, AbstractState
 from adaptik.solution.continuing import made_by
 
 INPUTS = np.random.default_rng(0).standard_normal((3, 3, 7))
@@ -34,6 +39,18 @@ SOURCE, TARGET = task("source", INPUTS[0]), task("target", INPUTS[1])
 WIDE = task("wide", INPUTS[1], np.eye(2)[[0, 1, 1]])
 OUTSIDE = INPUTS[2]  # of the span of both tasks' inputs
 X = np.concatenate([TARGET.X, OUTSIDE])
+
+
+def limit_of_the_page(**settings) -> AbstractLimit:
+    """The limit that docs/add_a_limit.md builds, from a module that is its first block of code."""
+    page = (Path(__file__).parents[1] / "docs" / "add_a_limit.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) < 100
+    if "iid" not in sys.modules:
+        sys.modules["iid"] = ModuleType("iid")
+        exec(compile(code, "docs/add_a_limit.md", "exec"), vars(sys.modules["iid"]))
+    return sys.modules["iid"].Iid(**settings)
+
 
 DEPTH_2 = dict(depth=2, activation="tanh", replicates=2)
 LIMITS = {
@@ -51,6 +68,7 @@ LIMITS = {
     "Bayesian of depth 2": ak.Bayesian("tanh", 2, temperature=0.5, particles=64, replicates=2),
     "BayesianLinear": ak.BayesianLinear(temperature=0.5),
     "BayesianLinear of depth 2": ak.BayesianLinear(temperature=0.5, depth=2),
+    "of the page": limit_of_the_page(activation="tanh", particles=64, replicates=2),
 }
 SAMPLED = dict(temperature=0.5, warmup=4, samples=4, keep=2)
 MODELS = {name: partial(ak.solve, limit=limit) for name, limit in LIMITS.items()} | {
@@ -98,6 +116,7 @@ REFUSED = {
     "Bayesian of depth 2": POSTERIOR | {"elastic"},
     "BayesianLinear": POSTERIOR,
     "BayesianLinear of depth 2": POSTERIOR | {"elastic"},
+    "of the page": LAYERS | FIXED | {"decay", "tolerances", "logistic"},
     "train": set(),
     "train at depth 2": {"elastic"},
     "sample_posterior": POSTERIOR | FIXED,
@@ -177,13 +196,37 @@ every_model = pytest.mark.parametrize("name", cases())
 def test_no_model_is_missing():
     for module in pkgutil.walk_packages(limits.__path__, "adaptik.limits."):
         importlib.import_module(module.name)
-    assert {type(limit) for limit in LIMITS.values()} == set(Limit.__subclasses__())
+    assert {type(limit) for limit in LIMITS.values()} == set(AbstractLimit.__subclasses__())
     trained = {
         function
         for _, function in inspect.getmembers(networks, inspect.isfunction)
         if inspect.signature(function).return_annotation is ak.Solution
     }
     assert {model.func for model in MODELS.values()} == trained | {ak.solve}
+
+
+def test_the_page_about_a_new_limit_says_what_is_so():
+    page = Path(__file__).parents[1] / "docs" / "add_a_limit.md"
+    told = doctest.testfile(str(page), module_relative=False, globs=dict(vars(sys.modules["iid"])))
+    assert told == (0, 7)
+
+
+def test_classes_are_abstract_or_final():
+    """Whoever reads a limit or a state finds what it does in its own class or in the contract."""
+
+    def derived(cls: type):
+        for below in cls.__subclasses__():
+            yield below
+            yield from derived(below)
+
+    for contract in (AbstractLimit, AbstractState):
+        classes = set(derived(contract))
+        assert len(classes) > 6
+        for cls in classes:
+            assert inspect.isabstract(cls) or not cls.__subclasses__(), cls
+    for limit in AbstractLimit.__subclasses__():
+        assert limit.computes <= OPTIONS_OF_STAGES.keys()
+        assert limit.samples in {"", *(field.name for field in fields(limit))}
 
 
 @pytest.mark.parametrize(("name", "option"), cases(*OPTIONS))
@@ -218,6 +261,16 @@ def test_only_the_same_model_goes_on(first, name):
                 with pytest.raises(ak.InputError, match=reason) as refusal:
                     run(name, stage("train", option=option), after=first(other))
                 assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_only_a_limits_own_states_are_gone_on_from(first, name):
+    """Of a solution that says to be by the limit, but holds the networks of another kind."""
+    given, limit = first(name), LIMITS[name]
+    assert isinstance(given.states[-1], limit.state)
+    foreign = replace(given, states=first("train").states)
+    with pytest.raises(ak.InputError, match=r"^after ends in a NetworkState, .* does not go on"):
+        run(name, stage(name), after=foreign)
 
 
 @every_model
@@ -344,7 +397,7 @@ def test_a_tolerance_is_met(first, name):
 def test_refusals_come_before_any_computation(first, name, monkeypatch):
     """Of two stages the second is refused, for its inputs; all are after what has diverged."""
     before, stages = first(name), [stage(name), stage(name, task("stranger", OUTSIDE))]
-    for limit in Limit.__subclasses__():
+    for limit in AbstractLimit.__subclasses__():
         monkeypatch.setattr(limit, "advance", None)
     if isinstance(before.states[-1], SpanState):
         with pytest.raises(ak.InputError, match=r"stage 2: .*observe="):
@@ -365,7 +418,7 @@ def model_of(name):
 )
 def test_activations_without_values_are_refused_before_any_computation(name, monkeypatch):
     key, model = model_of(name)
-    for limit in Limit.__subclasses__():
+    for limit in AbstractLimit.__subclasses__():
         monkeypatch.setattr(limit, "advance", None)
     monkeypatch.setitem(MODELS[name].keywords, key, replace(model, activation=jnp.log))
     with pytest.raises(ak.InputError, match=r"activation 'log' (gives nan at h = -|grows faster)"):

@@ -17,7 +17,7 @@ import pytest
 
 from adaptik import activations
 from adaptik.mathematics.activations import Activation
-from adaptik.solution import AbstractState, Cost, Outcome, Solution, StageRecord
+from adaptik.solution import AbstractState, Cost, Kernels, Outcome, Solution, StageRecord
 from adaptik.solution import archive as storage
 from adaptik.system.errors import InputError
 from adaptik.system.moved import MOVED
@@ -35,12 +35,16 @@ class StoredWeights(AbstractState):
     def predict(self, X):
         return np.asarray(self.activation(self.weights @ X.T))[..., None]
 
-    def kernel(self, X, X2, kind):
-        other = X if X2 is None else X2
-        return np.broadcast_to(X @ other.T, (len(self.weights), len(X), len(other)))
+    def kernels(self, X, rows, columns):
+        K = X[rows] @ X[columns].T
+        feature = np.broadcast_to(K, (len(self.weights), *K.shape))
+        return Kernels(lambda layer: feature, lambda layer: feature[..., None, None])
 
     def preactivations(self, X):
         return (self.weights @ X.T)[:, None, :]
+
+    def scaled(self, factor):
+        return replace(self, weights=factor * self.weights)
 
 
 def a_task(name, seed, test=True):

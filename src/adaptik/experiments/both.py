@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from ..limits import Limit, TwoLayer
+from ..limits import AbstractLimit, TwoLayer
 from ..limits.solving import solve
 from ..mathematics import losses
 from ..networks import Network, train
@@ -46,7 +46,7 @@ class Accuracy:
     seed: int = 0
 
     @property
-    def limit(self) -> Limit:
+    def limit(self) -> AbstractLimit:
         """The infinite-width limit."""
         return TwoLayer(self.activation, particles=self.particles, replicates=self.replicates)
 

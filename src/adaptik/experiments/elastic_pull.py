@@ -10,7 +10,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from ..limits import Bayesian, BayesianLinear
-from ..limits.base import Limit
+from ..limits.base import AbstractLimit
 from ..limits.solving import solve
 from ..networks import Network, sample_posterior
 from ..solution import Solution
@@ -58,7 +58,7 @@ class Config(Accuracy):
         )
 
     @property
-    def limit(self) -> Limit:
+    def limit(self) -> AbstractLimit:
         if self.activation == "linear":
             return BayesianLinear(self.temperature)
         return Bayesian(

@@ -1,6 +1,6 @@
 """Infinite-width limits, one physics a file."""
 
-from .base import Limit, Request
+from .base import AbstractLimit
 from .bayesian.limit import Bayesian
 from .bayesian.linear import BayesianLinear
 from .deep.ensemble import Ensemble
@@ -11,7 +11,10 @@ from .linear.two_layer import Linear
 from .two_layer.collapse import collapse_richness
 from .two_layer.limit import TwoLayer
 
+Limit = AbstractLimit  # its earlier name
+
 __all__ = [
+    "AbstractLimit",
     "Bayesian",
     "BayesianLinear",
     "Deep",
@@ -19,7 +22,6 @@ __all__ = [
     "Ensemble",
     "Limit",
     "Linear",
-    "Request",
     "Reveal",
     "TwoLayer",
     "collapse_richness",

@@ -112,9 +112,9 @@ def _kernels(first, second, input_kernel):
 
 
 def cross_kernels(
-    activation: Activation, particles: Particles, points: Points, training: Points
+    activation: Activation, particles: Particles, points: Points, others: Points
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Kernels between any inputs and inputs in the span, exact in the orthogonal parts.
+    """Kernels between inputs of which one kind is in the span, exact in the orthogonal parts.
 
     Returns
     -------
@@ -126,11 +126,12 @@ def cross_kernels(
     with jax.enable_x64(True):
         inside = on_device(points.inside, dtype)
         rho = on_device(points.rho * particles.shrink, dtype)
-        anchor = on_device(training.inside, dtype)
-        overlap = points.inside @ training.inside.T
+        inside2 = on_device(others.inside, dtype)
+        rho2 = on_device(others.rho * particles.shrink, dtype)
+        overlap = points.inside @ others.inside.T
         for w, z in zip(particles.w, particles.z, strict=True):
             w, z = on_device(w), on_device(z)
-            second = _fields(activation, w, z, anchor, np.zeros(len(anchor), dtype), 0.0, False)
+            second = _fields(activation, w, z, inside2, rho2, 0.0, others.smooth)
             blocks = []
             for cut in row_blocks(len(inside), BLOCK // particles.w.shape[1]):
                 first = _fields(activation, w, z, inside[cut], rho[cut], 0.0, points.smooth)

@@ -1,71 +1,143 @@
-"""What a limit must do for :func:`adaptik.solve`: one class, one file a limit."""
+"""What a limit must do for :func:`adaptik.solve`; every default of limits stands here."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from types import UnionType
+from typing import Any, ClassVar, Generic, NamedTuple, Self
 
 import numpy as np
 
 from ..mathematics.activations import Activation, check_finite
-from ..solution import AbstractState, Solution, StageRecord
+from ..solution import AbstractState, Advance, Request, Solution, State
 from ..system.errors import InputError
 from ..tasks import Task, preactivation_scale
-from ..tasks.stages import Stage, check_elastic_flow
+from ..tasks.stages import Stage
+
+GRAMS = 6  # kernels on the samples of a stage that are taken to be held at once
 
 
-@dataclass(frozen=True, eq=False)
-class Request:
-    """What to keep of a stage.
+class Option(NamedTuple):
+    """Something that a stage may ask for and not every limit computes."""
 
-    Attributes
-    ----------
-    tasks
-        Tasks whose predictions are recorded, by name.
-    times
-        Record times since the stage's start; those beyond its end are dropped.
-    snapshots
-        Times at which whole states are kept.
-    rng
-        Randomness of this stage alone.
-    """
-
-    tasks: dict[str, Task]
-    times: np.ndarray
-    snapshots: tuple[float, ...]
-    rng: np.random.Generator
+    names: tuple[str, ...]  # of the stage's fields that ask for it
+    asked: Callable[[Stage], bool]
+    instead: str
 
 
-Advance = tuple[StageRecord, AbstractState, dict[float, AbstractState]]
+OPTIONS = {
+    "duration": Option(("duration",), lambda s: s.duration is not None, "duration=None"),
+    "tolerances": Option(
+        ("loss_tol", "rate_tol"),
+        lambda s: s.loss_tol is not None or s.rate_tol is not None,
+        "loss_tol=None and rate_tol=None",
+    ),
+    "kept": Option(("head",), lambda s: s.head == "kept", "head='fresh'"),
+    "readout": Option(("trains",), lambda s: s.trains == "readout", "trains='all'"),
+    "above a layer": Option(
+        ("trains",),
+        lambda s: isinstance(s.trains, int),
+        "trains='all' or 'readout' (the same as 1 where there is one hidden layer)",
+    ),
+    "layers anew": Option(
+        ("fresh_above",), lambda s: s.fresh_above is not None, "fresh_above=None"
+    ),
+    "lazy decay": Option(
+        ("richness", "weight_decay"),
+        lambda s: s.is_lazy and s.weight_decay > 0,
+        "weight_decay=0 or a small richness",
+    ),
+    "lazy": Option(("richness",), lambda s: s.is_lazy, "a richness > 0"),
+    "decay": Option(("weight_decay",), lambda s: s.weight_decay > 0, "weight_decay=0"),
+    "elastic": Option(("elastic",), lambda s: s.elastic > 0, "elastic=0"),
+    "logistic": Option(("loss",), lambda s: s.loss == "logistic", "loss='squared'"),
+}
+LAYERS = frozenset({"above a layer", "layers anew"})  # what parts hidden layers
+FLOW = frozenset(OPTIONS) - LAYERS - {"elastic"}  # what gradient flow of one hidden layer knows
 
 
-class Limit(ABC):
+class AbstractLimit(ABC, Generic[State]):
     """An infinite-width limit: a frozen dataclass of its settings.
 
+    A limit says which states it has, how they start and how one stage changes them; everything
+    else has a default. Classes that derive from it are final.
+
     Attributes
     ----------
-    couples
-        How it computes the elastic coupling: ``"flow"`` where it pulls during gradient flow,
-        ``"posterior"`` where it is part of the prior; without it such stages are refused.
-    timed
-        Whether a stage has times, at which snapshots can be taken.
+    state
+        The class of its states, or several as a union; the only ones it goes on from.
+    computes
+        Which of :data:`OPTIONS` it computes: stages that ask for others are refused.
+    samples
+        The setting whose value is a number of independent samples, so that squared standard errors
+        fall as its inverse; empty where nothing is sampled.
     free
         Settings, beside those of accuracy, in which a limit that goes on from a solution may
         differ from the one that made it.
     """
 
-    couples: ClassVar[Literal["", "flow", "posterior"]] = ""
-    timed: ClassVar[bool] = True
+    state: ClassVar[type[AbstractState] | UnionType]
+    computes: ClassVar[frozenset[str]] = frozenset()
+    samples: ClassVar[str] = ""
     free: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def start(
+        self, stages: Sequence[Stage], tasks: dict[str, Task], rng: np.random.Generator
+    ) -> State:
+        """The law at initialisation, with room for ``tasks``, which are all that are recorded."""
+
+    @abstractmethod
+    def advance(self, state: State, stage: Stage, request: Request) -> Advance[State]:
+        """Run one stage from ``state``: what happened, the state at its end, the snapshots."""
+
+    def check_stage(self, i: int, stage: Stage) -> None:
+        """Refuse what is wrong with stage ``i`` beside options that are not in ``computes``."""
+
+    def check_all(self, stages: Sequence[Stage], first: int, state: AbstractState | None) -> None:
+        """Refuse what is wrong with stages together; parameters as in :meth:`check`."""
+
+    def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
+        """Peak memory of a solve, which is refused beyond what the machine has.
+
+        By default :data:`GRAMS` kernels on samples x outputs of the largest stage.
+        """
+        return 8 * GRAMS * max(stage.task.n_train * stage.task.outputs for stage in stages) ** 2
+
+    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> Self:
+        """The limit set for predictions with standard errors of ``tol``.
+
+        By default a tenth of it is left to the setting ``tol``, where there is one, and as many
+        ``samples`` are taken as the errors found ask for.
+
+        Parameters
+        ----------
+        tasks
+            Those recorded, as in :meth:`predicted_bytes`.
+        found
+            A solution by the limit as it is, whose errors are too large; ``None`` before there
+            is one.
+        """
+        settings = self.settings
+        if found is not None and self.samples:
+            settings[self.samples] = math.ceil(settings[self.samples] * growth(found, tol))
+        elif found is None and "tol" in settings:
+            settings["tol"] = min(settings["tol"], tol / 10)
+        return type(self)(**settings)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its fields by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # pyright: ignore[reportArgumentType]
 
     def describe(self) -> dict[str, Any]:
         """Its settings, as stored with results; they decide what can go on from a solution."""
         found: dict[str, Any] = {"limit": type(self).__name__}
-        for field in fields(self):  # pyright: ignore[reportArgumentType]
-            value = getattr(self, field.name)
+        for name, value in self.settings.items():
             if isinstance(value, Activation):
                 value = value.name
-            found[field.name] = value.item() if isinstance(value, np.generic) else value
+            found[name] = value.item() if isinstance(value, np.generic) else value
         return found
 
     def check(
@@ -83,13 +155,16 @@ class Limit(ABC):
         Raises
         ------
         InputError
-            As :meth:`check_stage` does, and for tasks that ``state`` has no coordinates for.
+            For an option of a stage that is not in ``computes``, a hidden layer that does not
+            exist, tasks that ``state`` has no coordinates for, and as :meth:`check_stage` and
+            :meth:`check_all` do.
         """
         for i, stage in enumerate(stages[first:], first):
-            self._check_elastic(i, stage)
+            self._check_options(i, stage)
             self.check_stage(i, stage)
             if state is not None:
                 state.check_task(i, stage.task)
+        self.check_all(stages, first, state)
 
     def check_values(self, tasks: dict[str, Task]) -> None:
         """Refuse an activation, if it has one, that is not finite where networks start.
@@ -99,75 +174,26 @@ class Limit(ABC):
         InputError
             As :func:`adaptik.activations.check_finite` does.
         """
-        settings = {field.name: getattr(self, field.name) for field in fields(self)}  # pyright: ignore[reportArgumentType]
+        settings = self.settings
         activation = settings.get("activation")
         if isinstance(activation, Activation):
             depth, dtype = settings.get("depth", 1), settings.get("dtype", "float32")
             check_finite(activation, preactivation_scale(tasks.values()), depth, dtype)
 
-    @abstractmethod
-    def check_stage(self, i: int, stage: Stage) -> None:
-        """Refuse every option of stage ``i`` that the limit does not compute."""
-
-    @abstractmethod
-    def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        """Peak memory of a solve."""
-
-    @abstractmethod
-    def start(
-        self, stages: Sequence[Stage], tasks: dict[str, Task], rng: np.random.Generator
-    ) -> Any:
-        """What the first :meth:`advance` takes as its state: the law at initialisation."""
-
-    @abstractmethod
-    def advance(self, state: Any, stage: Stage, request: Request) -> Advance:
-        """Run one stage from ``state``: what happened, the state at its end, the snapshots."""
-
-    @abstractmethod
-    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Limit":
-        """The limit set for predictions with standard errors of ``tol``.
-
-        ``tasks`` are those recorded, as in :meth:`predicted_bytes`; ``found`` is a solution by
-        the limit as it is, whose errors are too large, ``None`` before there is one. Limits
-        without sampling control their steps alone.
-        """
-
-    def _check_elastic(self, i: int, stage: Stage) -> None:
-        if self.couples == "flow":
-            check_elastic_flow(i, stage)
-        if stage.elastic > 0 and not self.couples:
-            raise InputError(
-                f"stage {i}: {type(self).__name__} does not compute the elastic coupling "
-                f"(elastic={stage.elastic:g}); use TwoLayer or Bayesian, or elastic=0"
-            )
+    def _check_options(self, i: int, stage: Stage) -> None:
+        for option, (names, asked, instead) in OPTIONS.items():
+            if option not in self.computes and asked(stage):
+                given = ", ".join(f"{name}={getattr(stage, name)!r}" for name in names)
+                others = [
+                    c.__name__ for c in AbstractLimit.__subclasses__() if option in c.computes
+                ]
+                raise InputError(
+                    f"stage {i}: {given} is not computed by {type(self).__name__}; use {instead}, "
+                    f"or a limit that computes it: {', '.join(sorted(others))}"
+                )
+        stage.frozen_layers(self.settings.get("depth", 1))
 
 
 def growth(found: Solution, tol: float) -> float:
     """By how much to enlarge a sample so that its standard errors become ``tol``."""
     return 1.1 * (found.sampling_error / tol) ** 2
-
-
-def recorded_inputs(tasks: dict[str, Task], outputs: int):
-    """Inputs of every recorded task and split whose outputs the stage predicts."""
-    for name, task in tasks.items():
-        if task.outputs == outputs:
-            for split in task.splits:
-                yield (name, split), task.split(split)[0]
-
-
-def refuse_layers(i: int, stage: Stage, limit: str) -> None:
-    """Refuse a stage that parts hidden layers, for a limit that has one."""
-    for name, same in (("trains", "trains='readout'"), ("fresh_above", "no fresh_above")):
-        layer = getattr(stage, name)
-        if isinstance(layer, int):
-            same = f", or {same}, which is the same" if layer == 1 else ""
-            raise InputError(
-                f"stage {i}: {name}={layer}: {limit} does not part hidden layers; use "
-                f"adaptik.Ensemble, adaptik.DeepLinear or adaptik.Deep{same}"
-            )
-
-
-def checked_layer(layer: int, depth: int) -> None:
-    """Refuse a hidden layer that does not exist."""
-    if not 1 <= layer <= depth:
-        raise InputError(f"layer must be between 1 and the depth {depth}, got {layer}")

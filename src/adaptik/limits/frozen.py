@@ -11,9 +11,8 @@ from ..kernels.regression import Relative, SquaredFlow, dual_flow, settling_time
 from ..mathematics import losses
 from ..mathematics.stepping import HORIZON
 from ..mathematics.stepping.flow import STALL
-from ..solution import Cost, Outcome, StageRecord
+from ..solution import Cost, Outcome, Request, StageRecord
 from ..tasks.stages import Stage
-from .base import Request
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ import numpy as np
 
 from ..mathematics.stepping import HORIZON, AbstractFlow, Chebyshev, Exponential, integrate, outcome
 from ..mathematics.stepping.clock import compile_clock
-from ..solution import AbstractState, Cost, Outcome, StageRecord
+from ..solution import Advance, Cost, Outcome, Request, StageRecord, State
 from ..system.programs import on_device
 from ..tasks.stages import Stage
-from .base import Advance, Request
 
 EXPONENTIAL_UP_TO = 800  # samples x outputs: beyond, eigendecompositions cost more than they save
 # Operations of a pass over one number, and of eigendecompositions in units of P^3, beside products.
@@ -90,13 +89,13 @@ def step_through(
     y0: Any,
     recorder: Callable[[Any, Any], list],
     keys: list[tuple[str, str]],
-    state_at: Callable[[float, Any], AbstractState],
+    state_at: Callable[[float, Any], State],
     chosen: Chosen,
     tol: float,
     max_steps: int,
     ending: Callable[[Any], Rest] | None = None,
     patience: int | None = None,
-) -> Advance:
+) -> Advance[State]:
     """Run a stage by time stepping; call it with double precision enabled.
 
     Parameters
@@ -154,7 +153,7 @@ def step_through(
                 method = f"{method}; {rest.steps} Newton steps at the end{rest.remark}"
                 break
         run_seconds = time.perf_counter() - began - clock.seconds
-    snapshots: dict[float, AbstractState] = {
+    snapshots = {
         t: state_at(t, jax.tree.map(lambda leaf, i=i: leaf[i], trajectory.snapshots))
         for i, t in enumerate(request.snapshots)
         if t <= times[0]

@@ -19,9 +19,8 @@ from ..mathematics.stepping import HORIZON, progress
 from ..mathematics.stepping.clock import compile_clock
 from ..mathematics.stepping.flow import STALL
 from ..mathematics.stepping.stabilised import StabilisedChebyshev
-from ..solution import AbstractState, Cost, Outcome, StageRecord
+from ..solution import Advance, Cost, Outcome, Request, StageRecord, State
 from ..tasks.stages import Stage
-from .base import Advance, Request
 
 PATIENCE = 100  # steps after which a stage is taken to be limited by stability
 NUDGE = 1e-3  # change of y, in units of its scale, that probes the spectral radius
@@ -65,12 +64,12 @@ def march(
     request: Request,
     flow: Revealing,
     keys: list[tuple[str, str]],
-    state_at: Callable[[float, np.ndarray], AbstractState],
+    state_at: Callable[[float, np.ndarray], State],
     scale: float,
     tol: float,
     max_steps: int,
     method: str,
-) -> Advance:
+) -> Advance[State]:
     """Run a stage; parameters as in :func:`.stepped.step_through`.
 
     ``scale`` is the length of a change of y that moves the predictor by about 1.

@@ -3,11 +3,12 @@
 import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import get_args
 
 import numpy as np
 
 from ..mathematics.stepping.progress import listening
-from ..solution import Solution, record_grid, recorded_tasks
+from ..solution import Request, Solution, record_grid, recorded_tasks
 from ..solution.continuing import check_continues, check_snapshots
 from ..solution.units import in_own_unit, turned, turned_back
 from ..system import programs
@@ -15,7 +16,7 @@ from ..system.errors import InputError, require_between, require_integers
 from ..system.memory import require
 from ..tasks import Task
 from ..tasks.stages import Stage, check_sequence
-from . import Limit, Request
+from .base import AbstractLimit
 
 StageProgress = Callable[[int, float, float], None]
 
@@ -31,7 +32,7 @@ def versions() -> dict[str, str]:
 
 def solve(
     stages: Sequence[Stage],
-    limit: Limit,
+    limit: AbstractLimit,
     *,
     key: int = 0,
     record: int = 32,
@@ -99,7 +100,7 @@ def solve(
     stages = (*earlier, *stages)
     check_sequence(stages)
     check_snapshots(stages, len(earlier), snapshots)
-    if snapshots and not limit.timed:
+    if snapshots and "duration" not in limit.computes:
         raise InputError(f"snapshots: {type(limit).__name__} has no time; leave them out")
     limit.check(stages, len(earlier), after.states[-1] if after else None)
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
@@ -142,7 +143,7 @@ def solve(
 
 
 @contextmanager
-def _finite_matrices(i: int, limit: Limit) -> Iterator[None]:
+def _finite_matrices(i: int, limit: AbstractLimit) -> Iterator[None]:
     """Linear algebra that meets NaN or infinity half way is a refusal too, and says where."""
     try:
         yield
@@ -163,7 +164,7 @@ def _is_not_finite(error: Exception) -> bool:
 
 
 def _solve_to(
-    tol: float, stages: Sequence[Stage], limit: Limit, after: Solution | None, options: dict
+    tol: float, stages: Sequence[Stage], limit: AbstractLimit, after: Solution | None, options: dict
 ) -> Solution:
     """Solve again with a refined limit until predictions have standard errors of ``tol``."""
     require_between(0, 1, tol=tol)
@@ -185,12 +186,19 @@ def _solve_to(
     return solve(stages, limit, **options)
 
 
-def _check_arguments(limit: Limit, key: int, record: int, after: Solution | None) -> None:
-    if not isinstance(limit, Limit):
+def _check_arguments(limit: AbstractLimit, key: int, record: int, after: Solution | None) -> None:
+    if not isinstance(limit, AbstractLimit):
         raise InputError(
             f"limit must be a limit such as adaptik.TwoLayer, got {type(limit).__name__}; finite "
             "networks are for adaptik.train"
         )
     require_integers(0, key=key)
     require_integers(2, record=record)
-    check_continues(after, f"adaptik.{type(limit).__name__}", limit.describe(), limit.free)
+    name = f"adaptik.{type(limit).__name__}"
+    check_continues(after, name, limit.describe(), limit.free)
+    if after is not None and not isinstance(after.states[-1], limit.state):
+        allowed = [c.__name__ for c in get_args(limit.state) or (limit.state,)]
+        raise InputError(
+            f"after ends in a {type(after.states[-1]).__name__}, from which {name} does not go on; "
+            f"give a solution that ends in a {' or '.join(allowed)}, as those by {name} do"
+        )

@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..solution import Cost, StageRecord
+from ..solution import Cost, Request, StageRecord
 from ..tasks.stages import Stage
-from .base import Request
 
 
 def again(stage: Stage, request: Request, record: StageRecord) -> tuple[Stage, Request]:

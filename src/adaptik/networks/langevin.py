@@ -23,7 +23,7 @@ import numpy as np
 from ..mathematics.activations import Elementwise, check_finite
 from ..mathematics.hamiltonian import adapted, trajectory
 from ..mathematics.stepping.clock import compile_clock
-from ..solution import Cost, Outcome, Solution, StageRecord, recorded_tasks
+from ..solution import Cost, Outcome, Solution, StageRecord, recorded_inputs, recorded_tasks
 from ..solution.continuing import check_continues
 from ..solution.units import in_own_unit, turned, turned_back
 from ..system import programs
@@ -34,7 +34,7 @@ from ..tasks import Task, preactivation_scale
 from ..tasks.stages import Stage, check_posterior, check_sequence
 from .mup import Network
 from .posterior_state import PosteriorMember, PosteriorState
-from .train import recorded_inputs, versions
+from .train import versions
 
 R_HAT = 1.05  # below which chains count as mixed
 JITTER = 1e-10  # of a kernel's trace, for samples whose features are those of others
@@ -128,7 +128,9 @@ def sample_posterior(
             run = _Run(network, stage, temperature, states[-1] if states else None, chains, rng)
             state = run.sampled(warmup, samples, keep)
         taken = time.perf_counter() - began
-        predictions = {name: state.predict(X)[None] for name, X in recorded_inputs(tasks, stage)}
+        predictions = {
+            name: state.predict(X)[None] for name, X in recorded_inputs(tasks, stage.task.outputs)
+        }
         predictions[stage.task.name, "train"] = run.means[None]
         outcome = Outcome.CONVERGED if state.r_hat < R_HAT else Outcome.OUT_OF_STEPS
         cost = Cost(

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from ..mathematics import activations
 from ..mathematics.activations import Activation, Elementwise
-from ..solution import AbstractState, Cost, Outcome
+from ..solution import AbstractState, Cost, Kernels, Outcome
 from ..system.errors import InputError, require_between, require_integers
 from ..system.registry import register
 
@@ -256,40 +256,23 @@ class NetworkState(AbstractState):
     def predict(self, X):
         return np.stack([m.predict(X, self.activation) for m in self.members])
 
-    def kernel(self, X, X2, kind):
-        kernels = []
-        for member in self.members:
-            K = empirical_kernel(member.weights, X, X if X2 is None else X2, kind, self.activation)
-            if X2 is None:
-                K = (K + (K.T if kind == "feature" else K.transpose(2, 3, 0, 1))) / 2
-            kernels.append(K)
-        stacked = np.stack(kernels)
-        if kind == "feature":
-            return stacked
-        stacked = stacked.transpose(0, 1, 3, 2, 4)
-        return stacked[..., 0, 0] if stacked.shape[-1] == 1 else stacked
+    @property
+    def hidden_layers(self):
+        return len(self.members[0].weights.layers) - 1
 
-    def layer_kernel(self, X, X2, kind, layer):
-        depth = len(self.members[0].weights.layers) - 1
-        if not 1 <= layer <= depth:
-            raise InputError(f"layer must be between 1 and the depth {depth}, got {layer}")
-        kernels = []
-        for member in self.members:
-            layers = member.weights.layers
-            with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-                fields = [
-                    [np.asarray(a[layer - 1]) for a in _fields_of(layers, x, self.activation)]
-                    for x in (X, X if X2 is None else X2)
+    def kernels(self, X, rows, columns):
+        def each(kind: str, layer: int) -> np.ndarray:
+            return np.stack(
+                [
+                    empirical_kernel(m.weights, X[rows], X[columns], kind, self.activation, layer)
+                    for m in self.members
                 ]
-            (phi, g), (phi2, g2) = fields
-            if kind == "feature":
-                kernels.append(phi @ phi2.T / phi.shape[1])
-            else:
-                kernels.append(np.einsum("ncN,mdN->nmcd", g, g2, optimize=True) / phi.shape[1])
-        stacked = np.stack(kernels)
-        if kind == "feature" or stacked.shape[-1] > 1:
-            return stacked
-        return stacked[..., 0, 0]
+            )
+
+        return Kernels(
+            lambda layer: each("feature", layer),
+            lambda layer: each("gradient", layer).transpose(0, 1, 3, 2, 4),
+        )
 
     def preactivations(self, X):
         def last(weights):
@@ -306,19 +289,20 @@ def empirical_kernel(
     X2: Float[np.ndarray, "m D"],
     kind: str,
     activation: Activation,
-    frozen: int = 0,
+    layer: int,
 ) -> np.ndarray:
     """Kernel of one network: ``(n, m)`` if ``kind="feature"``, else ``(n, C, m, C)``.
 
-    The NTK is delta_cc' Phi_L + sum_l (g_l . g_l'/N) Phi_{l-1} with Phi_0 = x.x'/D, the sum over
-    layers above the first ``frozen``; the feature kernel Phi_L, the gradient kernel g_L . g_L'/N.
+    The feature kernel of hidden layer ``layer`` is Phi_l, the gradient kernel g_l . g_l'/N, and the
+    NTK delta_cc' Phi_L + sum_l (g_l . g_l'/N) Phi_{l-1} with Phi_0 = x.x'/D, the sum over layers
+    above that one.
     """
     layers = weights.layers
     columns = []
     for block in _blocks(X2, layers):
         columns.append(
             in_batches(
-                lambda x, b=block: _kernel(layers, x, b, kind, activation, frozen), X, weights
+                lambda x, b=block: _kernel(layers, x, b, kind, activation, layer), X, weights
             )
         )
     return np.concatenate(columns, axis=1 if kind == "feature" else 2)
@@ -357,25 +341,20 @@ def _last(hidden, X, activation: Activation):
 
 
 @partial(jax.jit, static_argnums=(3, 4, 5))
-def _kernel(layers, X, X2, kind: str, activation: Activation, frozen: int):
+def _kernel(layers, X, X2, kind: str, activation: Activation, layer: int):
     layers = _double(layers)
     width, outputs = layers[-1].shape
     (phi_a, g_a), (phi_b, g_b) = (_fields(layers, x, activation) for x in (X, X2))
     if kind == "feature":
-        return phi_a[-1] @ phi_b[-1].T / width
+        return phi_a[layer - 1] @ phi_b[layer - 1].T / width
     gradients = [jnp.einsum("ncN,mdN->ncmd", a, b) / width for a, b in zip(g_a, g_b, strict=True)]
     if kind == "gradient":
-        return gradients[-1]
+        return gradients[layer - 1]
     below = [X @ X2.T / X.shape[1], *[a @ b.T / width for a, b in zip(phi_a, phi_b, strict=True)]]
     ntk = below[-1][:, None, :, None] * jnp.eye(outputs)[:, None, :]
-    for gradient, feature in list(zip(gradients, below[:-1], strict=True))[frozen:]:
+    for gradient, feature in list(zip(gradients, below[:-1], strict=True))[layer:]:
         ntk = ntk + gradient * feature[:, None, :, None]
     return ntk
-
-
-@partial(jax.jit, static_argnums=2)
-def _fields_of(layers, X, activation: Activation):
-    return _fields(_double(layers), X, activation)
 
 
 def _fields(layers, X, activation: Activation):

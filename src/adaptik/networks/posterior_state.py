@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..mathematics.activations import Activation
-from ..solution import AbstractState
+from ..solution import AbstractState, Kernels
 from ..system.registry import register
 from .mup import Member, NetworkState, Weights
 
@@ -66,11 +66,22 @@ class PosteriorState(AbstractState):
 
         return self._averaged(one)
 
-    def kernel(self, X, X2, kind):
-        return self._averaged(lambda networks: networks.kernel(X, X2, kind))
+    @property
+    def hidden_layers(self):
+        return len(self.members[0].networks[0]) - 1
 
-    def layer_kernel(self, X, X2, kind, layer):
-        return self._averaged(lambda networks: networks.layer_kernel(X, X2, kind, layer))
+    def kernels(self, X, rows, columns):
+        def of(networks: NetworkState) -> Kernels:
+            return networks.kernels(X, rows, columns)
+
+        return Kernels(
+            lambda layer: self._averaged(lambda networks: of(networks).feature(layer)),
+            lambda layer: self._averaged(lambda networks: of(networks).gradient(layer)),
+        )
+
+    def ntk(self, X, X2=None, frozen=0):
+        """Averaged as a whole: layers of one network belong together."""
+        return self._averaged(lambda networks: networks.ntk(X, X2, frozen))
 
     def preactivations(self, X):
         return np.stack(

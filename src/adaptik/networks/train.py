@@ -10,7 +10,15 @@ import numpy as np
 
 from ..mathematics.activations import check_finite
 from ..mathematics.stepping.clock import compile_clock
-from ..solution import Cost, Outcome, Solution, StageRecord, record_grid, recorded_tasks
+from ..solution import (
+    Cost,
+    Outcome,
+    Solution,
+    StageRecord,
+    record_grid,
+    recorded_inputs,
+    recorded_tasks,
+)
 from ..solution.continuing import check_continues, check_snapshots
 from ..solution.units import in_own_unit, turned_back
 from ..system import programs
@@ -181,20 +189,8 @@ def _start(network: Network, stage: Stage, before: Member | None, seed: int, ind
     return Member(Weights((*hidden, network.initial_head(stage.task.outputs, rng))))
 
 
-def recorded_inputs(
-    tasks: dict[str, Task], stage: Stage
-) -> list[tuple[tuple[str, str], np.ndarray]]:
-    """Splits whose predictions are recorded: those of tasks with the stage's outputs."""
-    return [
-        ((name, split), task.split(split)[0])
-        for name, task in tasks.items()
-        if task.outputs == stage.task.outputs
-        for split in task.splits
-    ]
-
-
 def _run_stage(network, stage, start: Member, tasks, record, snapshots) -> Run:
-    inputs = np.concatenate([X for _, X in recorded_inputs(tasks, stage)])
+    inputs = np.concatenate([X for _, X in recorded_inputs(tasks, stage.task.outputs)])
     run = solve_frozen if stage.has_fixed_kernel else flow_through
     began = time.perf_counter()
     with jax.enable_x64(True), jax.default_matmul_precision("highest"), compile_clock() as clock:
@@ -213,7 +209,7 @@ def _join(runs: list[Run], stage: Stage, tasks: dict[str, Task]) -> StageRecord:
     rows = [np.append(np.searchsorted(run.times[:-1], times), -1) for run in runs]
     f = np.stack([run.predictions[row] for run, row in zip(runs, rows, strict=True)], axis=1)
     predictions, first = {}, 0
-    for name, X in recorded_inputs(tasks, stage):
+    for name, X in recorded_inputs(tasks, stage.task.outputs):
         predictions[name] = f[:, :, first : first + len(X)]
         first += len(X)
     outcomes = {run.outcome for run in runs}

@@ -1,17 +1,31 @@
 """What solving and training return: states, records, the solution, on disk and with axes."""
 
-from .record import Cost, Outcome, StageRecord, record_grid, recorded_tasks
+from .record import (
+    Advance,
+    Cost,
+    Outcome,
+    Request,
+    StageRecord,
+    record_grid,
+    recorded_inputs,
+    recorded_tasks,
+)
 from .solution import Solution
-from .state import KERNEL_KINDS, AbstractState, KernelKind
+from .state import KERNEL_KINDS, AbstractState, KernelKind, Kernels, State
 
 __all__ = [
     "KERNEL_KINDS",
     "AbstractState",
+    "Advance",
     "Cost",
     "KernelKind",
+    "Kernels",
     "Outcome",
+    "Request",
     "Solution",
     "StageRecord",
+    "State",
     "record_grid",
+    "recorded_inputs",
     "recorded_tasks",
 ]

@@ -1,6 +1,6 @@
 """One stage as it happened: how it ended, what it took, what was recorded on the way."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ from ..mathematics.outcome import Outcome
 from ..system.errors import InputError
 from ..tasks import Task
 from ..tasks.stages import Stage
+from .state import State
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,42 @@ class StageRecord:
         gap = predictions[task.name, "train"][0].mean(0) - task.y
         loss = float(np.mean(np.sum(gap**2, axis=-1)))
         return cls(np.zeros(1), predictions, 0.0, loss, 0.0, outcome, cost)
+
+
+# What happened in a stage, the state at its end, and states at the times asked for.
+Advance = tuple[StageRecord, State, dict[float, State]]
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What to keep of a stage.
+
+    Attributes
+    ----------
+    tasks
+        Tasks whose predictions are recorded, by name.
+    times
+        Record times since the stage's start; those beyond its end are dropped.
+    snapshots
+        Times at which whole states are kept.
+    rng
+        Randomness of this stage alone.
+    """
+
+    tasks: dict[str, Task]
+    times: Float[np.ndarray, " T"]
+    snapshots: tuple[float, ...]
+    rng: np.random.Generator
+
+
+def recorded_inputs(
+    tasks: dict[str, Task], outputs: int
+) -> Iterator[tuple[tuple[str, str], Float[np.ndarray, "n D"]]]:
+    """Inputs of every recorded task and split whose outputs a stage predicts."""
+    for name, task in tasks.items():
+        if task.outputs == outputs:
+            for split in task.splits:
+                yield (name, split), task.split(split)[0]
 
 
 def recorded_tasks(stages: Sequence[Stage], observe: Sequence[Task]) -> dict[str, Task]:

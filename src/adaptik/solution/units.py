@@ -7,13 +7,10 @@ theirs has a unit. States carry a predictor in the user's unit between stages.
 """
 
 from dataclasses import replace
-from typing import TypeVar
 
 from ..tasks.stages import Stage
 from .record import StageRecord
-from .state import AbstractState
-
-State = TypeVar("State")
+from .state import State
 
 
 def in_own_unit(stage: Stage, unit: float) -> Stage:
@@ -27,8 +24,8 @@ def in_own_unit(stage: Stage, unit: float) -> Stage:
 
 
 def turned(state: State, factor: float) -> State:
-    """The state with a predictor ``factor`` times as large; anything else as it is."""
-    return state.scaled(factor) if isinstance(state, AbstractState) and factor != 1 else state
+    """The state with a predictor ``factor`` times as large."""
+    return state if factor == 1 else state.scaled(factor)
 
 
 def turned_back(record: StageRecord, unit: float) -> StageRecord:

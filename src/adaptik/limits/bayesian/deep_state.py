@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -10,11 +11,10 @@ import numpy as np
 from jaxtyping import Float
 
 from ...mathematics.activations import Activation
-from ...solution import AbstractState
+from ...solution import AbstractState, Kernels
 from ...system.registry import register
 from ...tasks import Task
 from ..averages import field, row_blocks
-from ..base import checked_layer
 from ..particles import independent
 from ..span import Span
 from .deep_saddle import DeepSaddle, root_of
@@ -101,7 +101,7 @@ class DeepBayesianState(AbstractState):
     acceptance: Float[np.ndarray, " R"]
 
     @property
-    def depth(self) -> int:
+    def hidden_layers(self) -> int:
         return self.weights.shape[1]
 
     def scaled(self, factor):
@@ -116,35 +116,18 @@ class DeepBayesianState(AbstractState):
             )
         return np.stack(found)
 
-    def kernel(self, X, X2, kind):
-        if kind != "ntk":
-            return self.layer_kernel(X, X2, kind, self.depth)
-        n, both = len(X), X if X2 is None else np.concatenate([X, X2])
-        rows, columns = slice(0, n), slice(0 if X2 is None else n, None)
-        found = []
-        for r in range(len(self.w)):
-            layers = self._layers(r, both)
-            below = (both @ both.T / X.shape[1])[rows, columns]
-            full = 0.0
-            for layer, g in zip(layers, self._gradients(r, layers), strict=True):
-                full = full + below[..., None, None] * g[rows, columns]
-                below = self._new(self._feature(layer))[rows, columns]
-            found.append(full + below[..., None, None] * np.eye(self.delta.shape[-1]))
-        return _squeezed(np.stack(found))
+    def kernels(self, X, rows, columns):
+        each = [self._layers(r, X) for r in range(len(self.w))]
+        gradients = cache(lambda: [self._gradients(r, layers) for r, layers in enumerate(each)])
 
-    def layer_kernel(self, X, X2, kind, layer):
-        checked_layer(layer, self.depth)
-        n, both = len(X), X if X2 is None else np.concatenate([X, X2])
-        rows, columns = slice(0, n), slice(0 if X2 is None else n, None)
-        found = []
-        for r in range(len(self.w)):
-            layers = self._layers(r, both)
-            if kind == "feature":
-                whole = self._new(self._feature(layers[layer - 1]))
-            else:
-                whole = self._gradients(r, layers)[layer - 1]
-            found.append(whole[rows, columns])
-        return np.stack(found) if kind == "feature" else _squeezed(np.stack(found))
+        def feature(layer: int) -> np.ndarray:
+            whole = (self._new(self._feature(layers[layer - 1])) for layers in each)
+            return np.stack([kernel[rows, columns] for kernel in whole])
+
+        def gradient(layer: int) -> np.ndarray:
+            return np.stack([found[layer - 1][rows, columns] for found in gradients()])
+
+        return Kernels(feature, gradient)
 
     def preactivations(self, X):
         """Weights are turned into numbers of copies."""
@@ -309,7 +292,3 @@ class DeepBayesianState(AbstractState):
         rest = (below.phi[:, known:] - zeta @ inside[known:].T) / rho
         alone = np.einsum("m,mn,mnc->nc", layer.weights, noise, g, optimize=True)
         return mean + rest[..., None] * alone
-
-
-def _squeezed(full):
-    return full[..., 0, 0] if full.shape[-1] == 1 else full

@@ -4,22 +4,29 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from ...mathematics import activations
 from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.stepping.clock import compile_clock
-from ...solution import AbstractState, Cost, Outcome, Solution, StageRecord
+from ...solution import (
+    Advance,
+    Cost,
+    Outcome,
+    Request,
+    Solution,
+    StageRecord,
+    recorded_inputs,
+)
 from ...system.errors import InputError, require_between, require_integers
 from ...tasks import Task
 from ...tasks.stages import Stage, check_posterior
 from .. import particles as sampling
-from ..base import Advance, Limit, Request, growth, recorded_inputs
+from ..base import AbstractLimit
 from ..span import Span
 from .chains import Chains, Site
 from .deep_saddle import settle_deep
@@ -27,12 +34,14 @@ from .deep_state import DeepBayesianState
 from .saddle import Saddle, dual_of, settle
 from .state import BayesianState
 
+Law = TypeVar("Law", BayesianState, DeepBayesianState)
+
 GROWTH = 1.05  # exponent of phi's growth up to which every tilt leaves a normalisable law
 MEMORY = 0.5  # correlation with where the particles came from above which they are not trusted
 
 
 @dataclass(frozen=True)
-class Bayesian(Limit):
+class Bayesian(AbstractLimit[BayesianState | DeepBayesianState]):
     """The posterior of networks of infinite width that learn features.
 
     In place of gradient flow, a stage of a network f(x) = w.phi(W x/sqrt(D))/(gamma N) has the
@@ -85,8 +94,9 @@ class Bayesian(Limit):
     (4,)
     """
 
-    couples: ClassVar = "posterior"
-    timed: ClassVar[bool] = False
+    state: ClassVar = BayesianState | DeepBayesianState
+    computes: ClassVar = frozenset({"lazy", "readout", "elastic"})
+    samples: ClassVar = "particles"
     free: ClassVar = ("temperature",)
 
     activation: str | Activation | Elementwise = "relu"
@@ -112,9 +122,8 @@ class Bayesian(Limit):
         return self.activation
 
     def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Bayesian":
-        if found is None:
-            return self
-        return replace(self, particles=math.ceil(self.particles * growth(found, tol)))
+        # Its own tol bounds a residual, which is no part of the sampling error.
+        return self if found is None else super().refined(tol, tasks, found)
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
@@ -125,13 +134,29 @@ class Bayesian(Limit):
         kept += (self.depth - 1) * len(stages) * self.replicates * self.particles * samples
         return 8 * (kept + self.depth * moments + self.particles**2 // 8 + 4 * duals**2)
 
-    def start(self, stages, tasks, rng) -> "Prior":
-        return Prior.of(stages[0].task.dimension, self.replicates, self.particles)
+    def start(self, stages, tasks, rng):
+        """The prior: neurons without coordinates, for any number of layers, and f = 0."""
+        task, none = stages[0].task, np.zeros(self.replicates)
+        span, dual = Span(task.X[:0].T), np.zeros((self.replicates, 0, task.outputs))
+        w = np.zeros((self.replicates, self.particles, 0))
+        weights = np.full(w.shape[:2], 1 / self.particles)
+        return BayesianState(
+            self.phi,
+            span,
+            w,
+            weights,
+            1.0,
+            task.X[:0],
+            dual,
+            dual,
+            action=none * np.nan,
+            residual=none,
+            effective=none + self.particles,
+            memory=none,
+            acceptance=none + 1,
+        )
 
-    def check(
-        self, stages: Sequence[Stage], first: int = 0, state: AbstractState | None = None
-    ) -> None:
-        super().check(stages, first, state)
+    def check_all(self, stages, first, state):
         rank = 0
         for i, stage in enumerate(stages):
             carried = rank if stage.elastic > 0 or stage.trains == "readout" else 0
@@ -157,8 +182,8 @@ class Bayesian(Limit):
             )
 
     def advance(
-        self, state: "Prior | BayesianState | DeepBayesianState", stage: Stage, request: Request
-    ) -> Advance:
+        self, state: BayesianState | DeepBayesianState, stage: Stage, request: Request
+    ) -> Advance[BayesianState | DeepBayesianState]:
         began = time.perf_counter()
         with jax.enable_x64(True), compile_clock() as clock:
             after, iterations, settled = self._posterior(state, stage, request.rng)
@@ -177,9 +202,15 @@ class Bayesian(Limit):
             return self._deep(state, stage, rng.spawn(self.replicates))
         task, delta, streams = stage.task, stage.elastic, rng.spawn(self.replicates)
         if stage.trains == "readout":
-            return self._readout(self._widened(state, task.X, streams), stage), 0, True
+            return (
+                self._readout(
+                    self._wider(state, state.weights, state.shrink, task.X, streams), stage
+                ),
+                0,
+                True,
+            )
         if delta > 0:
-            before = self._widened(state, task.X, streams)
+            before = self._wider(state, state.weights, state.shrink, task.X, streams)
             span, source, prior = before.span, before.w, before.weights
         else:
             before, span = None, Span.of([task])
@@ -219,9 +250,7 @@ class Bayesian(Limit):
     def _deep(self, state, stage: Stage, streams) -> tuple[DeepBayesianState, int, bool]:
         task = stage.task
         if stage.trains == "readout" and isinstance(state, DeepBayesianState):
-            first = Prior(state.span, state.w, state.weights[:, 0])
-            first = self._widened(first, task.X, streams)
-            state = replace(state, span=first.span, w=first.w)
+            state = self._wider(state, state.weights[:, 0], 1.0, task.X, streams)
             return state.with_readout(task, stage.richness, self.temperature), 0, True
         # Features without a stage before have their prior, as those of richness 0.
         richness = stage.richness if stage.trains == "all" else 0.0
@@ -240,7 +269,7 @@ class Bayesian(Limit):
         after = DeepBayesianState.of(self.phi, span, task.X, stage.richness, found)
         return after, sum(f.iterations for f in found), all(f.settled for f in found)
 
-    def _widened(self, state, X, streams) -> "BayesianState | Prior":
+    def _wider(self, state: Law, weights, shrink: float, X, streams) -> Law:
         """The same law with coordinates for all of X; what they add was a Gaussian so far."""
         rest = X - X @ state.span.basis @ state.span.basis.T
         size = np.linalg.norm(X, axis=1).max()
@@ -255,15 +284,15 @@ class Bayesian(Limit):
             np.column_stack(
                 [
                     before @ old.T,
-                    state.shrink
+                    shrink
                     * sampling.independent(
                         self._gaussian(stream, added.shape[1]),
                         np.column_stack([np.ones(len(before)), before]),
-                        weights,
+                        given,
                     ),
                 ]
             )
-            for before, weights, stream in zip(state.w, state.weights, streams, strict=True)
+            for before, given, stream in zip(state.w, weights, streams, strict=True)
         ]
         return replace(state, span=span, w=np.stack(w))
 
@@ -285,7 +314,7 @@ class Bayesian(Limit):
             np.array([s.acceptance for s in found]),
         )
 
-    def _readout(self, state: "BayesianState | Prior", stage: Stage) -> BayesianState:
+    def _readout(self, state: BayesianState, stage: Stage) -> BayesianState:
         """Features as they are; the predictor is kernel regression on them."""
         anchor = state.span.training_points(stage.task.X)
         phi = np.asarray(self.phi.phi(jnp.asarray(state.w @ anchor.T)))
@@ -296,11 +325,16 @@ class Bayesian(Limit):
             ]
         )
         none = np.zeros(self.replicates)
-        return BayesianState(
-            self.phi, state.span, state.w, state.weights, state.shrink, stage.task.X,
-            stage.richness * dual, dual, none * np.nan, none,
-            1 / np.sum(state.weights**2, axis=1), none, none + 1,
-        )  # fmt: skip
+        return replace(
+            state,
+            inputs=stage.task.X,
+            delta=stage.richness * dual,
+            dual=dual,
+            action=none * np.nan,
+            residual=none,
+            memory=none,
+            acceptance=none + 1,
+        )
 
     def _moved(self, after: BayesianState | DeepBayesianState, stage: Stage) -> bool:
         # Neurons coupled to source neurons remember them, however often they move.
@@ -308,21 +342,6 @@ class Bayesian(Limit):
 
     def _gaussian(self, rng: np.random.Generator, rank: int) -> np.ndarray:
         return sampling.initial(rng, 1, self.particles, rank, 1, "quasi", "float64").w[0]
-
-
-@dataclass(frozen=True, eq=False)
-class Prior:
-    """Before the first stage: neurons without coordinates."""
-
-    span: Span
-    w: Float[np.ndarray, "R M 0"]
-    weights: Float[np.ndarray, "R M"]
-    shrink: float = 1.0
-
-    @classmethod
-    def of(cls, dimension: int, replicates: int, particles: int) -> "Prior":
-        weights = np.full((replicates, particles), 1 / particles)
-        return cls(Span(np.zeros((dimension, 0))), np.zeros((replicates, particles, 0)), weights)
 
 
 def growth_exponent(activation: Activation) -> float:

@@ -20,18 +20,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...solution import Cost, Outcome, Solution, StageRecord
+from ...solution import Advance, Cost, Outcome, Request, StageRecord, recorded_inputs
 from ...system.errors import require_between, require_integers
 from ...tasks import Task
 from ...tasks.stages import Stage, check_posterior
-from ..base import Advance, Limit, Request, recorded_inputs
+from ..base import AbstractLimit
 from ..linear.two_layer import LinearState
 from ..span import Span
 from .linear_state import LinearPosteriorState, minimised, read_out
 
 
 @dataclass(frozen=True)
-class BayesianLinear(Limit):
+class BayesianLinear(AbstractLimit[LinearState | LinearPosteriorState]):
     """The posterior of infinitely wide linear networks, exactly.
 
     What :class:`adaptik.Bayesian` samples, with its conventions, for the linear activation.
@@ -57,8 +57,8 @@ class BayesianLinear(Limit):
     'converged'
     """
 
-    couples: ClassVar = "posterior"
-    timed: ClassVar[bool] = False
+    state: ClassVar = LinearState | LinearPosteriorState
+    computes: ClassVar = frozenset({"lazy", "readout", "elastic"})
     free: ClassVar = ("temperature",)
 
     temperature: float = 0.01
@@ -70,11 +70,6 @@ class BayesianLinear(Limit):
         require_between(0, math.inf, temperature=self.temperature)
         require_between(0, 1, tol=self.tol)
         require_integers(1, max_iterations=self.max_iterations, depth=self.depth)
-
-    def refined(
-        self, tol: float, tasks: dict[str, Task], found: Solution | None
-    ) -> "BayesianLinear":
-        return self
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
@@ -92,7 +87,7 @@ class BayesianLinear(Limit):
 
     def advance(
         self, state: LinearState | LinearPosteriorState, stage: Stage, request: Request
-    ) -> Advance:
+    ) -> Advance[LinearState | LinearPosteriorState]:
         began = time.perf_counter()
         points = state.span.training_points(stage.task.X)
         if isinstance(state, LinearPosteriorState):

@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import minimize
 
+from ...solution import Kernels
 from ...system.registry import register
-from ..base import checked_layer
 from ..linear.two_layer import NEURONS
 from ..span import Span, SpanState
 
@@ -58,40 +58,34 @@ class LinearPosteriorState(SpanState):
     beta: Float[np.ndarray, "rank C"]
     action: float = np.nan
 
+    @property
+    def hidden_layers(self):
+        return self.depth
+
     def scaled(self, factor):
         return replace(self, beta=factor * self.beta)
 
     def predict(self, X):
         return (self.span.points(X).inside @ self.beta)[None]
 
-    def kernel(self, X, X2, kind):
-        if kind != "ntk":
-            return self.layer_kernel(X, X2, kind, self.depth)
-        outputs = len(self.beta.T)
-        full = self._feature(X, X2, self.depth)[..., None, None] * np.eye(outputs)
-        for layer in range(1, self.depth + 1):
-            full = full + self._feature(X, X2, layer - 1)[..., None, None] * self._gradient(layer)
-        return (full[..., 0, 0] if outputs == 1 else full)[None]
+    def kernels(self, X, rows, columns):
+        a, b = (self.span.points(X[each]).inside for each in (rows, columns))
+        inputs = X[rows] @ X[columns].T / X.shape[1]
 
-    def layer_kernel(self, X, X2, kind, layer):
-        checked_layer(layer, self.depth)
-        feature = self._feature(X, X2, layer)
-        if kind == "feature":
-            return feature[None]
-        gradient = self._gradient(layer)
-        full = np.broadcast_to(gradient, (*feature.shape, *gradient.shape))
-        return (full[..., 0, 0] if len(gradient) == 1 else full)[None]
+        def feature(layer: int) -> np.ndarray:
+            power = np.linalg.matrix_power(self.S, layer)
+            return (inputs + a @ (power - np.eye(len(power))) @ b.T)[None]
+
+        def gradient(layer: int) -> np.ndarray:
+            G = self._gradient(layer)
+            return np.broadcast_to(G, (1, *inputs.shape, *G.shape))
+
+        return Kernels(feature, gradient)
 
     def preactivations(self, X):
-        values, vectors = np.linalg.eigh(self._feature(X, None, self.depth))
+        values, vectors = np.linalg.eigh(self.kernel(X, None, "feature")[0])
         factor = vectors * np.sqrt(np.maximum(values, 0.0))
         return (np.random.default_rng(0).standard_normal((NEURONS, len(values))) @ factor.T)[None]
-
-    def _feature(self, X, X2, layer: int) -> Float[np.ndarray, "n m"]:
-        second = X if X2 is None else X2
-        a, b = self.span.points(X).inside, self.span.points(second).inside
-        power = np.linalg.matrix_power(self.S, layer)
-        return X @ second.T / X.shape[1] + a @ (power - np.eye(len(power))) @ b.T
 
     def _gradient(self, layer: int) -> Float[np.ndarray, "C C"]:
         """<z_l z_l> = 1 + sum over layers above and l of v^T S^-k v."""

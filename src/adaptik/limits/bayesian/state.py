@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ...mathematics.activations import Activation
-from ...solution import AbstractState
+from ...solution import AbstractState, Kernels
 from ...system.registry import register
 from ..averages import field, mean_readout, row_blocks, sampled_fields
 from ..particles import Particles
@@ -77,49 +77,46 @@ class BayesianState(AbstractState):
         ]
         return np.concatenate(blocks, axis=1)
 
-    def kernel(self, X, X2, kind):
-        points = self.span.points(X)
-        if X2 is not None:
-            second = self.span.points(X2)
-            if not second.smooth:
-                first = self._fields(points), self._fields(second)
-                return self._kernels(*first, X @ X2.T / X.shape[1], kind)
-            if not points.smooth:
-                axes = (0, 2, 1, 4, 3)
-                swapped = self.kernel(X2, X, kind)
-                return swapped.transpose(axes[: swapped.ndim])
-        n, both = len(X), X if X2 is None else np.concatenate([X, X2])
-        inputs = both @ both.T / X.shape[1]
-        h = sampled_fields(
-            self.activation,
-            Particles(self.w, np.ones((*self.w.shape[:2], 1)), self.shrink),
-            self.span.points(both),
-            inputs,
-            seed=0,
-        )
-        phi, slope = (np.stack([f[i] for f in h]) for i in (1, 2))
-        slope = slope[..., 0]
-        rows, columns = slice(0, n), slice(0 if X2 is None else n, None)
-        return self._kernels(
-            (phi[:, :, rows], slope[:, :, rows]),
-            (phi[:, :, columns], slope[:, :, columns]),
-            inputs[rows, columns],
-            kind,
-        )
+    def kernels(self, X, rows, columns):
+        first, second = self.span.points(X[rows]), self.span.points(X[columns])
+        if rows != columns and not (first.smooth and second.smooth):
+            (phi1, slope1), (phi2, slope2) = self._fields(first), self._fields(second)
+        else:
+            _, phi, slope = (np.stack(part) for part in zip(*self._sampled(X), strict=True))
+            phi1, phi2, slope1, slope2 = (
+                a[:, :, each] for a in (phi, slope[..., 0]) for each in (rows, columns)
+            )
+
+        def averaged(weights, a, b):
+            return np.einsum("rm,rmn,rmk->rnk", weights, a, b, optimize=True)
+
+        def gradient(layer: int) -> np.ndarray:
+            # <z_c z_d | h> = delta_cd + m_c m_d with m = delta . phi(h).
+            mean = self._features() @ self.delta
+            outputs = mean.shape[-1]
+            squares = np.eye(outputs) + mean[..., None] * mean[..., None, :]
+            full = [
+                averaged(self.weights * squares[..., c, d], slope1, slope2)
+                for c, d in np.ndindex(outputs, outputs)
+            ]
+            return np.stack(full, axis=-1).reshape(*full[0].shape, outputs, outputs)
+
+        return Kernels(lambda layer: averaged(self.weights, phi1, phi2), gradient)
 
     def preactivations(self, X):
         """Weights are turned into numbers of copies."""
-        inputs = X @ X.T / X.shape[1]
-        carriers = Particles(self.w, np.ones((*self.w.shape[:2], 1)), self.shrink)
-        fields = sampled_fields(self.activation, carriers, self.span.points(X), inputs, seed=0)
-        rng = np.random.default_rng(0)
-        count = self.w.shape[1]
+        rng, count = np.random.default_rng(0), self.w.shape[1]
         return np.stack(
             [
                 h[rng.choice(count, count, p=weights)]
-                for (h, _, _), weights in zip(fields, self.weights, strict=True)
+                for (h, _, _), weights in zip(self._sampled(X), self.weights, strict=True)
             ]
         )
+
+    def _sampled(self, X) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        carriers = Particles(self.w, np.ones((*self.w.shape[:2], 1)), self.shrink)
+        points, inputs = self.span.points(X), X @ X.T / X.shape[1]
+        return sampled_fields(self.activation, carriers, points, inputs, seed=0)
 
     def _features(self) -> Float[np.ndarray, "R M P"]:
         return self._fields(self.span.points(self.inputs))[0]
@@ -135,23 +132,3 @@ class BayesianState(AbstractState):
                 points.smooth,
             )
             return np.asarray(field(*args)), np.asarray(field(*args, derivative=True))
-
-    def _kernels(self, first, second, overlap, kind: str):
-        (phi1, slope1), (phi2, slope2) = first, second
-        feature = np.einsum("rm,rmn,rmk->rnk", self.weights, phi1, phi2, optimize=True)
-        if kind == "feature":
-            return feature
-        # <z_c z_d | h> = delta_cd + m_c m_d with m = delta . phi(h).
-        mean = self._features() @ self.delta
-        outputs = mean.shape[-1]
-        full = np.empty((*feature.shape, outputs, outputs))
-        for c in range(outputs):
-            for d in range(outputs):
-                square = self.weights * ((c == d) + mean[..., c] * mean[..., d])
-                full[..., c, d] = np.einsum(
-                    "rm,rmn,rmk->rnk", square, slope1, slope2, optimize=True
-                )
-        if kind == "ntk":
-            full = full * overlap[..., None, None]
-            full = full + feature[..., None, None] * np.eye(outputs)
-        return full[..., 0, 0] if outputs == 1 else full

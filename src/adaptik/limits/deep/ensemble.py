@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -24,13 +24,13 @@ import numpy as np
 from ...mathematics import activations, losses
 from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.stepping import Chebyshev
-from ...solution import AbstractState, Solution, StageRecord
+from ...solution import Advance, Request, recorded_inputs
 from ...system.errors import InputError, require_between, require_integers
 from ...system.programs import on_device
 from ...tasks import Task
 from ...tasks.stages import Stage
 from .. import particles as sampling
-from ..base import Advance, Limit, Request, growth, recorded_inputs
+from ..base import FLOW, LAYERS, AbstractLimit
 from ..run import Chosen, step_through
 from ..span import Span
 from ..step_error import again, step_error, timed_together
@@ -53,7 +53,7 @@ PROBE = 512  # width at which one evaluation is timed
 
 
 @dataclass(frozen=True)
-class Ensemble(Limit):
+class Ensemble(AbstractLimit[EnsembleState]):
     """Deep nonlinear networks at infinite width, from dense networks with matched initial fields.
 
     Attributes
@@ -89,6 +89,10 @@ class Ensemble(Limit):
     'reached its duration'
     """
 
+    state: ClassVar = EnsembleState
+    computes: ClassVar = FLOW - {"lazy decay"} | LAYERS
+    samples: ClassVar = "replicates"
+
     depth: int
     activation: str | Activation | Elementwise = "relu"
     width: int = 512
@@ -109,11 +113,6 @@ class Ensemble(Limit):
     def phi(self) -> Activation:
         assert isinstance(self.activation, Activation)
         return self.activation
-
-    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Ensemble":
-        if found is None:
-            return replace(self, tol=min(self.tol, tol / 10))
-        return replace(self, replicates=math.ceil(self.replicates * growth(found, tol)))
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
@@ -155,15 +154,7 @@ class Ensemble(Limit):
         scale = self.replicates * weights(self.width) / weights(width)
         return EVALUATIONS * scale * float(np.median(spent))
 
-    def check_stage(self, i: int, stage: Stage) -> None:
-        stage.frozen_layers(self.depth)
-        if stage.is_lazy and stage.weight_decay > 0:
-            raise InputError(
-                f"stage {i}: richness=0 with weight_decay={stage.weight_decay:g} is not computed "
-                "by Ensemble; use weight_decay=0 or a small richness"
-            )
-
-    def start(self, stages, tasks, rng) -> "EnsembleState":
+    def start(self, stages, tasks, rng) -> EnsembleState:
         span, outputs = Span.of(tasks.values()), stages[0].task.outputs
         if self.width < span.rank + outputs:
             raise InputError(
@@ -188,7 +179,9 @@ class Ensemble(Limit):
         weights = DenseWeights(one.w.astype(self.dtype), hidden, head, seed)
         return EnsembleState(self.phi, span, weights, initial=True)
 
-    def advance(self, state: "EnsembleState", stage: Stage, request: Request) -> Advance:
+    def advance(
+        self, state: EnsembleState, stage: Stage, request: Request
+    ) -> Advance[EnsembleState]:
         kept = self.depth if stage.fresh_above is None else stage.fresh_above
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
             if kept == 0:
@@ -208,8 +201,8 @@ class Ensemble(Limit):
         return replace(record, step_error=error), replace(end, step_error=error), snapshots
 
     def _flow(
-        self, state: "EnsembleState", stage: Stage, request: Request, tol: float
-    ) -> tuple[StageRecord, Any, dict[float, AbstractState]]:
+        self, state: EnsembleState, stage: Stage, request: Request, tol: float
+    ) -> Advance[EnsembleState]:
         gamma, weights, dtype = stage.richness, state.weights, self.dtype
         task, frozen = stage.task, stage.frozen_layers(self.depth)
         layers = weights.layers

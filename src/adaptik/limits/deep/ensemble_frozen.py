@@ -7,21 +7,23 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 
+from ...solution import Advance, Request, recorded_inputs
 from ...tasks.stages import Stage
-from ..base import Advance, Request, recorded_inputs
 from ..frozen import FrozenPath
 from .dense import DenseTerm, compiled_pull_back, phi_and_g
 from .ensemble_state import EnsembleState
 
 
-def fixed_kernel(state: EnsembleState, stage: Stage, request: Request) -> Advance:
+def fixed_kernel(state: EnsembleState, stage: Stage, request: Request) -> Advance[EnsembleState]:
     """Run a readout or lazy stage."""
     began = time.perf_counter()
     task, decay, w = stage.task, stage.weight_decay, state.weights
     kind = "feature" if stage.trains == "readout" else "ntk"
-    depth, outputs = len(w.hidden) + 1, task.outputs
-    frozen = stage.frozen_layers(depth)
-    grams = state.layer_kernel(task.X, None, kind, depth, frozen)
+    outputs, frozen = task.outputs, stage.frozen_layers(state.hidden_layers)
+    if frozen == state.hidden_layers:
+        grams = state.kernel(task.X, None, "feature")
+    else:
+        grams = state.ntk(task.X, None, frozen)
     if grams.ndim == 5:
         grams = grams.transpose(0, 1, 3, 2, 4).reshape(len(grams), task.y.size, task.y.size)
     path = FrozenPath.of(stage, request, grams, state.predict(task.X))

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...mathematics.activations import Activation
+from ...solution import Kernels
 from ...system.programs import on_device
 from ...system.registry import register
 from ...tasks.stages import Stage
 from .. import particles as sampling
-from ..base import checked_layer
 from ..span import Span, SpanState
 from .dense import (
     DenseTerm,
@@ -129,41 +129,19 @@ class EnsembleState(SpanState):
                     total[:, rows] += term.coefficient * np.asarray(value, float)
         return total
 
-    def layer_kernel(self, X, X2, kind, layer, frozen=0):
-        """The NTK (``kind="ntk"``) is that of the weights above the first ``frozen`` layers."""
-        checked_layer(layer, len(self.weights.hidden) + 1)
-        both = X if X2 is None else np.concatenate([X, X2])
-        rows, columns = (slice(None),) * 2 if X2 is None else (slice(len(X)), slice(len(X), None))
-        points, w = self.span.points(both), self.weights
+    @property
+    def hidden_layers(self):
+        return len(self.weights.hidden) + 1
+
+    def kernels(self, X, rows, columns):
+        points, w = self.span.points(X), self.weights
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-            found = phi_and_g(
+            phi, g = phi_and_g(
                 w.layers, points.inside, w.outside(points.orthogonal), self.activation
             )
-        phi, g = ([np.asarray(a, float) for a in part] for part in found)
-        width, depth, outputs = w.first.shape[1], len(phi), w.head.shape[-1]
-
-        def feature(k):
-            if k == 0:
-                inputs = points.inside @ points.inside.T + points.orthogonal @ points.orthogonal.T
-                return inputs[None, rows, columns]
-            return phi[k - 1][:, rows] @ phi[k - 1][:, columns].transpose(0, 2, 1) / width
-
-        def gradient(k):
-            a, b = g[k - 1][:, rows], g[k - 1][:, columns]
-            return np.einsum("rncm,rpdm->rnpcd", a, b, optimize=True) / width
-
-        if kind == "feature":
-            return feature(layer)
-        if kind == "gradient":
-            full = gradient(layer)
-        else:
-            full = feature(depth)[..., None, None] * np.eye(outputs)
-            for k in range(frozen + 1, depth + 1):
-                full = full + gradient(k) * feature(k - 1)[..., None, None]
-        return full[..., 0, 0] if outputs == 1 else full
-
-    def kernel(self, X, X2, kind):
-        return self.layer_kernel(X, X2, kind, len(self.weights.hidden) + 1)
+        phi = [np.swapaxes(np.asarray(a, float), 1, 2) for a in phi]
+        g = [np.asarray(a, float).transpose(0, 3, 1, 2) for a in g]
+        return Kernels.averaged(phi, g, rows, columns)
 
     def preactivations(self, X):
         points, w = self.span.points(X), self.weights

@@ -1,21 +1,20 @@
 """Deep networks at infinite width: the method that suits depth, activation and data."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import ClassVar
 
 from ...mathematics import activations
 from ...mathematics.activations import Activation, Elementwise
-from ...solution import AbstractState, Solution, recorded_tasks
+from ...solution import Advance, Request, recorded_tasks
 from ...system.errors import InputError, require_integers
 from ...system.memory import available_bytes
 from ...tasks import Task
 from ...tasks.stages import Stage
-from ..base import Advance, Limit, Request, growth
+from ..base import FLOW, LAYERS, AbstractLimit
 from ..linear.deep import DeepLinear, DeepLinearState
 from ..two_layer.limit import TwoLayer, TwoLayerState
-from .ensemble import Ensemble
+from .ensemble import Ensemble, EnsembleState
 from .reveal import Reveal, RevealState
 
 KINKED = "leaky_relu"  # the family of ReLU: gradients have no low rank
@@ -24,8 +23,11 @@ MOST = 500  # directions up to which revealing is cheaper at a given error (theo
 PARTICLES = 4096  # of Reveal, where no width is given
 
 
+DeepState = DeepLinearState | TwoLayerState | RevealState | EnsembleState
+
+
 @dataclass(frozen=True)
-class Deep(Limit):
+class Deep(AbstractLimit[DeepState]):
     """Any number of hidden layers of any activation, infinitely wide.
 
     Linear neurons are solved exactly (:class:`adaptik.DeepLinear`), one hidden layer by particles
@@ -62,6 +64,10 @@ class Deep(Limit):
     'Ensemble'
     """
 
+    state: ClassVar = DeepState
+    computes: ClassVar = FLOW | LAYERS
+    samples: ClassVar = "replicates"
+
     depth: int
     activation: str | Activation | Elementwise = "relu"
     width: int | None = None
@@ -93,10 +99,7 @@ class Deep(Limit):
                 return reveal
         return self._ensemble()
 
-    def check(
-        self, stages: Sequence[Stage], first: int = 0, state: AbstractState | None = None
-    ) -> None:
-        super().check(stages, first, state)
+    def check_all(self, stages, first, state):
         if state is None:
             return self.choose(stages).check(stages)
         method, _ = self._of(state)
@@ -108,21 +111,13 @@ class Deep(Limit):
                 "call by what suits them all"
             ) from None
 
-    def check_stage(self, i: int, stage: Stage) -> None:
-        stage.frozen_layers(self.depth)
-
-    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Deep":
-        if found is None:
-            return self
-        return replace(self, replicates=math.ceil(self.replicates * growth(found, tol)))
-
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         return self.choose(stages).predicted_bytes(stages, tasks)
 
-    def start(self, stages, tasks, rng) -> AbstractState:
+    def start(self, stages, tasks, rng) -> DeepState:
         return self.choose(stages).start(stages, tasks, rng)
 
-    def advance(self, state: Any, stage: Stage, request: Request) -> Advance:
+    def advance(self, state: DeepState, stage: Stage, request: Request) -> Advance[DeepState]:
         limit, reason = self._of(state)
         if isinstance(limit, Reveal):
             reason = f"smooth activation, some {_directions(stage)} directions to reveal"
@@ -130,7 +125,7 @@ class Deep(Limit):
         cost = replace(record.cost, method=f"{record.cost.method} ({reason})")
         return replace(record, cost=cost), end, snapshots
 
-    def _of(self, state: Any) -> tuple[DeepLinear | TwoLayer | Reveal | Ensemble, str]:
+    def _of(self, state: DeepState) -> tuple[DeepLinear | TwoLayer | Reveal | Ensemble, str]:
         """The limit that a state belongs to, and why it was chosen."""
         match state:
             case DeepLinearState():

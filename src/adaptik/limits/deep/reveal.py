@@ -6,23 +6,22 @@ to all that the same layer has seen. Responses, also those at equal times, come 
 (theory section 5).
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
 from ...mathematics import activations, losses
 from ...mathematics.activations import Activation, Elementwise
-from ...solution import AbstractState, Solution, StageRecord
+from ...solution import AbstractState, Advance, Kernels, Request, StageRecord, recorded_inputs
 from ...system.errors import InputError, require_between, require_integers
 from ...system.registry import register
 from ...tasks import Task
 from ...tasks.stages import Stage
 from .. import particles as sampling
-from ..base import Advance, Limit, Request, checked_layer, growth, recorded_inputs
+from ..base import FLOW, LAYERS, AbstractLimit
 from ..run_revealing import march
 from ..span import Span, SpanState
 from ..step_error import again, step_error, timed_together
@@ -30,182 +29,6 @@ from .reveal_flow import PopulationFlow, on_host, readout
 from .series import Hidden, Population
 
 COARSER = 8.0  # tolerance of the second solve that estimates the error of the first
-
-
-@dataclass(frozen=True)
-class Reveal(Limit):
-    """Deep nonlinear networks at infinite width, by lazily revealed random matrices.
-
-    The most accurate method for smooth activations and few samples. The number of directions
-    grows with samples x time steps for activations with kinks: use :class:`adaptik.Ensemble`
-    there. Rich stages only.
-
-    Attributes
-    ----------
-    depth
-        Number of hidden layers L.
-    activation
-        A name, an :class:`adaptik.activations.Activation`, or an elementwise JAX function.
-    particles
-        Samples of every layer's fields per replicate; well above the directions revealed.
-    replicates
-        Independent populations; their spread is the standard error.
-    tol
-        Error allowed in one step, in units of the labels (:attr:`adaptik.Stage.unit`).
-    reveal_tol
-        Part of a field, relative to its length, that the revealed directions may miss.
-    dtype
-        Of fields and matrices, ``"float32"`` or ``"float64"``.
-    max_steps
-        Steps after which a stage gives up.
-
-    Examples
-    --------
-    >>> import adaptik as ak
-    >>> task, _ = ak.tasks.hermite_pair(1, 2, 0.5, n_source=4, n_target=4, dimension=5, n_test=8)
-    >>> limit = ak.Reveal(depth=2, activation="tanh", particles=512, replicates=2)
-    >>> ak.solve([ak.Stage(task, richness=1.0, duration=1.0)], limit, record=2).outcome.value
-    'reached its duration'
-    """
-
-    depth: int
-    activation: str | Activation | Elementwise = "tanh"
-    particles: int = 4096
-    replicates: int = 4
-    tol: float = 2e-4
-    reveal_tol: float = 1e-2
-    dtype: str = "float32"
-    max_steps: int = 2048
-
-    def __post_init__(self):
-        object.__setattr__(self, "activation", activations.get(self.activation))
-        require_integers(1, depth=self.depth, replicates=self.replicates, max_steps=self.max_steps)
-        require_integers(16, particles=self.particles)
-        if self.dtype not in ("float32", "float64"):
-            raise InputError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
-        require_between(0, 0.2, tol=self.tol, reveal_tol=self.reveal_tol)
-
-    @property
-    def phi(self) -> Activation:
-        assert isinstance(self.activation, Activation)
-        return self.activation
-
-    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Reveal":
-        if found is None:
-            return replace(self, tol=min(self.tol, tol / 10))
-        return replace(self, particles=math.ceil(self.particles * growth(found, tol)))
-
-    def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
-        samples = max(s.task.n_train * s.task.outputs for s in stages)
-        inputs = max(len(X) for t in tasks.values() for X in (t.X, t.X_test) if X is not None)
-        directions = min(self.particles // 2, 16 * samples + 2 * rank)
-        numbers = self.particles * (12 * rank + 8 * self.depth * directions + 4 * inputs)
-        return 8 * (self.replicates + 1) * numbers * len(stages)
-
-    def check_stage(self, i: int, stage: Stage) -> None:
-        stage.frozen_layers(self.depth)
-        if stage.has_fixed_kernel or stage.is_lazy:
-            raise InputError(
-                f"stage {i}: richness={stage.richness:g}, trains={stage.trains!r}: Reveal solves "
-                "rich stages only (richness > 0, trains='all'); use adaptik.Ensemble"
-            )
-
-    def start(self, stages, tasks, rng) -> "RevealState":
-        span, outputs = Span.of(tasks.values()), stages[0].task.outputs
-        if self.particles < 4 * (span.rank + outputs):
-            raise InputError(
-                f"particles={self.particles} are too few for {span.rank} span coordinates; give at "
-                f"least 4 (rank + outputs) = {4 * (span.rank + outputs)}"
-            )
-        members = self._drawn(rng, span.rank, outputs)
-        return RevealState(self.phi, span, members)
-
-    def _drawn(self, rng, rank: int, outputs: int) -> tuple[Population, ...]:
-        """Populations at initialisation, of whose hidden matrices nothing is revealed."""
-        drawn = sampling.initial(
-            rng, self.replicates, self.particles, rank, outputs, "quasi", self.dtype
-        )
-        members = []
-        for W, z in zip(drawn.w, drawn.z, strict=True):
-            hidden = Hidden.unknown(W)
-            seen = (W, *[hidden.Q] * (self.depth - 1))
-            seed = int(rng.integers(2**31))
-            members.append(Population(W, (hidden,) * (self.depth - 1), z, seen, seed))
-        return tuple(members)
-
-    def advance(self, state: "RevealState", stage: Stage, request: Request) -> Advance:
-        with jax.enable_x64(True):
-            if stage.head == "fresh":
-                state = self._fresh(state, stage, request.rng)
-            runs = [self._run(state, 0, stage, request, self.tol)]
-            first: StageRecord = runs[0][0]
-            timed, same = again(stage, request, first)  # the others take as long as the first
-            runs += [self._run(state, r, timed, same, self.tol) for r in range(1, self.replicates)]
-            coarse, _, _ = self._run(state, 0, timed, same, COARSER * self.tol)
-        predictions = {
-            key: np.concatenate([run[0].predictions[key] for run in runs], axis=1)
-            for key in first.predictions
-        }
-        error = state.step_error + step_error(first, coarse)
-        cost = timed_together(*(run[0].cost for run in runs), coarse.cost)
-        loss, rate = (
-            float(np.mean([getattr(r[0], n) for r in runs])) for n in ("train_loss", "rate")
-        )
-        record = replace(
-            first, predictions=predictions, cost=cost, step_error=error, train_loss=loss, rate=rate
-        )
-        joined: dict[float, AbstractState] = {
-            t: state.after(tuple(run[2][t] for run in runs), stage) for t in runs[0][2]
-        }
-        end = replace(state.after(tuple(run[1] for run in runs), stage), step_error=error)
-        return record, end, joined
-
-    def _fresh(self, state: "RevealState", stage: Stage, rng) -> "RevealState":
-        """A new readout, new layers where the stage wants them, and f = 0."""
-        outputs, kept = stage.task.outputs, stage.fresh_above
-        members = state.members
-        if kept == 0:
-            members = self._drawn(rng, state.span.rank, outputs)
-        elif kept is not None:
-            members = [with_fresh_layers(m, kept) for m in members]
-        X, y = state.span.training_points(stage.task.X), stage.task.y
-        members = [
-            PopulationFlow(
-                m, X, y, 0.0, [], self.phi, losses.get(stage.loss), 1.0, 0.0, 0, self.reveal_tol,
-                rng,
-            ).with_fresh_head(outputs)
-            for m in members
-        ]  # fmt: skip
-        return replace(state, members=tuple(members), terms=())
-
-    def _run(self, state: "RevealState", r: int, stage: Stage, request: Request, tol: float) -> Any:
-        task, start, gamma = stage.task, state.members[r], stage.richness
-        points = {k: state.span.points(X) for k, X in recorded_inputs(request.tasks, task.outputs)}
-
-        def base(at):
-            return state.member_predict(r, at) - readout(start, at, self.phi) / gamma
-
-        flow = PopulationFlow(
-            start, state.span.training_points(task.X), task.y,
-            base(state.span.points(task.X)), [(at, base(at)) for at in points.values()],
-            self.phi, losses.get(stage.loss), gamma, stage.weight_decay,
-            stage.frozen_layers(self.depth), self.reveal_tol,
-            np.random.default_rng([start.seed, start.seen[0].shape[1]]),
-        )  # fmt: skip
-        state_at: Any = flow.population  # one replicate; advance joins them to a state
-        return march(
-            stage, request, flow, list(points), state_at, gamma, tol, self.max_steps,
-            "Runge-Kutta 5(4) on revealed matrices",
-        )  # fmt: skip
-
-
-def with_fresh_layers(member: Population, kept: int) -> Population:
-    """Layers above ``kept`` >= 1 as if nothing of them had been revealed."""
-    new = len(member.hidden) + 1 - kept
-    unknown = Hidden.unknown(member.first)
-    hidden = (*member.hidden[: kept - 1], *[unknown] * new)
-    return replace(member, hidden=hidden, seen=(*member.seen[:kept], *[unknown.Q] * new))
 
 
 @register
@@ -250,42 +73,189 @@ class RevealState(SpanState):
         with jax.enable_x64(True):
             return np.stack([self.member_predict(r, points) for r in range(len(self.members))])
 
-    def kernel(self, X, X2, kind):
-        return self.layer_kernel(X, X2, kind, len(self.members[0].hidden) + 1)
+    @property
+    def hidden_layers(self):
+        return len(self.members[0].hidden) + 1
 
-    def layer_kernel(self, X, X2, kind, layer):
-        checked_layer(layer, len(self.members[0].hidden) + 1)
-        both = X if X2 is None else np.concatenate([X, X2])
-        rows, columns = (slice(None),) * 2 if X2 is None else (slice(len(X)), slice(len(X), None))
-        points = self.span.points(both)
-        inputs = points.inside @ points.inside.T + points.orthogonal @ points.orthogonal.T
-        found = []
+    def kernels(self, X, rows, columns):
+        h, g = zip(*self._jointly(X), strict=True)
+        phi, _ = on_host(self.activation)
         with jax.enable_x64(True):
-            for m in self.members:
-                phi, G = self._kernels(m, points)
-                if kind == "feature":
-                    found.append(phi[layer - 1][rows, columns])
-                elif kind == "gradient":
-                    found.append(G[layer - 1][rows, columns])
-                else:
-                    total = phi[-1][..., None, None] * np.eye(m.head.shape[1])
-                    for below, gradient in zip([inputs, *phi], G, strict=False):
-                        total = total + gradient * below[..., None, None]
-                    found.append(total[rows, columns])
-        stacked = np.stack(found)
-        return stacked[..., 0, 0] if stacked.ndim == 5 and stacked.shape[-1] == 1 else stacked
-
-    def _kernels(self, m: Population, points):
-        width = len(m.first)
-        phi, slope = on_host(self.activation)
-        h, gradients = m.jointly(points, phi, slope)
-        features = [phi(x).astype(float) for x in h]
-        squares = [np.einsum("mnc,mpd->npcd", g, g, optimize=True) for g in gradients]
-        return [a.T @ a / width for a in features], [
-            (square + square.transpose(1, 0, 3, 2)) / (2 * width) for square in squares
-        ]
+            features = [[phi(a).astype(float) for a in layer] for layer in zip(*h, strict=True)]
+        return Kernels.averaged(features, list(zip(*g, strict=True)), rows, columns)
 
     def preactivations(self, X):
+        return np.stack([h[-1] for h, _ in self._jointly(X)])
+
+    def _jointly(self, X) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
+        """h_l and g_l of every member at all inputs."""
         points, functions = self.span.points(X), on_host(self.activation)
         with jax.enable_x64(True):
-            return np.stack([m.jointly(points, *functions)[0][-1] for m in self.members])
+            return [m.jointly(points, *functions) for m in self.members]
+
+
+@dataclass(frozen=True)
+class Reveal(AbstractLimit[RevealState]):
+    """Deep nonlinear networks at infinite width, by lazily revealed random matrices.
+
+    The most accurate method for smooth activations and few samples. The number of directions
+    grows with samples x time steps for activations with kinks: use :class:`adaptik.Ensemble`
+    there. Rich stages only.
+
+    Attributes
+    ----------
+    depth
+        Number of hidden layers L.
+    activation
+        A name, an :class:`adaptik.activations.Activation`, or an elementwise JAX function.
+    particles
+        Samples of every layer's fields per replicate; well above the directions revealed.
+    replicates
+        Independent populations; their spread is the standard error.
+    tol
+        Error allowed in one step, in units of the labels (:attr:`adaptik.Stage.unit`).
+    reveal_tol
+        Part of a field, relative to its length, that the revealed directions may miss.
+    dtype
+        Of fields and matrices, ``"float32"`` or ``"float64"``.
+    max_steps
+        Steps after which a stage gives up.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> task, _ = ak.tasks.hermite_pair(1, 2, 0.5, n_source=4, n_target=4, dimension=5, n_test=8)
+    >>> limit = ak.Reveal(depth=2, activation="tanh", particles=512, replicates=2)
+    >>> ak.solve([ak.Stage(task, richness=1.0, duration=1.0)], limit, record=2).outcome.value
+    'reached its duration'
+    """
+
+    state: ClassVar = RevealState
+    computes: ClassVar = FLOW - {"lazy", "lazy decay", "readout"} | LAYERS
+    samples: ClassVar = "particles"
+
+    depth: int
+    activation: str | Activation | Elementwise = "tanh"
+    particles: int = 4096
+    replicates: int = 4
+    tol: float = 2e-4
+    reveal_tol: float = 1e-2
+    dtype: str = "float32"
+    max_steps: int = 2048
+
+    def __post_init__(self):
+        object.__setattr__(self, "activation", activations.get(self.activation))
+        require_integers(1, depth=self.depth, replicates=self.replicates, max_steps=self.max_steps)
+        require_integers(16, particles=self.particles)
+        if self.dtype not in ("float32", "float64"):
+            raise InputError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
+        require_between(0, 0.2, tol=self.tol, reveal_tol=self.reveal_tol)
+
+    @property
+    def phi(self) -> Activation:
+        assert isinstance(self.activation, Activation)
+        return self.activation
+
+    def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
+        rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
+        samples = max(s.task.n_train * s.task.outputs for s in stages)
+        inputs = max(len(X) for t in tasks.values() for X in (t.X, t.X_test) if X is not None)
+        directions = min(self.particles // 2, 16 * samples + 2 * rank)
+        numbers = self.particles * (12 * rank + 8 * self.depth * directions + 4 * inputs)
+        return 8 * (self.replicates + 1) * numbers * len(stages)
+
+    def start(self, stages, tasks, rng) -> RevealState:
+        span, outputs = Span.of(tasks.values()), stages[0].task.outputs
+        if self.particles < 4 * (span.rank + outputs):
+            raise InputError(
+                f"particles={self.particles} are too few for {span.rank} span coordinates; give at "
+                f"least 4 (rank + outputs) = {4 * (span.rank + outputs)}"
+            )
+        members = self._drawn(rng, span.rank, outputs)
+        return RevealState(self.phi, span, members)
+
+    def _drawn(self, rng, rank: int, outputs: int) -> tuple[Population, ...]:
+        """Populations at initialisation, of whose hidden matrices nothing is revealed."""
+        drawn = sampling.initial(
+            rng, self.replicates, self.particles, rank, outputs, "quasi", self.dtype
+        )
+        members = []
+        for W, z in zip(drawn.w, drawn.z, strict=True):
+            hidden = Hidden.unknown(W)
+            seen = (W, *[hidden.Q] * (self.depth - 1))
+            seed = int(rng.integers(2**31))
+            members.append(Population(W, (hidden,) * (self.depth - 1), z, seen, seed))
+        return tuple(members)
+
+    def advance(self, state: RevealState, stage: Stage, request: Request) -> Advance[RevealState]:
+        with jax.enable_x64(True):
+            if stage.head == "fresh":
+                state = self._fresh(state, stage, request.rng)
+            runs = [self._run(state, 0, stage, request, self.tol)]
+            first: StageRecord = runs[0][0]
+            timed, same = again(stage, request, first)  # the others take as long as the first
+            runs += [self._run(state, r, timed, same, self.tol) for r in range(1, self.replicates)]
+            coarse, _, _ = self._run(state, 0, timed, same, COARSER * self.tol)
+        predictions = {
+            key: np.concatenate([run[0].predictions[key] for run in runs], axis=1)
+            for key in first.predictions
+        }
+        error = state.step_error + step_error(first, coarse)
+        cost = timed_together(*(run[0].cost for run in runs), coarse.cost)
+        loss, rate = (
+            float(np.mean([getattr(r[0], n) for r in runs])) for n in ("train_loss", "rate")
+        )
+        record = replace(
+            first, predictions=predictions, cost=cost, step_error=error, train_loss=loss, rate=rate
+        )
+        joined: dict[float, AbstractState] = {
+            t: state.after(tuple(run[2][t] for run in runs), stage) for t in runs[0][2]
+        }
+        end = replace(state.after(tuple(run[1] for run in runs), stage), step_error=error)
+        return record, end, joined
+
+    def _fresh(self, state: RevealState, stage: Stage, rng) -> RevealState:
+        """A new readout, new layers where the stage wants them, and f = 0."""
+        outputs, kept = stage.task.outputs, stage.fresh_above
+        members = state.members
+        if kept == 0:
+            members = self._drawn(rng, state.span.rank, outputs)
+        elif kept is not None:
+            members = [with_fresh_layers(m, kept) for m in members]
+        X, y = state.span.training_points(stage.task.X), stage.task.y
+        members = [
+            PopulationFlow(
+                m, X, y, 0.0, [], self.phi, losses.get(stage.loss), 1.0, 0.0, 0, self.reveal_tol,
+                rng,
+            ).with_fresh_head(outputs)
+            for m in members
+        ]  # fmt: skip
+        return replace(state, members=tuple(members), terms=())
+
+    def _run(self, state: RevealState, r: int, stage: Stage, request: Request, tol: float) -> Any:
+        task, start, gamma = stage.task, state.members[r], stage.richness
+        points = {k: state.span.points(X) for k, X in recorded_inputs(request.tasks, task.outputs)}
+
+        def base(at):
+            return state.member_predict(r, at) - readout(start, at, self.phi) / gamma
+
+        flow = PopulationFlow(
+            start, state.span.training_points(task.X), task.y,
+            base(state.span.points(task.X)), [(at, base(at)) for at in points.values()],
+            self.phi, losses.get(stage.loss), gamma, stage.weight_decay,
+            stage.frozen_layers(self.depth), self.reveal_tol,
+            np.random.default_rng([start.seed, start.seen[0].shape[1]]),
+        )  # fmt: skip
+        state_at: Any = flow.population  # one replicate; advance joins them to a state
+        return march(
+            stage, request, flow, list(points), state_at, gamma, tol, self.max_steps,
+            "Runge-Kutta 5(4) on revealed matrices",
+        )  # fmt: skip
+
+
+def with_fresh_layers(member: Population, kept: int) -> Population:
+    """Layers above ``kept`` >= 1 as if nothing of them had been revealed."""
+    new = len(member.hidden) + 1 - kept
+    unknown = Hidden.unknown(member.first)
+    hidden = (*member.hidden[: kept - 1], *[unknown] * new)
+    return replace(member, hidden=hidden, seen=(*member.seen[:kept], *[unknown.Q] * new))

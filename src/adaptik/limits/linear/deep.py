@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -13,12 +13,12 @@ from scipy.integrate import solve_ivp
 
 from ...linear_theory.revealed import ROOM, LinearNetworkFlow, LinearWeights
 from ...mathematics import losses
-from ...solution import Outcome, Solution, StageRecord
+from ...solution import Advance, Kernels, Outcome, Request, recorded_inputs
 from ...system.errors import require_between, require_integers
 from ...system.registry import register
 from ...tasks import Task
 from ...tasks.stages import Stage
-from ..base import Advance, Limit, Request, checked_layer, recorded_inputs
+from ..base import FLOW, LAYERS, AbstractLimit
 from ..frozen import FrozenPath, asked_times
 from ..run_revealing import march
 from ..span import Span, SpanState
@@ -26,129 +26,6 @@ from ..step_error import again, step_error, timed_together
 
 NEURONS = 4096  # drawn where samples of single neurons are asked for
 COARSER = 32.0  # tolerances of the second solve that estimates the error of the first
-
-
-@dataclass(frozen=True)
-class DeepLinear(Limit):
-    """Any number of hidden layers of linear neurons, infinitely wide.
-
-    The infinite random matrices are revealed along the directions that training applies them to,
-    where they are known exactly, so nothing is sampled and standard errors are 0. Time steps are
-    adaptive, of order 5; the error that is left is estimated by a second solve with 32 times
-    larger tolerances and stands in ``records[i].step_error``.
-
-    Attributes
-    ----------
-    depth
-        Number of hidden layers L.
-    tol
-        Error allowed in one step, in units of the labels (:attr:`adaptik.Stage.unit`).
-    reveal_tol
-        Part of a vector, relative to its length, that the revealed directions may miss.
-        Predictions err by less than this times a number of order 1.
-    max_steps
-        Steps after which a stage gives up.
-
-    Raises
-    ------
-    InputError
-        For values out of range.
-
-    Examples
-    --------
-    >>> import adaptik as ak
-    >>> task, _ = ak.tasks.linear_pair(0.5, n_source=10, n_target=5, dimension=20, n_test=50)
-    >>> solution = ak.solve([ak.Stage(task, richness=1.0, duration=2.0)], ak.DeepLinear(depth=2))
-    >>> solution.outcome.value, solution.records[0].step_error < 1e-3
-    ('reached its duration', True)
-    """
-
-    depth: int
-    tol: float = 1e-5
-    reveal_tol: float = 1e-5
-    max_steps: int = 16384
-
-    def __post_init__(self):
-        require_integers(1, depth=self.depth, max_steps=self.max_steps)
-        require_between(0, 2e-3, tol=self.tol, reveal_tol=self.reveal_tol)
-
-    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "DeepLinear":
-        return replace(self, tol=min(self.tol, tol / 10))
-
-    def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
-        outputs = max(s.task.outputs for s in stages)
-        directions = outputs * (min(rank, 3 * ROOM) + ROOM * (len(stages) + 1))
-        vector = self.depth * directions * (directions + outputs)
-        kernels = max(s.task.n_train * s.task.outputs for s in stages) ** 2
-        inputs = sum(len(X) for s in stages for _, X in recorded_inputs(tasks, s.task.outputs))
-        return 8 * (40 * vector + 6 * kernels + (self.depth + 4) * rank**2 + 2 * inputs * rank)
-
-    def check_stage(self, i: int, stage: Stage) -> None:
-        stage.frozen_layers(self.depth)
-
-    def start(self, stages, tasks, rng) -> "DeepLinearState":
-        span, outputs = Span.of(tasks.values()), stages[0].task.outputs
-        weights = LinearWeights.initial(span.rank, self.depth)
-        return DeepLinearState(span, weights, np.zeros((span.rank, outputs)))
-
-    def advance(self, state: "DeepLinearState", stage: Stage, request: Request) -> Advance:
-        with jax.enable_x64(True):
-            return self._with_error(state, stage, request)
-
-    def _with_error(self, state: "DeepLinearState", stage: Stage, request: Request) -> Advance:
-        record, end, snapshots = self._advance(state, stage, request)
-        if state.coarse is None and stage.has_fixed_kernel:
-            return replace(record, step_error=0.0), end, snapshots
-        timed, same = again(stage, request, record)
-        other, coarse, others = self._advance(state.coarse or state, timed, same, COARSER)
-        error = step_error(record, other)
-        cost = timed_together(record.cost, other.cost)
-        paired = {t: replace(snapshots[t], coarse=others[t]) for t in snapshots}
-        end = replace(end, coarse=coarse)
-        return replace(record, cost=cost, step_error=error), end, paired
-
-    def _advance(
-        self, state: "DeepLinearState", stage: Stage, request: Request, coarser: float = 1.0
-    ) -> tuple[StageRecord, Any, dict[float, Any]]:
-        if stage.head == "fresh":
-            outputs = stage.task.outputs
-            kept = self.depth if stage.fresh_above is None else stage.fresh_above
-            weights = state.weights.with_fresh_layers(kept).with_fresh_head(outputs)
-            zero = np.zeros((state.span.rank, outputs))
-            state = replace(state, weights=weights, beta=zero)
-        recorded = dict(recorded_inputs(request.tasks, stage.task.outputs))
-        points = [state.span.points(X).inside for X in recorded.values()]
-        flow = self._flow(state, stage, points, coarser * self.reveal_tol)
-        if stage.has_fixed_kernel:
-            return _fixed_kernel(state, stage, request, flow, list(recorded))
-        if stage.is_lazy:
-            return _decaying_tangent(state, stage, request, flow, list(recorded))
-
-        def state_at(t: float, y: np.ndarray) -> "DeepLinearState":
-            weights = flow.weights_at(t, y)
-            beta = flow.offset + weights.predictor() / stage.richness
-            return DeepLinearState(state.span, weights, beta)
-
-        return march(
-            stage, request, flow, list(recorded), state_at, stage.richness, coarser * self.tol,
-            self.max_steps, "Runge-Kutta 5(4) on revealed matrices",
-        )  # fmt: skip
-
-    def _flow(self, state: "DeepLinearState", stage: Stage, points, tol: float):
-        richness, frozen = stage.richness or 1.0, stage.frozen_layers(self.depth)
-        return LinearNetworkFlow(
-            state.weights,
-            state.span.training_points(stage.task.X),
-            stage.task.y,
-            state.beta - state.weights.predictor() / richness,
-            points,
-            losses.get(stage.loss),
-            richness,
-            stage.weight_decay,
-            tuple(k >= frozen for k in range(self.depth + 1)),
-            tol,
-        )
 
 
 @register
@@ -182,32 +59,150 @@ class DeepLinearState(SpanState):
     def predict(self, X):
         return (self.span.points(X).inside @ self.beta)[None]
 
-    def kernel(self, X, X2, kind):
-        return self.layer_kernel(X, X2, kind, len(self.weights.matrices))
+    @property
+    def hidden_layers(self):
+        return len(self.weights.matrices)
 
-    def layer_kernel(self, X, X2, kind, layer):
-        checked_layer(layer, len(self.weights.matrices))
-        both = X if X2 is None else np.concatenate([X, X2])
-        points = self.span.points(both)
+    def kernels(self, X, rows, columns):
+        points = self.span.points(X)
         outside = points.orthogonal @ points.orthogonal.T
-        inputs = points.inside @ points.inside.T + outside
-        rows, columns = (slice(None),) * 2 if X2 is None else (slice(len(X)), slice(len(X), None))
-        below = [inputs, *self.weights.features(points.inside, outside)]
-        below = [kernel[rows, columns] for kernel in below]
-        if kind == "feature":
-            return below[layer][None]
-        gradients = self.weights.gradients()
-        full = np.broadcast_to(gradients[layer - 1], (*below[-1].shape, *gradients[-1].shape))
-        if kind == "ntk":
-            full = below[-1][..., None, None] * np.eye(len(gradients[-1]))
-            for feature, G in zip(below, gradients, strict=False):
-                full = full + feature[..., None, None] * G
-        return (full[..., 0, 0] if full.shape[-1] == 1 else full)[None]
+        features = self.weights.features(points.inside, outside)
+        shape = 1, *outside[rows, columns].shape
+
+        def gradient(layer: int) -> np.ndarray:
+            G = self.weights.gradients()[layer - 1]
+            return np.broadcast_to(G, (*shape, *G.shape))
+
+        return Kernels(lambda layer: features[layer - 1][rows, columns][None], gradient)
 
     def preactivations(self, X):
         values, vectors = np.linalg.eigh(self.kernel(X, None, "feature")[0])
         factor = vectors * np.sqrt(np.maximum(values, 0.0))
         return (np.random.default_rng(0).standard_normal((NEURONS, len(values))) @ factor.T)[None]
+
+
+@dataclass(frozen=True)
+class DeepLinear(AbstractLimit[DeepLinearState]):
+    """Any number of hidden layers of linear neurons, infinitely wide.
+
+    The infinite random matrices are revealed along the directions that training applies them to,
+    where they are known exactly, so nothing is sampled and standard errors are 0. Time steps are
+    adaptive, of order 5; the error that is left is estimated by a second solve with 32 times
+    larger tolerances and stands in ``records[i].step_error``.
+
+    Attributes
+    ----------
+    depth
+        Number of hidden layers L.
+    tol
+        Error allowed in one step, in units of the labels (:attr:`adaptik.Stage.unit`).
+    reveal_tol
+        Part of a vector, relative to its length, that the revealed directions may miss.
+        Predictions err by less than this times a number of order 1.
+    max_steps
+        Steps after which a stage gives up.
+
+    Raises
+    ------
+    InputError
+        For values out of range.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> task, _ = ak.tasks.linear_pair(0.5, n_source=10, n_target=5, dimension=20, n_test=50)
+    >>> solution = ak.solve([ak.Stage(task, richness=1.0, duration=2.0)], ak.DeepLinear(depth=2))
+    >>> solution.outcome.value, solution.records[0].step_error < 1e-3
+    ('reached its duration', True)
+    """
+
+    state: ClassVar = DeepLinearState
+    computes: ClassVar = FLOW | LAYERS
+
+    depth: int
+    tol: float = 1e-5
+    reveal_tol: float = 1e-5
+    max_steps: int = 16384
+
+    def __post_init__(self):
+        require_integers(1, depth=self.depth, max_steps=self.max_steps)
+        require_between(0, 2e-3, tol=self.tol, reveal_tol=self.reveal_tol)
+
+    def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
+        rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
+        outputs = max(s.task.outputs for s in stages)
+        directions = outputs * (min(rank, 3 * ROOM) + ROOM * (len(stages) + 1))
+        vector = self.depth * directions * (directions + outputs)
+        kernels = max(s.task.n_train * s.task.outputs for s in stages) ** 2
+        inputs = sum(len(X) for s in stages for _, X in recorded_inputs(tasks, s.task.outputs))
+        return 8 * (40 * vector + 6 * kernels + (self.depth + 4) * rank**2 + 2 * inputs * rank)
+
+    def start(self, stages, tasks, rng) -> DeepLinearState:
+        span, outputs = Span.of(tasks.values()), stages[0].task.outputs
+        weights = LinearWeights.initial(span.rank, self.depth)
+        return DeepLinearState(span, weights, np.zeros((span.rank, outputs)))
+
+    def advance(
+        self, state: DeepLinearState, stage: Stage, request: Request
+    ) -> Advance[DeepLinearState]:
+        with jax.enable_x64(True):
+            return self._with_error(state, stage, request)
+
+    def _with_error(
+        self, state: DeepLinearState, stage: Stage, request: Request
+    ) -> Advance[DeepLinearState]:
+        record, end, snapshots = self._advance(state, stage, request)
+        if state.coarse is None and stage.has_fixed_kernel:
+            return replace(record, step_error=0.0), end, snapshots
+        timed, same = again(stage, request, record)
+        other, coarse, others = self._advance(state.coarse or state, timed, same, COARSER)
+        error = step_error(record, other)
+        cost = timed_together(record.cost, other.cost)
+        paired = {t: replace(snapshots[t], coarse=others[t]) for t in snapshots}
+        end = replace(end, coarse=coarse)
+        return replace(record, cost=cost, step_error=error), end, paired
+
+    def _advance(
+        self, state: DeepLinearState, stage: Stage, request: Request, coarser: float = 1.0
+    ) -> Advance[DeepLinearState]:
+        if stage.head == "fresh":
+            outputs = stage.task.outputs
+            kept = self.depth if stage.fresh_above is None else stage.fresh_above
+            weights = state.weights.with_fresh_layers(kept).with_fresh_head(outputs)
+            zero = np.zeros((state.span.rank, outputs))
+            state = replace(state, weights=weights, beta=zero)
+        recorded = dict(recorded_inputs(request.tasks, stage.task.outputs))
+        points = [state.span.points(X).inside for X in recorded.values()]
+        flow = self._flow(state, stage, points, coarser * self.reveal_tol)
+        if stage.has_fixed_kernel:
+            return _fixed_kernel(state, stage, request, flow, list(recorded))
+        if stage.is_lazy:
+            return _decaying_tangent(state, stage, request, flow, list(recorded))
+
+        def state_at(t: float, y: np.ndarray) -> DeepLinearState:
+            weights = flow.weights_at(t, y)
+            beta = flow.offset + weights.predictor() / stage.richness
+            return DeepLinearState(state.span, weights, beta)
+
+        return march(
+            stage, request, flow, list(recorded), state_at, stage.richness, coarser * self.tol,
+            self.max_steps, "Runge-Kutta 5(4) on revealed matrices",
+        )  # fmt: skip
+
+    def _flow(self, state: DeepLinearState, stage: Stage, points, tol: float):
+        richness, frozen = stage.richness or 1.0, stage.frozen_layers(self.depth)
+        return LinearNetworkFlow(
+            state.weights,
+            state.span.training_points(stage.task.X),
+            stage.task.y,
+            state.beta - state.weights.predictor() / richness,
+            points,
+            losses.get(stage.loss),
+            richness,
+            stage.weight_decay,
+            tuple(k >= frozen for k in range(self.depth + 1)),
+            tol,
+        )
 
 
 class _FrozenKernel:

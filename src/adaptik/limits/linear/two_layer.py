@@ -13,21 +13,64 @@ from jaxtyping import Array, Float
 from ...mathematics import losses
 from ...mathematics.losses import Loss
 from ...mathematics.stepping import AbstractLinearisation, LinearisedFlow
-from ...solution import Solution
+from ...solution import Advance, Kernels, Request, recorded_inputs
 from ...system.errors import require_between, require_integers
 from ...system.programs import on_device
 from ...system.registry import register
 from ...tasks import Task
 from ...tasks.stages import Stage
-from ..base import Advance, Limit, Request, recorded_inputs, refuse_layers
+from ..base import FLOW, AbstractLimit
 from ..run import EXPONENTIAL_UP_TO, by_size, step_through
 from ..span import Span, SpanState
 
 NEURONS = 4096  # drawn where samples of single neurons are asked for
 
 
+@register
+@dataclass(frozen=True, eq=False)
+class LinearState(SpanState):
+    """Second moments of (w, z) in span coordinates, and the predictor f(x) = beta.x.
+
+    Attributes
+    ----------
+    span
+        The coordinates; orthogonal to them ``<w w'>`` is ``shrink**2`` times the identity.
+    M, v, A
+        ``<w w'>`` (rank, rank), ``<w z>`` (rank, C) and ``<z z'>`` (C, C).
+    beta
+        Shape ``(rank, C)``.
+    """
+
+    exact: ClassVar[bool] = True
+
+    span: Span
+    M: Float[np.ndarray, "rank rank"]
+    v: Float[np.ndarray, "rank C"]
+    A: Float[np.ndarray, "C C"]
+    beta: Float[np.ndarray, "rank C"]
+    shrink: float = 1.0
+
+    def scaled(self, factor):
+        return replace(self, beta=factor * self.beta)
+
+    def predict(self, X):
+        return (self.span.points(X).inside @ self.beta)[None]
+
+    def kernels(self, X, rows, columns):
+        a, b = (self.span.points(X[each]).inside for each in (rows, columns))
+        inputs = X[rows] @ X[columns].T / X.shape[1]
+        feature = a @ self.M @ b.T + self.shrink**2 * (inputs - a @ b.T)
+        gradient = np.broadcast_to(self.A, (1, *inputs.shape, *self.A.shape))
+        return Kernels(lambda layer: feature[None], lambda layer: gradient)
+
+    def preactivations(self, X):
+        values, vectors = np.linalg.eigh(self.kernel(X, None, "feature")[0])
+        factor = vectors * np.sqrt(np.maximum(values, 0.0))
+        return (np.random.default_rng(0).standard_normal((NEURONS, len(values))) @ factor.T)[None]
+
+
 @dataclass(frozen=True)
-class Linear(Limit):
+class Linear(AbstractLimit[LinearState]):
     """One hidden layer of linear neurons, infinitely wide.
 
     The law of a neuron (w, z) stays Gaussian, so its second moments ``M = <w w'>``, ``v = <w z>``
@@ -49,6 +92,9 @@ class Linear(Limit):
     ('converged', 0.0)
     """
 
+    state: ClassVar = LinearState
+    computes: ClassVar = FLOW
+
     tol: float = 1e-6
     max_steps: int = 16384
 
@@ -56,24 +102,18 @@ class Linear(Limit):
         require_between(0, 1, tol=self.tol)
         require_integers(1, max_steps=self.max_steps)
 
-    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Linear":
-        return replace(self, tol=min(self.tol, tol / 10))
-
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
         active = max(s.task.n_train * s.task.outputs for s in stages)
         exponential = 6 * active**2 if active <= EXPONENTIAL_UP_TO else 0
         return 8 * (24 * rank**2 + exponential)
 
-    def check_stage(self, i: int, stage: Stage) -> None:
-        refuse_layers(i, stage, "Linear")
-
-    def start(self, stages, tasks, rng) -> "LinearState":
+    def start(self, stages, tasks, rng):
         span, outputs = Span.of(tasks.values()), stages[0].task.outputs
         zero = np.zeros((span.rank, outputs))
         return LinearState(span, np.eye(span.rank), zero, np.eye(outputs), zero)
 
-    def advance(self, state: "LinearState", stage: Stage, request: Request) -> Advance:
+    def advance(self, state: LinearState, stage: Stage, request: Request) -> Advance[LinearState]:
         task = stage.task
         if stage.head == "fresh":
             zero = np.zeros((state.span.rank, task.outputs))
@@ -109,56 +149,6 @@ class Linear(Limit):
                 self.tol,
                 self.max_steps,
             )
-
-
-@register
-@dataclass(frozen=True, eq=False)
-class LinearState(SpanState):
-    """Second moments of (w, z) in span coordinates, and the predictor f(x) = beta.x.
-
-    Attributes
-    ----------
-    span
-        The coordinates; orthogonal to them ``<w w'>`` is ``shrink**2`` times the identity.
-    M, v, A
-        ``<w w'>`` (rank, rank), ``<w z>`` (rank, C) and ``<z z'>`` (C, C).
-    beta
-        Shape ``(rank, C)``.
-    """
-
-    exact: ClassVar[bool] = True
-
-    span: Span
-    M: Float[np.ndarray, "rank rank"]
-    v: Float[np.ndarray, "rank C"]
-    A: Float[np.ndarray, "C C"]
-    beta: Float[np.ndarray, "rank C"]
-    shrink: float = 1.0
-
-    def scaled(self, factor):
-        return replace(self, beta=factor * self.beta)
-
-    def predict(self, X):
-        return (self.span.points(X).inside @ self.beta)[None]
-
-    def kernel(self, X, X2, kind):
-        second = X if X2 is None else X2
-        a, b = self.span.points(X).inside, self.span.points(second).inside
-        inputs = X @ second.T / X.shape[1]
-        feature = a @ self.M @ b.T + self.shrink**2 * (inputs - a @ b.T)
-        if kind == "feature":
-            return feature[None]
-        gradient = np.broadcast_to(self.A, (*inputs.shape, *self.A.shape))
-        full = gradient
-        if kind == "ntk":
-            eye = np.eye(len(self.A))
-            full = feature[..., None, None] * eye + gradient * inputs[..., None, None]
-        return (full[..., 0, 0] if len(self.A) == 1 else full)[None]
-
-    def preactivations(self, X):
-        values, vectors = np.linalg.eigh(self.kernel(X, None, "feature")[0])
-        factor = vectors * np.sqrt(np.maximum(values, 0.0))
-        return (np.random.default_rng(0).standard_normal((NEURONS, len(values))) @ factor.T)[None]
 
 
 class Moments(NamedTuple):

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from ...solution import AbstractState
+from ...solution import AbstractState, Advance, Request, recorded_inputs
 from ...tasks.stages import Stage
-from ..base import Advance, Request, recorded_inputs
 from ..frozen import KernelFlows
 from ..run import EXPONENTIAL_UP_TO
 from .state import KernelTerm, TwoLayerState, is_analytic

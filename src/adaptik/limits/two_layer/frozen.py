@@ -7,11 +7,10 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from ...solution import AbstractState
+from ...solution import AbstractState, Advance, Request, recorded_inputs
 from ...solution.estimate import leave_one_out
 from ...system.programs import on_device
 from ...tasks.stages import Stage
-from ..base import Advance, Request, recorded_inputs
 from ..frozen import FrozenPath
 from .state import FrozenKind, KernelTerm, TwoLayerState, is_analytic
 

@@ -15,14 +15,14 @@ import numpy as np
 from ...mathematics import activations, losses
 from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.stepping import Chebyshev
-from ...solution import Solution
+from ...solution import Advance, Request, Solution, recorded_inputs
 from ...system.errors import InputError, require_between, require_integers
 from ...system.programs import on_device
 from ...tasks import Task
-from ...tasks.stages import Stage
+from ...tasks.stages import Stage, check_elastic_flow
 from .. import particles as sampling_module
 from ..averages import mean_readout, row_blocks
-from ..base import Advance, Limit, Request, growth, recorded_inputs, refuse_layers
+from ..base import FLOW, AbstractLimit, growth
 from ..particles import Particles, Sampling
 from ..run import Chosen, step_through, stepper_for
 from ..span import Span
@@ -51,7 +51,7 @@ FEWEST = 256  # particles with which solving for a tolerance begins
 
 
 @dataclass(frozen=True)
-class TwoLayer(Limit):
+class TwoLayer(AbstractLimit[TwoLayerState]):
     """One hidden layer of infinite width.
 
     Attributes
@@ -84,7 +84,9 @@ class TwoLayer(Limit):
     'reached its duration'
     """
 
-    couples: ClassVar = "flow"
+    state: ClassVar = TwoLayerState
+    computes: ClassVar = FLOW | {"elastic"}
+    samples: ClassVar = "particles"
 
     activation: str | Activation | Elementwise = "relu"
     particles: int | None = None
@@ -139,7 +141,7 @@ class TwoLayer(Limit):
         return int(moving + 8 * (recorded * self.replicates * outputs + kernels))
 
     def check_stage(self, i: int, stage: Stage) -> None:
-        refuse_layers(i, stage, "TwoLayer")
+        check_elastic_flow(i, stage)
 
     def start(self, stages, tasks, rng) -> TwoLayerState:
         span = Span.of(tasks.values())
@@ -150,7 +152,9 @@ class TwoLayer(Limit):
         )
         return TwoLayerState(self.phi, span, first)
 
-    def advance(self, state: TwoLayerState, stage: Stage, request: Request) -> Advance:
+    def advance(
+        self, state: TwoLayerState, stage: Stage, request: Request
+    ) -> Advance[TwoLayerState]:
         untouched = not state.terms and state.particles.initial_head
         if stage.head == "fresh":
             if not untouched or state.particles.z.shape[-1] != stage.task.outputs:
@@ -181,7 +185,7 @@ class TwoLayer(Limit):
         particles = math.ceil(state.particles.w.shape[1] * growth(found, tol) / 256) * 256
         return replace(self, particles=particles)
 
-    def _flow(self, state: TwoLayerState, stage: Stage, request: Request) -> Advance:
+    def _flow(self, state: TwoLayerState, stage: Stage, request: Request) -> Advance[TwoLayerState]:
         task, decay = stage.task, stage.weight_decay
         tangent = stage.is_lazy
         richness = 1.0 if tangent else stage.richness
@@ -267,7 +271,7 @@ class TwoLayer(Limit):
                 patience,
             )
         f = record.predictions[task.name, "train"][-1]
-        ended = judged(record.outcome, stage, after.particles.z, f)  # pyright: ignore[reportAttributeAccessIssue]
+        ended = judged(record.outcome, stage, after.particles.z, f)
         return replace(record, outcome=ended), after, snapshots
 
     def _targets(

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from ...kernels import lazy as lazy_kernels
 from ...mathematics.activations import Activation
+from ...solution import Kernels
 from ...solution.estimate import leave_one_out, pseudo_values
 from ...system.programs import on_device
 from ...system.registry import register
@@ -188,50 +189,18 @@ class TwoLayerState(SpanState):
         size = math.isqrt(gram[0].size)
         return gram.reshape(len(gram), size, size)
 
-    def kernel(self, X, X2, kind):
-        first = self.span.points(X)
-        n = len(X)
-        if X2 is None:
-            points, rows, columns = first, slice(None), slice(None)
-        else:
-            second = self.span.points(X2)
-            if not second.smooth:
-                return self._pick(
-                    cross_kernels(self.activation, self.particles, first, second), kind
-                )
-            if not first.smooth:
-                swapped = self._pick(
-                    cross_kernels(self.activation, self.particles, second, first), kind
-                )
-                axes = (0, 2, 1) if swapped.ndim == 3 else (0, 2, 1, 4, 3)
-                return swapped.transpose(axes)
-            X = np.concatenate([X, X2])
-            points = self.span.points(X)
-            rows, columns = slice(0, n), slice(n, None)
-        inputs = X @ X.T / X.shape[1]
-        fields = sampled_fields(self.activation, self.particles, points, inputs, seed=0)
-        overlap = inputs[rows, columns]
-        kernels = []
-        for _, phi, g in fields:
-            phi, g = phi.astype(float), g.astype(float)
-            feature = phi[:, rows].T @ phi[:, columns] / len(phi)
-            gradient = np.einsum("mnc,mpd->ncpd", g[:, rows], g[:, columns], optimize=True)
-            gradient = gradient / len(phi)
-            eye = np.eye(g.shape[-1])
-            ntk = feature[:, None, :, None] * eye[:, None, :] + gradient * overlap[:, None, :, None]
-            kernels.append((feature, gradient, ntk))
-        return self._pick(tuple(np.stack(k) for k in zip(*kernels, strict=True)), kind)
-
-    @staticmethod
-    def _pick(kernels, kind: str):
-        feature, gradient, ntk = kernels
-        if kind == "feature":
-            return feature
-        full = gradient if kind == "gradient" else ntk
-        full = full.transpose(0, 1, 3, 2, 4)
-        return full[..., 0, 0] if full.shape[-1] == 1 else full
+    def kernels(self, X, rows, columns):
+        first, second = self.span.points(X[rows]), self.span.points(X[columns])
+        if rows != columns and not (first.smooth and second.smooth):
+            feature, gradient, _ = cross_kernels(self.activation, self.particles, first, second)
+            gradient = gradient.transpose(0, 1, 3, 2, 4)
+            return Kernels(lambda layer: feature, lambda layer: gradient)
+        fields = [[a.astype(float) for a in part] for part in zip(*self._sampled(X), strict=True)]
+        return Kernels.averaged(fields[1:2], fields[2:], rows, columns)
 
     def preactivations(self, X):
+        return np.stack([h for h, _, _ in self._sampled(X)])
+
+    def _sampled(self, X) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         points, inputs = self.span.points(X), X @ X.T / X.shape[1]
-        fields = sampled_fields(self.activation, self.particles, points, inputs, seed=0)
-        return np.stack([h for h, _, _ in fields])
+        return sampled_fields(self.activation, self.particles, points, inputs, seed=0)
