@@ -23,8 +23,7 @@ import adaptik as ak
 from adaptik import limits, networks
 from adaptik.limits import AbstractLimit
 from adaptik.limits.base import OPTIONS as OPTIONS_OF_STAGES
-from adaptik.limits.span import SpanState
-from adaptik.solution import KERNEL_KINDS, AbstractState
+from adaptik.solution import KERNEL_KINDS, AbstractState, SpanState
 from adaptik.solution.continuing import made_by
 
 INPUTS = np.random.default_rng(0).standard_normal((3, 3, 7))

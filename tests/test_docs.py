@@ -129,7 +129,7 @@ def test_names_in_the_notation_exist():
     [
         "Stage.richnes",
         "limits.nowhere.Span",
-        "limits.span.Span.bases",
+        "tasks.span.Span.bases",
         "limits.bayesian.chains.Chains.chi",
         "linear_theory.transfer_loss(richnes)",
     ],

@@ -10,11 +10,11 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import adaptik as ak
-from adaptik.limits import particles as particles_module
-from adaptik.limits import run as stepped
+from adaptik.limits.particles import Particles
 from adaptik.limits.two_layer import limit as two_layer
 from adaptik.limits.two_layer.flow import Anchors, Coordinates, Law, ParticleFlow
-from adaptik.mathematics import losses
+from adaptik.mathematics import losses, sampling
+from adaptik.mathematics.stepping import choice as stepped
 
 LIMIT = dict(particles=128, replicates=2, dtype="float64")
 
@@ -373,13 +373,13 @@ def test_saving_keeps_predictions(tmp_path):
 
 def test_weights_are_white_given_the_readout_and_fresh_heads_uncorrelated():
     rng = np.random.default_rng(0)
-    drawn = particles_module.initial(rng, 2, 512, 10, 2, "quasi", "float64")
+    drawn = Particles(*sampling.neurons(rng, 2, 512, 10, 2))
     for w, z in zip(drawn.w, drawn.z, strict=True):
         np.testing.assert_allclose(z.T @ z / 512, np.eye(2), atol=1e-12)
         for p in (np.ones(512), z[:, 0], z[:, 1], z[:, 0] ** 2, z[:, 0] * z[:, 1]):
             np.testing.assert_allclose(p @ w, 0, atol=1e-10)
             np.testing.assert_allclose((w.T * p) @ w / 512, p.mean() * np.eye(10), atol=2e-3)
-    fresh = particles_module.fresh_head(rng, drawn, 1, "quasi")
+    fresh = drawn.with_fresh_head(rng, 1, "quasi")
     for w, z in zip(fresh.w, fresh.z, strict=True):
         np.testing.assert_allclose(z.T @ w, 0, atol=1e-10)
         np.testing.assert_allclose([z.mean(), np.mean(z**2)], [0, 1], atol=1e-12)

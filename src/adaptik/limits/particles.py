@@ -1,31 +1,22 @@
-"""Particles: samples of the single-neuron law of (h, z), drawn so that few are needed.
+"""Particles and averages over them: readouts and kernels, in blocks of inputs to bound memory."""
 
-Scrambled Sobol points (readout first, then span coordinates by decreasing weight in the labels),
-exact second moments of weights and readouts together, and, where there are particles enough,
-weights that are white given the readout: <p(z) w> = 0 and <p(z) w w'> = <p(z)> I for p up to
-degree 2. Readouts have no antithetic partners (theory section 2, point 2): the predictor at the
-start of a stage is subtracted instead, and every particle is a sample of its own. Only under weight
-decay, which moves what was subtracted, do they come in pairs.
-"""
-
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Literal
+from functools import partial
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
-from scipy.sparse.linalg import LinearOperator, cg
-from scipy.special import ndtri
-from scipy.stats import qmc
-from threadpoolctl import ThreadpoolController
+from jaxtyping import Array, Float
 
+from ..mathematics import gaussian
+from ..mathematics.activations import Activation
+from ..mathematics.sampling import Sampling, readouts
+from ..system.programs import on_device
 from ..system.registry import register
+from ..tasks.span import Points
 
-Sampling = Literal["quasi", "iid"]
-
-ONE_THREAD = 2**18  # numbers in a matrix up to which products use one thread
-WHITE_TOL = 1e-3  # of moments of weights given the readout; far below any sampling error
+BLOCK = 400_000  # particle-input pairs held at once: larger blocks are slower, too
 
 
 @register
@@ -52,133 +43,173 @@ class Particles:
     initial_features: bool = True
     initial_head: bool = True
 
+    def with_fresh_head(
+        self, rng: np.random.Generator, outputs: int, sampling: Sampling
+    ) -> "Particles":
+        """New readouts, independent of the features and uncorrelated with the weights."""
+        z = readouts(rng, np.asarray(self.w), outputs, sampling)
+        return replace(self, z=z, initial_head=True)
 
-def initial(
-    rng: np.random.Generator, replicates: int, particles: int, rank: int, outputs: int,
-    sampling: Sampling, dtype: str,
-) -> Particles:  # fmt: skip
-    """Particles at initialisation: w ~ N(0, I), z ~ N(0, 1), replicates independent."""
-    w, z = np.empty((replicates, particles, rank)), np.empty((replicates, particles, outputs))
-    with _threads_for(particles * rank):
-        for r in range(replicates):
-            if sampling == "iid":
-                z[r], w[r] = rng.standard_normal(z[r].shape), rng.standard_normal(w[r].shape)
-            else:
-                z[r], w[r] = _matched(_sobol_normal(rng, particles, outputs + rank), outputs)
-    return Particles(w.astype(dtype), z.astype(dtype))
+    def in_pairs(self) -> "Particles":
+        """Every particle twice, as (w, z) and (w, -z).
 
-
-def fresh_head(
-    rng: np.random.Generator, particles: Particles, outputs: int, sampling: Sampling
-) -> Particles:
-    """New readouts, independent of the features and uncorrelated with the weights."""
-    w = np.asarray(particles.w)
-    replicates, count, _ = w.shape
-    z = rng.standard_normal((replicates, count, outputs))
-    with _threads_for(w[0].size):
-        for r in range(replicates if sampling == "quasi" else 0):
-            # A random order makes new readouts independent of what the old ones did to w.
-            z[r] = _off(w[r].astype(float), rng.permutation(_sobol_normal(rng, count, outputs)))
-    return replace(particles, z=z.astype(w.dtype), initial_head=True)
+        Under weight decay alone, which moves what was subtracted at the start, <z phi(h)> stays 0.
+        """
+        w, z = np.asarray(self.w), np.asarray(self.z)
+        return replace(self, w=np.concatenate([w, w], 1), z=np.concatenate([z, -z], 1))
 
 
-def in_pairs(particles: Particles) -> Particles:
-    """Every particle twice, as (w, z) and (w, -z): weight decay alone then keeps <z phi(h)> = 0."""
-    w, z = np.asarray(particles.w), np.asarray(particles.z)
-    return replace(particles, w=np.concatenate([w, w], axis=1), z=np.concatenate([z, -z], axis=1))
+def block_size(w) -> int:
+    """Inputs per block."""
+    return max(1, BLOCK // (w.shape[0] * w.shape[1]))
 
 
-def _threads_for(size: int) -> AbstractContextManager:
-    """One BLAS thread for small matrices: several wait longer for each other than they work."""
-    return _blas().limit(limits=1, user_api="blas") if size <= ONE_THREAD else nullcontext()
+def row_blocks(count: int, size: int = 4096) -> Iterator[slice]:
+    """Slices of at most ``size`` rows (one at least)."""
+    size = max(1, size)
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-def _sobol_normal(rng: np.random.Generator, count: int, dimension: int) -> np.ndarray:
-    engine = qmc.Sobol(dimension, scramble=True, rng=rng)
-    uniform = engine.random_base2(max(1, int(np.ceil(np.log2(count)))))[:count]
-    return ndtri(np.clip(uniform, 1e-12, 1 - 1e-12))
-
-
-def _whiten(sample: np.ndarray) -> np.ndarray:
-    """The nearest sample with unit second moments; needs as many rows as columns."""
-    left, _, right = np.linalg.svd(sample, full_matrices=False)
-    return np.sqrt(len(sample)) * left @ right
-
-
-def _matched(sample: np.ndarray, outputs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Readouts and weights with the moments of independent Gaussians."""
-    count, columns = sample.shape
-    sample = _whiten(sample - sample.mean(0) if count > columns else sample)
-    z, w = sample[:, :outputs], sample[:, outputs:]
-    products = [z[:, i] * z[:, j] for i in range(outputs) for j in range(i + 1)]
-    powers = np.column_stack([np.ones(count), z, *products])
-    # A quarter of the weights' freedom at most goes into their moments.
-    if powers.shape[1] * (w.shape[1] + 1) > count / 2:
-        return z, w
-    return z, _white_given(powers, w)
-
-
-def _white_given(powers: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """The weights nearest w with <p w> = 0 and <p w w'> = <p> I for every column p of ``powers``.
-
-    Gauss-Newton: the smallest change is w <- w + sum_p p A_p w with symmetric matrices A_p, found
-    by conjugate gradients. Where it does not converge, w is returned as it came.
-    """
-    count, rank = w.shape
-    gram, mean = powers.T @ powers / count, powers.mean(0)
-    wanted = mean[:, None, None] * np.eye(rank)
-    given = w
-
-    def moments(u):
-        return np.stack([(w.T * p) @ u / count for p in powers.T])
-
-    def change(A):
-        return sum(
-            p[:, None] * (w @ a) for p, a in zip(powers.T, A.reshape(wanted.shape), strict=True)
+def field(activation: Activation, w, inside, rho, smooth: bool, derivative: bool = False):
+    """phi (or phi') averaged over the orthogonal part, shape ``(R, M, inputs)``."""
+    h = jnp.einsum("rmk,nk->rmn", w, inside)
+    if derivative:
+        return (
+            gaussian.smoothed_derivative(activation, h, rho) if smooth else activation.derivative(h)
         )
-
-    def response(A):
-        half = moments(change(A))
-        return (half + half.transpose(0, 2, 1)).ravel()
-
-    def precondition(R):
-        return np.linalg.solve(2 * gram, R.reshape(len(gram), -1)).ravel()
-
-    shape = (wanted.size, wanted.size)
-    operator, inverse = (
-        LinearOperator(shape, matvec=product)  # pyright: ignore[reportCallIssue]
-        for product in (response, precondition)
-    )
-    for _ in range(12):
-        w = w - powers @ np.linalg.solve(gram, powers.T @ w / count)
-        gap = wanted - moments(w)
-        if np.abs(gap).max() < WHITE_TOL:
-            return _whiten(w)
-        A, _ = cg(operator, gap.ravel(), rtol=0.1, maxiter=50, M=inverse)
-        w = w + change(A)
-    return given
+    return gaussian.smoothed(activation, h, rho) if smooth else activation.phi(h)
 
 
-def _off(w: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Readouts with unit second moments, orthogonal to constants and to the columns of w."""
-    columns = np.column_stack([w, np.ones(len(w))])
-    basis, _ = np.linalg.qr(columns if len(w) >= columns.shape[1] + z.shape[1] else w)
-    return _whiten(z - basis @ (basis.T @ z))
+def readout(
+    activation: Activation,
+    w: Float[Array, "R M rank"],
+    z: Float[Array, "R M C"],
+    inside: Float[Array, "n rank"],
+    rho: Float[Array, " n"],
+    smooth: bool,
+) -> Float[Array, "R n C"]:
+    """<z phi(h(x))> for every replicate, accumulated in blocks of inputs; float64."""
+
+    def block(cut):
+        a, r = cut
+        values = field(activation, w, a, r, smooth)
+        return jnp.einsum("rmc,rmn->nrc", z, values) / w.shape[1]
+
+    out = over_blocks(block, (inside, rho), block_size(w))
+    return jnp.swapaxes(out, 0, 1).astype(jnp.float64)
 
 
-def independent(
-    sample: Float[np.ndarray, "M n"],
-    columns: Float[np.ndarray, "M m"],
-    weights: Float[np.ndarray, " M"],
-) -> Float[np.ndarray, "M n"]:
-    """The sample without what it shares with ``columns``, and with unit second moments."""
-    root = np.sqrt(weights)[:, None]
-    basis, _ = np.linalg.qr(root * columns)
-    rest = root * sample
-    rest = rest - basis @ (basis.T @ rest)
-    return np.linalg.solve(np.linalg.cholesky(rest.T @ rest), rest.T).T / root
+def over_blocks(function, inputs: tuple, size: int):
+    """``function`` of blocks of rows, stacked; blocks are views, the last one overlaps."""
+    count = len(inputs[0])
+    size = min(size, count)
+    starts = jnp.minimum(jnp.arange(0, count, size), count - size)
+
+    def one(start):
+        return function(tuple(jax.lax.dynamic_slice_in_dim(v, start, size) for v in inputs))
+
+    if len(starts) == 1:
+        return one(0)
+    out = jax.lax.map(one, starts)
+    last = out[-1, size - (count - (len(starts) - 1) * size) :]
+    return jnp.concatenate([out[:-1].reshape(-1, *out.shape[2:]), last])
+
+
+@partial(jax.jit, static_argnums=(0, 5))
+def _readout(activation, w, z, inside, rho, smooth):
+    return readout(activation, w, z, inside, rho, smooth)
+
+
+def mean_readout(activation: Activation, particles: Particles, points: Points) -> np.ndarray:
+    """<z phi(h(x))> at points, shape ``(R, n, C)``."""
+    dtype = particles.w.dtype
+    with jax.enable_x64(True):
+        inside, rho = (on_device(v, dtype) for v in (points.inside, points.rho * particles.shrink))
+        w, z = on_device(particles.w), on_device(particles.z)
+        return np.asarray(_readout(activation, w, z, inside, rho, points.smooth))
+
+
+@partial(jax.jit, static_argnums=(0, 6))
+def _fields(activation, w, z, inside, rho, offset, smooth):
+    h = jnp.einsum("mk,nk->mn", w, inside) + offset
+    if smooth:
+        phi = gaussian.smoothed(activation, h, rho)
+        slope = gaussian.smoothed_derivative(activation, h, rho)
+    else:
+        phi, slope = activation.phi(h), activation.derivative(h)
+    return phi, z[:, None, :] * slope[..., None]
+
+
+@jax.jit
+def _kernels(first, second, input_kernel):
+    """Phi (n, m), and G and NTK (n, C, m, C), from fields of two sets of inputs."""
+    (phi1, g1), (phi2, g2) = first, second
+    count = phi1.shape[0]
+    feature = (phi1.T @ phi2 / count).astype(jnp.float64)
+    gradient = jnp.einsum("mnc,mpd->ncpd", g1, g2).astype(jnp.float64) / count
+    identity = jnp.eye(g1.shape[-1])
+    ntk = feature[:, None, :, None] * identity[:, None, :]
+    ntk = ntk + gradient * input_kernel[:, None, :, None]
+    return feature, gradient, ntk
+
+
+def cross_kernels(
+    activation: Activation, particles: Particles, points: Points, others: Points
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Kernels between inputs of which one kind is in the span, exact in the orthogonal parts.
+
+    Returns
+    -------
+    feature, gradient, ntk
+        Shapes ``(R, n, m)``, ``(R, n, C, m, C)``, ``(R, n, C, m, C)``.
+    """
+    dtype = particles.w.dtype
+    results = []
+    with jax.enable_x64(True):
+        inside = on_device(points.inside, dtype)
+        rho = on_device(points.rho * particles.shrink, dtype)
+        inside2 = on_device(others.inside, dtype)
+        rho2 = on_device(others.rho * particles.shrink, dtype)
+        overlap = points.inside @ others.inside.T
+        for w, z in zip(particles.w, particles.z, strict=True):
+            w, z = on_device(w), on_device(z)
+            second = _fields(activation, w, z, inside2, rho2, 0.0, others.smooth)
+            blocks = []
+            for cut in row_blocks(len(inside), BLOCK // particles.w.shape[1]):
+                first = _fields(activation, w, z, inside[cut], rho[cut], 0.0, points.smooth)
+                blocks.append([np.asarray(k) for k in _kernels(first, second, overlap[cut])])
+            results.append([np.concatenate(parts) for parts in zip(*blocks, strict=True)])
+    feature, gradient, ntk = (np.stack(parts) for parts in zip(*results, strict=True))
+    return feature, gradient, ntk
+
+
+def sampled_fields(
+    activation: Activation,
+    particles: Particles,
+    points: Points,
+    inputs: Float[np.ndarray, "n n"],
+    seed: int,
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """h, phi and g of every replicate with the orthogonal part drawn once per particle.
+
+    ``inputs`` is K_x at the points. All kernels built from the fields are positive semi-definite;
+    the draws add sampling error, which the replicates show.
+    """
+    rng = np.random.default_rng(seed)
+    dtype = particles.w.dtype
+    values, vectors = np.linalg.eigh(inputs - points.inside @ points.inside.T)
+    keep = values > max(values.max(), 1e-30) * 1e-12
+    factor = (vectors[:, keep] * np.sqrt(values[keep]) * particles.shrink).astype(dtype)
+    fields = []
+    with jax.enable_x64(True):
+        inside = on_device(points.inside, dtype)
+        rho = np.zeros(len(inside), dtype)
+        for w, z in zip(particles.w, particles.z, strict=True):
+            offset = np.zeros((), dtype)
+            if points.smooth:
+                xi = rng.standard_normal((w.shape[0], factor.shape[1])).astype(dtype)
+                offset = xi @ factor.T
+            phi, g = _fields(activation, w, z, inside, rho, offset, False)
+            h = w @ np.asarray(inside).T + offset
+            fields.append((h, np.asarray(phi), np.asarray(g)))
+    return fields

@@ -1,40 +1,38 @@
-"""A stage whose kernel moves: stepped through time, with what was asked for kept."""
+"""A stage whose kernel moves: stepped through time, with what was asked for kept.
+
+Compiled flows go through :func:`step_through`. The vector field of random matrices that are
+revealed extends their bases when it meets a direction that they do not hold, so it runs outside
+compiled loops, through :func:`march`: under SciPy's embedded Runge-Kutta pair of order 5, and where
+a stage goes on for long, its stability limiting the steps, under Chebyshev steps. A second solve
+with larger tolerances estimates the error of either.
+"""
 
 import math
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, NamedTuple, Protocol
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float
+from scipy.integrate import RK45
+from threadpoolctl import threadpool_limits
 
-from ..mathematics.stepping import HORIZON, AbstractFlow, Chebyshev, Exponential, integrate, outcome
+from ..linear_theory.revealed import BasisFull
+from ..mathematics.stepping import HORIZON, AbstractFlow, Trajectory, integrate, outcome, progress
+from ..mathematics.stepping.choice import Chosen
 from ..mathematics.stepping.clock import compile_clock
+from ..mathematics.stepping.flow import STALL
+from ..mathematics.stepping.stabilised import StabilisedChebyshev
 from ..solution import Advance, Cost, Outcome, Request, StageRecord, State
 from ..system.programs import on_device
 from ..tasks.stages import Stage
 
-EXPONENTIAL_UP_TO = 800  # samples x outputs: beyond, eigendecompositions cost more than they save
-# Operations of a pass over one number, and of eigendecompositions in units of P^3, beside products.
-# Large ones run faster: from 200 to 800 samples their time grows like P^2.
-PASS, EIGH, LARGE = 27, 60, 200
-# Evaluations of the flow by Chebyshev steps for one exponential step, at a tolerance of 5e-3, on
-# images, where one eigenvalue holds 0.4 of K_x's trace. Their number grows as its square root.
-EVALUATIONS, STIFF = 10, 0.4
-CLEARLY = 1.3  # by how much Chebyshev steps must be cheaper: stiffness makes them dearer
 NEAR_REST = 1e-4  # rate at which it is first tried to find where the flow comes to rest
-
-
-class Chosen(NamedTuple):
-    """A time stepper, and why."""
-
-    solver: Exponential | Chebyshev
-    reason: str = ""
-
-    @property
-    def method(self) -> str:
-        name = type(self.solver).__name__.lower()
-        return f"{name} ({self.reason})" if self.reason else name
+PATIENCE = 100  # steps after which a stage is taken to be limited by stability
+NUDGE = 1e-3  # change of y, in units of its scale, that probes the spectral radius
+ROUNDING = 1e-12  # relative tolerance: nothing beyond rounding, the absolute one decides
 
 
 class Rest(NamedTuple):
@@ -46,40 +44,16 @@ class Rest(NamedTuple):
     remark: str = ""
 
 
-def stepper_for(modes: int, coordinates: int, particles: int, tol: float, leading: float) -> Chosen:
-    """The cheaper time stepper for a flow of particles that knows its stiff part.
+class End(NamedTuple):
+    """Where stepping a stage ended, and what was recorded there."""
 
-    Parameters
-    ----------
-    modes
-        Samples times outputs: the size of what is decomposed, and of a particle's fields.
-    coordinates
-        Numbers that move in a particle's weights.
-    particles
-        Of a replicate.
-    tol
-        Of a step: Chebyshev steps are of order 2, exponential ones of order 3.
-    leading
-        Share of the largest eigenvalue in the trace of K_x: Chebyshev steps resolve it.
-    """
-    if modes > EXPONENTIAL_UP_TO:
-        return by_size(modes)
-    fields = particles * modes
-    decomposition = EIGH * modes**3 / max(1.0, modes / LARGE)
-    exponential = decomposition + fields * (4 * modes + 28 * coordinates + 18 * PASS)
-    evaluations = EVALUATIONS * max(1.0, (5e-3 / tol) ** (1 / 6))
-    evaluations *= math.sqrt(min(1.0, max(0.25, leading / STIFF)))
-    chebyshev = evaluations * fields * (4 * coordinates + 6 * PASS)
-    ratio = exponential / chebyshev
-    if ratio > CLEARLY:
-        return Chosen(Chebyshev(), f"explicit steps cost about 1/{ratio:.1f} of exponential ones")
-    return Chosen(Exponential(), f"explicit steps would cost about {1 / ratio:.1f} times as much")
-
-
-def by_size(modes: int) -> Chosen:
-    """The time stepper for a flow whose evaluations cost little beside decompositions."""
-    reason = f"{modes} samples x outputs, exponential up to {EXPONENTIAL_UP_TO}"
-    return Chosen(Exponential() if modes <= EXPONENTIAL_UP_TO else Chebyshev(), reason)
+    y: Any
+    times: list[float]
+    recorded: list[list]  # at each of the times
+    outcome: Outcome
+    loss: float
+    rate: float
+    method: str
 
 
 def step_through(
@@ -111,7 +85,6 @@ def step_through(
     patience
         Steps after which ``ending`` is tried even if the stage has not settled.
     """
-    duration = min(stage.duration or HORIZON, HORIZON)
     loss_tol, rate_tol = (-1.0, -1.0) if stage.duration else stage.tolerances
     tries = [(rate_tol, max_steps)]
     if ending is not None:
@@ -120,61 +93,276 @@ def step_through(
     with compile_clock() as clock:
         began = time.perf_counter()
         for rate_tol, most in tries:
-            trajectory = jax.block_until_ready(
-                integrate(
-                    flow,
-                    y0,
-                    recorder,
-                    chosen.solver,
-                    duration=on_device(float(duration)),
-                    record_times=on_device(np.minimum(request.times, duration)),
-                    snapshot_times=on_device(request.snapshots, float),
-                    loss_tol=on_device(loss_tol),
-                    rate_tol=on_device(rate_tol),
-                    tol=on_device(tol),
-                    max_steps=most,
-                )
-            )
-            steps, rejected = steps + int(trajectory.steps), rejected + int(trajectory.rejected)
-            end, end_time, method = trajectory.end, float(trajectory.end_time), chosen.method
-            ended = outcome(trajectory, loss_tol, rate_tol)
-            residuals = trajectory.loss, trajectory.rate
-            times, last = [end_time], [trajectory.last]
+            path = _integrated(stage, request, flow, y0, recorder, chosen, rate_tol, tol, most)
+            steps, rejected = steps + int(path.steps), rejected + int(path.rejected)
+            ended = outcome(path, loss_tol, rate_tol)
+            times, last = [float(path.end_time)], [path.last]
+            loss, rate = float(path.loss), float(path.rate)
+            end = End(path.end, times, last, ended, loss, rate, chosen.method)
             settled = ended in (Outcome.CONVERGED, Outcome.STALLED)
             impatient = most < max_steps and ended is Outcome.OUT_OF_STEPS
             if ending is None or not (settled or impatient):
                 break
-            rest = ending(end)
+            rest = ending(path.end)
             steps += rest.steps
             if rest.y is not None:
-                end, end_time, ended = rest.y, math.inf, Outcome.CONVERGED
-                times, last = [*times, math.inf], [*last, recorder(on_device(math.inf), end)]
-                residuals = flow.loss(end), rest.rate
-                method = f"{method}; {rest.steps} Newton steps at the end{rest.remark}"
+                end = _at_rest(end, rest, flow, recorder)
                 break
-        run_seconds = time.perf_counter() - began - clock.seconds
+        seconds = time.perf_counter() - began - clock.seconds
     snapshots = {
-        t: state_at(t, jax.tree.map(lambda leaf, i=i: leaf[i], trajectory.snapshots))
+        t: state_at(t, jax.tree.map(lambda leaf, i=i: leaf[i], path.snapshots))
         for i, t in enumerate(request.snapshots)
-        if t <= times[0]
+        if t <= end.times[0]
     }
-    reached = np.flatnonzero(np.isfinite(trajectory.record_times) & (request.times < times[0]))
-    record = StageRecord(
-        times=np.append(request.times[reached], times),
-        predictions={
-            key: np.concatenate([np.asarray(path)[reached], np.stack(ends)])
-            for key, path, *ends in zip(keys, trajectory.recorded, *last, strict=True)
-        },
-        duration=end_time,
-        train_loss=float(residuals[0]),
-        rate=float(residuals[1]),
-        outcome=ended,
-        cost=Cost(
-            method,
-            steps,
-            rejected,
-            clock.seconds,
-            run_seconds,
-        ),
+    reached = np.flatnonzero(np.isfinite(path.record_times) & (request.times < end.times[0]))
+    predictions = {
+        key: np.concatenate([np.asarray(values)[reached], np.stack(ends)])
+        for key, values, *ends in zip(keys, path.recorded, *end.recorded, strict=True)
+    }
+    cost = Cost(end.method, steps, rejected, clock.seconds, seconds)
+    times, stop = np.append(request.times[reached], end.times), end.times[-1]
+    record = StageRecord(times, predictions, stop, end.loss, end.rate, end.outcome, cost)
+    return record, state_at(stop, end.y), snapshots
+
+
+def _integrated(
+    stage: Stage,
+    request: Request,
+    flow,
+    y0,
+    recorder,
+    chosen: Chosen,
+    rate_tol: float,
+    tol: float,
+    max_steps: int,
+) -> Trajectory:
+    duration = min(stage.duration or HORIZON, HORIZON)
+    return jax.block_until_ready(
+        integrate(
+            flow,
+            y0,
+            recorder,
+            chosen.solver,
+            duration=on_device(float(duration)),
+            record_times=on_device(np.minimum(request.times, duration)),
+            snapshot_times=on_device(request.snapshots, float),
+            loss_tol=on_device(-1.0 if stage.duration else stage.tolerances[0]),
+            rate_tol=on_device(rate_tol),
+            tol=on_device(tol),
+            max_steps=max_steps,
+        )
     )
-    return record, state_at(end_time, end), snapshots
+
+
+def _at_rest(end: End, rest: Rest, flow: AbstractFlow, recorder) -> End:
+    """The end, and after all time where the flow tends to."""
+    return End(
+        rest.y,
+        [*end.times, math.inf],
+        [*end.recorded, recorder(on_device(math.inf), rest.y)],
+        Outcome.CONVERGED,
+        float(flow.loss(rest.y)),
+        rest.rate,
+        f"{end.method}; {rest.steps} Newton steps at the end{rest.remark}",
+    )
+
+
+class Revealing(Protocol):
+    """A flow whose vector may have to grow."""
+
+    def start(self) -> Float[np.ndarray, " n"]:
+        """The vector at the stage's start."""
+        ...
+
+    def slope(self, t: float, y: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """dy/dt; raises :class:`BasisFull` where ``y`` is too short."""
+        ...
+
+    def enlarge(self, y: Float[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
+        """The same point with room for more directions."""
+        ...
+
+    def losses(self, t: float, y: Float[np.ndarray, " n"]) -> Float[np.ndarray, " parts"]:
+        """What the training loss is the sum of, one part for each output or all in one."""
+        ...
+
+    def units(self) -> Float[Array | np.ndarray, " parts"]:
+        """In what each part is judged."""
+        ...
+
+    def rate(self, t: float, y: Float[np.ndarray, " n"], slope: Float[np.ndarray, " n"]) -> float:
+        """Rate of decrease of the training loss where y' is ``slope``."""
+        ...
+
+    def predictions(self, t: float, y: Float[np.ndarray, " n"]) -> list[np.ndarray]:
+        """On recorded inputs, each ``(n, C)``."""
+        ...
+
+
+def march(
+    stage: Stage,
+    request: Request,
+    flow: Revealing,
+    keys: list[tuple[str, str]],
+    state_at: Callable[[float, np.ndarray], State],
+    scale: float,
+    tol: float,
+    max_steps: int,
+    method: str,
+) -> Advance[State]:
+    """Run a stage; parameters as in :func:`step_through`.
+
+    ``scale`` is the length of a change of y that moves the predictor by about 1.
+    """
+    bound = min(stage.duration or HORIZON, HORIZON)
+    due = [float(t) for t in request.times if t < bound]
+    asked = sorted(t for t in request.snapshots if t <= bound)
+    kept = Kept(flow.predictions, state_at, due, asked)
+    loss, rate, ended, steps, rejected = np.nan, np.nan, None, 0, 0
+    quiet = np.errstate(over="ignore", invalid="ignore")
+    # Waking threads costs more than they save on matrices of this size.
+    with compile_clock() as clock, quiet, threadpool_limits(1, "blas"):
+        began = time.perf_counter()
+        y = flow.start()
+        kept.until(0.0, lambda t: y)
+        for solver, refused in _steps(flow, y, bound, scale, tol):
+            steps, rejected = steps + 1, rejected + refused
+            losses, rate = flow.losses(solver.t, solver.y), flow.rate(solver.t, solver.y, solver.f)
+            loss = float(losses.sum())
+            progress.report(solver.t, loss)
+            ended = _ended(stage, solver, losses, rate, flow.units())
+            kept.until(solver.t, solver.dense_output())
+            if ended is None and steps >= max_steps:
+                ended = Outcome.OUT_OF_STEPS
+            if ended is not None:
+                break
+        t, y = solver.t, solver.y
+        kept.end(t, y)
+        seconds = time.perf_counter() - began - clock.seconds
+    predictions = {
+        key: np.stack([row[i] for row in kept.recorded])[:, None] for i, key in enumerate(keys)
+    }
+    cost = Cost(method, steps, rejected, clock.seconds, seconds)
+    record = StageRecord(np.array(kept.times), predictions, t, loss, float(rate), ended, cost)
+    return record, state_at(t, y), kept.snapshots
+
+
+@dataclass
+class Kept(Generic[State]):
+    """What was asked for of a march, as it goes on."""
+
+    predictions: Callable[[float, np.ndarray], list[np.ndarray]]
+    state_at: Callable[[float, np.ndarray], State]
+    due: list[float]  # times to record, and of snapshots, that have not come yet
+    asked: list[float]
+    times: list[float] = field(default_factory=list)
+    recorded: list[list[np.ndarray]] = field(default_factory=list)
+    snapshots: dict[float, State] = field(default_factory=dict)
+
+    def until(self, now: float, at: Callable[[float], np.ndarray]) -> None:
+        """Keep what is due by now, ``at`` giving the vector at times up to it."""
+        while self.due and self.due[0] <= now:
+            self.end(t := self.due.pop(0), at(t))
+        while self.asked and self.asked[0] <= now:
+            t = self.asked.pop(0)
+            self.snapshots[t] = self.state_at(t, at(t))
+
+    def end(self, t: float, y: np.ndarray) -> None:
+        """Record time t, unless it has been."""
+        if not self.times or self.times[-1] < t:
+            self.times.append(t)
+            self.recorded.append(self.predictions(t, y))
+
+
+Solver = RK45 | StabilisedChebyshev
+
+
+def _steps(
+    flow: Revealing, y: np.ndarray, bound: float, scale: float, tol: float
+) -> Iterator[tuple[Solver, int]]:
+    """The solver after every step that is taken, and how often the step was refused before.
+
+    Where a basis is full, and where stability is found to limit the steps, another solver goes on.
+    """
+    t, step, solver, taken = 0.0, None, None, 0
+    while True:
+        try:
+            solver = solver or _solver(flow, t, y, bound, step, scale, tol, taken >= PATIENCE)
+            before = _tried(solver)
+            solver.step()
+        except BasisFull:
+            t, y = (t, y) if solver is None else (solver.t, solver.y)
+            y, step = flow.enlarge(y), None if solver is None else solver.step_size
+            solver = None
+            continue
+        taken += 1
+        yield solver, _tried(solver) - before - 1
+        if taken == PATIENCE:
+            t, y, step, solver = solver.t, solver.y, solver.step_size, None
+
+
+def _solver(
+    flow: Revealing,
+    t: float,
+    y: np.ndarray,
+    bound: float,
+    step: float | None,
+    scale: float,
+    tol: float,
+    stiff: bool,
+) -> Solver:
+    """From t on; ``step`` is the length of the first step, where it is known."""
+    step = None if step is None else min(step, bound - t)
+    if stiff and step is not None:
+        size, nudge = tol * scale, NUDGE * scale
+        return StabilisedChebyshev(flow.slope, t, y, bound, atol=size, first_step=step, nudge=nudge)
+    atol = tol * scale / np.sqrt(y.size)
+    return RK45(flow.slope, t, y, bound, rtol=ROUNDING, atol=atol, first_step=step)
+
+
+def _ended(stage: Stage, solver: Solver, losses, rate: float, units) -> Outcome | None:
+    """How a march ended with the step before, ``None`` where it goes on."""
+    loss_tol, rate_tol = (-1.0, -1.0) if stage.duration else stage.tolerances
+    # The rate is of all outputs together: it bounds that of the one with the least unit.
+    unlearned, pace = (losses / units).max(), abs(rate) / units.min()
+    if solver.status == "failed" or not np.isfinite(losses.sum()):
+        return Outcome.DIVERGED
+    if unlearned <= loss_tol and pace <= rate_tol:
+        return Outcome.CONVERGED
+    if pace <= STALL * rate_tol:
+        return Outcome.STALLED
+    if solver.status == "finished":
+        return Outcome.REACHED_DURATION if stage.duration else Outcome.OUT_OF_STEPS
+    return None
+
+
+def _tried(solver: RK45 | StabilisedChebyshev) -> int:
+    """Steps tried so far, up to a constant."""
+    if isinstance(solver, StabilisedChebyshev):
+        return solver.accepted + solver.rejected
+    return solver.nfev // RK45.n_stages
+
+
+def again(stage: Stage, request: Request, record: StageRecord) -> tuple[Stage, Request]:
+    """The stage of known duration and the request that record at the times of ``record``."""
+    if record.duration == 0:  # it had converged at its start
+        return stage, request
+    timed = replace(stage, duration=stage.duration or record.duration)
+    return timed, replace(request, times=record.times[record.times < record.duration])
+
+
+def step_error(record: StageRecord, coarse: StageRecord) -> float:
+    """Largest difference of any recorded prediction, in units of the predictor."""
+    return max(
+        float(np.abs(coarse.predictions[key] - f).max()) for key, f in record.predictions.items()
+    )
+
+
+def timed_together(first: Cost, *others: Cost) -> Cost:
+    """The cost of the first solve with the seconds of all."""
+    costs = (first, *others)
+    return replace(
+        first,
+        compile_seconds=sum(c.compile_seconds for c in costs),
+        run_seconds=sum(c.run_seconds for c in costs),
+    )

@@ -11,7 +11,7 @@ from .record import (
     recorded_tasks,
 )
 from .solution import Solution
-from .state import KERNEL_KINDS, AbstractState, KernelKind, Kernels, State
+from .state import KERNEL_KINDS, AbstractState, KernelKind, Kernels, SpanState, State
 
 __all__ = [
     "KERNEL_KINDS",
@@ -23,6 +23,7 @@ __all__ = [
     "Outcome",
     "Request",
     "Solution",
+    "SpanState",
     "StageRecord",
     "State",
     "record_grid",

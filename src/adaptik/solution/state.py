@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from ..system.errors import InputError
 from ..tasks import Task
+from ..tasks.span import Span
 
 KernelKind = Literal["feature", "gradient", "ntk"]
 KERNEL_KINDS = ("feature", "gradient", "ntk")
@@ -143,6 +144,18 @@ class AbstractState(ABC):
             below = found.feature(layer)
         total = np.asarray(total)
         return _one_output(total + below[..., None, None] * np.eye(total.shape[-1]))
+
+
+class SpanState(AbstractState):
+    """Of a limit that moves in coordinates which its first solve has fixed."""
+
+    span: Span
+
+    def check_task(self, i, task):
+        try:
+            self.span.training_points(task.X)
+        except InputError as error:
+            raise InputError(f"stage {i}: {error}") from None
 
 
 State = TypeVar("State", bound=AbstractState)

@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Float
 
 from ...mathematics.activations import Activation
+from ...mathematics.sampling import independent
 from ...solution import AbstractState, Kernels
 from ...system.registry import register
 from ...tasks import Task
-from ..averages import field, row_blocks
-from ..particles import independent
-from ..span import Span
+from ...tasks.span import Span
+from ..particles import field, row_blocks
 from .deep_saddle import DeepSaddle, root_of
 from .saddle import dual_of
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...mathematics import activations
+from ...mathematics import activations, sampling
 from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.stepping.clock import compile_clock
 from ...solution import (
@@ -24,10 +24,9 @@ from ...solution import (
 )
 from ...system.errors import InputError, require_between, require_integers
 from ...tasks import Task
+from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage, check_posterior
-from .. import particles as sampling
 from ..base import AbstractLimit
-from ..span import Span
 from .chains import Chains, Site
 from .deep_saddle import settle_deep
 from .deep_state import DeepBayesianState
@@ -126,7 +125,7 @@ class Bayesian(AbstractLimit[BayesianState | DeepBayesianState]):
         return self if found is None else super().refined(tol, tasks, found)
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
+        rank = largest_rank(tasks.values())
         samples = max(s.task.n_train for s in stages)
         duals = max(s.task.n_train * s.task.outputs for s in stages)
         kept = len(stages) * self.replicates * self.particles * rank
@@ -341,7 +340,7 @@ class Bayesian(AbstractLimit[BayesianState | DeepBayesianState]):
         return stage.elastic > 0 or after.memory.max() <= MEMORY
 
     def _gaussian(self, rng: np.random.Generator, rank: int) -> np.ndarray:
-        return sampling.initial(rng, 1, self.particles, rank, 1, "quasi", "float64").w[0]
+        return sampling.neurons(rng, 1, self.particles, rank, 1)[0][0]
 
 
 def growth_exponent(activation: Activation) -> float:

@@ -23,10 +23,10 @@ import numpy as np
 from ...solution import Advance, Cost, Outcome, Request, StageRecord, recorded_inputs
 from ...system.errors import require_between, require_integers
 from ...tasks import Task
+from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage, check_posterior
 from ..base import AbstractLimit
 from ..linear.two_layer import LinearState
-from ..span import Span
 from .linear_state import LinearPosteriorState, minimised, read_out
 
 
@@ -72,7 +72,7 @@ class BayesianLinear(AbstractLimit[LinearState | LinearPosteriorState]):
         require_integers(1, max_iterations=self.max_iterations, depth=self.depth)
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
+        rank = largest_rank(tasks.values())
         return 8 * (12 * rank**2 + 6 * max(s.task.n_train * s.task.outputs for s in stages) ** 2)
 
     def check_stage(self, i: int, stage: Stage) -> None:

@@ -19,10 +19,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import minimize
 
-from ...solution import Kernels
+from ...solution import Kernels, SpanState
 from ...system.registry import register
+from ...tasks.span import Span
 from ..linear.two_layer import NEURONS
-from ..span import Span, SpanState
 
 STARTS = (0.1, 3.0)  # lengths of U
 POLISH = 2  # Newton steps at the minimum: the action's rounding hides its last digits

@@ -10,9 +10,8 @@ from jaxtyping import Float
 from ...mathematics.activations import Activation
 from ...solution import AbstractState, Kernels
 from ...system.registry import register
-from ..averages import field, mean_readout, row_blocks, sampled_fields
-from ..particles import Particles
-from ..span import Points, Span
+from ...tasks.span import Points, Span
+from ..particles import Particles, field, mean_readout, row_blocks, sampled_fields
 
 
 @register

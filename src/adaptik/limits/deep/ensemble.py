@@ -24,28 +24,29 @@ import numpy as np
 from ...mathematics import activations, losses
 from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.stepping import Chebyshev
+from ...mathematics.stepping.choice import Chosen
 from ...solution import Advance, Request, recorded_inputs
 from ...system.errors import InputError, require_between, require_integers
 from ...system.programs import on_device
 from ...tasks import Task
+from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage
-from .. import particles as sampling
 from ..base import FLOW, LAYERS, AbstractLimit
-from ..run import Chosen, step_through
-from ..span import Span
-from ..step_error import again, step_error, timed_together
+from ..frozen import FrozenPath
+from ..run import again, step_error, step_through, timed_together
 from .dense import (
+    DenseTerm,
     DenseWeights,
     EnsembleFlow,
     Layers,
     Recorder,
+    compiled_pull_back,
     compiled_raw,
     packed,
+    phi_and_g,
     unpacked,
 )
-from .ensemble_frozen import fixed_kernel
 from .ensemble_state import EnsembleState
-from .matched import conditioned
 
 COARSER = 8.0  # tolerance of the second solve that estimates the error of the first: half the steps
 EVALUATIONS = 1500  # of the vector field in a rich stage until it converges, both solves; measured
@@ -115,7 +116,7 @@ class Ensemble(AbstractLimit[EnsembleState]):
         return self.activation
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
+        rank = largest_rank(tasks.values())
         outputs = max(s.task.outputs for s in stages)
         weights = self.width * (rank + (self.depth - 1) * self.width + outputs)
         samples = max(s.task.n_train for s in stages)
@@ -163,21 +164,9 @@ class Ensemble(AbstractLimit[EnsembleState]):
             )
         return self._drawn(rng, span, np.concatenate([t.X for t in tasks.values()]), outputs)
 
-    def _drawn(self, rng: np.random.Generator, span: Span, X: np.ndarray, outputs: int):
-        """Networks at initialisation, with exact moments of the fields on X."""
-        inside = span.points(X).inside
-        one = sampling.initial(
-            rng, self.replicates, self.width, span.rank, outputs, "quasi", "float64"
-        )
-        drawn = [
-            conditioned(rng, W @ inside.T, W, z, self.depth - 1, self.phi)
-            for W, z in zip(one.w, one.z, strict=True)
-        ]
-        hidden = np.stack([U for U, _, _ in drawn], axis=1).astype(self.dtype)
-        head = np.stack([w for _, w, _ in drawn]).astype(self.dtype)
-        seed = int(rng.integers(2**31))
-        weights = DenseWeights(one.w.astype(self.dtype), hidden, head, seed)
-        return EnsembleState(self.phi, span, weights, initial=True)
+    def _drawn(self, rng: np.random.Generator, span: Span, X, outputs: int) -> EnsembleState:
+        sizes = self.replicates, self.width, self.depth
+        return EnsembleState.drawn(rng, self.phi, span, X, outputs, sizes, self.dtype)
 
     def advance(
         self, state: EnsembleState, stage: Stage, request: Request
@@ -191,7 +180,7 @@ class Ensemble(AbstractLimit[EnsembleState]):
             elif stage.head == "fresh":
                 state = state.with_fresh_head(request.rng, stage)
             if stage.has_fixed_kernel:
-                return fixed_kernel(state, stage, request)
+                return _fixed_kernel(state, stage, request)
             record, end, snapshots = self._flow(state, stage, request, self.tol)
             timed, same = again(stage, replace(request, snapshots=()), record)
             coarse, _, _ = self._flow(state, timed, same, COARSER * self.tol)
@@ -236,3 +225,45 @@ class Ensemble(AbstractLimit[EnsembleState]):
             stage, request, flow, packed(layers), Recorder(flow, points), keys,
             state_at, Chosen(Chebyshev()), tol, self.max_steps,
         )  # fmt: skip
+
+
+def _fixed_kernel(state: EnsembleState, stage: Stage, request: Request) -> Advance[EnsembleState]:
+    """Run a readout or lazy stage."""
+    began = time.perf_counter()
+    task, decay, w = stage.task, stage.weight_decay, state.weights
+    kind = "feature" if stage.trains == "readout" else "ntk"
+    outputs, frozen = task.outputs, stage.frozen_layers(state.hidden_layers)
+    if frozen == state.hidden_layers:
+        grams = state.kernel(task.X, None, "feature")
+    else:
+        grams = state.ntk(task.X, None, frozen)
+    if grams.ndim == 5:
+        grams = grams.transpose(0, 1, 3, 2, 4).reshape(len(grams), task.y.size, task.y.size)
+    path = FrozenPath.of(stage, request, grams, state.predict(task.X))
+    inside = state.span.training_points(task.X)
+    phi = np.asarray(phi_and_g(w.layers, inside, 0.0, state.activation)[0][-1], float)
+
+    def at(t: float) -> EnsembleState:
+        dual = path.duals[t]
+        fade = math.exp(-decay * t) if decay else 1.0
+        if kind == "ntk":
+            phi_of = state.activation.phi
+            move = compiled_pull_back(w.layers, jnp.asarray(dual), inside, phi_of, frozen)
+            term = DenseTerm(1.0, w, tuple(np.asarray(a, w.first.dtype) for a in move))
+            moved = state.moved(w, fade, ())
+            return replace(moved, terms=(*moved.terms, term))
+        learned = np.einsum("rpm,rpc->rmc", phi, dual)
+        dtype = w.head.dtype
+        if stage.richness == 0:
+            return state.moved(w, fade, ((1.0, replace(w, head=learned.astype(dtype))),))
+        now = replace(w, head=(fade * w.head + stage.richness * learned).astype(dtype))
+        gamma = stage.richness
+        return state.moved(now, fade, ((-fade / gamma, w), (1 / gamma, now)))
+
+    states = [at(float(t)) for t in path.times]
+    predictions = {
+        key: np.stack([s.predict(X) for s in states])
+        for key, X in recorded_inputs(request.tasks, outputs)
+    }
+    record = replace(path.record(stage, predictions, began), step_error=state.step_error)
+    return record, states[-1], {t: at(t) for t in path.kept}

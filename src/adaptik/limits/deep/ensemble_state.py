@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
+from ...mathematics import sampling
 from ...mathematics.activations import Activation
-from ...solution import Kernels
+from ...solution import Kernels, SpanState
 from ...system.programs import on_device
 from ...system.registry import register
+from ...tasks.span import Span
 from ...tasks.stages import Stage
-from .. import particles as sampling
-from ..span import Span, SpanState
 from .dense import (
     DenseTerm,
     DenseWeights,
@@ -53,6 +54,34 @@ class EnsembleState(SpanState):
     initial: bool = False
     step_error: float = 0.0
 
+    @classmethod
+    def drawn(
+        cls,
+        rng: np.random.Generator,
+        activation: Activation,
+        span: Span,
+        X: Float[np.ndarray, "n D"],
+        outputs: int,
+        sizes: tuple[int, int, int],
+        dtype: str,
+    ) -> "EnsembleState":
+        """Networks at initialisation, with exact moments of the fields on X.
+
+        ``sizes`` are the number of replicates, their width, and their hidden layers.
+        """
+        replicates, width, depth = sizes
+        first, z = sampling.neurons(rng, replicates, width, span.rank, outputs)
+        inside = span.points(X).inside
+        drawn = [
+            conditioned(rng, W @ inside.T, W, head, depth - 1, activation)
+            for W, head in zip(first, z, strict=True)
+        ]
+        hidden = np.stack([U for U, _, _ in drawn], axis=1).astype(dtype)
+        head = np.stack([w for _, w, _ in drawn]).astype(dtype)
+        seed = int(rng.integers(2**31))
+        weights = DenseWeights(first.astype(dtype), hidden, head, seed)
+        return cls(activation, span, weights, initial=True)
+
     def scaled(self, factor):
         terms = tuple(replace(t, coefficient=factor * t.coefficient) for t in self.terms)
         return replace(self, terms=terms, step_error=abs(factor) * self.step_error)
@@ -81,7 +110,7 @@ class EnsembleState(SpanState):
         hidden, heads = [], []
         for r in range(len(w.head)):
             h = [np.asarray(x[r], float).T for x in lower]
-            z = rng.permutation(sampling._sobol_normal(rng, len(h[0]), outputs))
+            z = rng.permutation(sampling.sobol_normal(rng, len(h[0]), outputs))
             top = basis_of(np.asarray(phi.phi(on_device(h[-1]))), len(z) // PART)
             heads.append(off(top, z))
             back = np.split(heads[-1], outputs, axis=1)
@@ -96,7 +125,7 @@ class EnsembleState(SpanState):
         hidden, heads = [], []
         for r in range(len(w.head)):
             h = [np.asarray(x[r], float).T for x in lower]
-            z = rng.permutation(sampling._sobol_normal(rng, len(h[0]), outputs))
+            z = rng.permutation(sampling.sobol_normal(rng, len(h[0]), outputs))
             new, head, back = conditioned(rng, h[-1], h[-1], z, count, phi)
             old = refreshed(rng, w.hidden[: kept - 1, r], h, back, phi)
             hidden.append(np.concatenate([old, new]))

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from ...mathematics import sampling
 from ...mathematics.activations import Activation
 from ...system.programs import on_device
-from .. import particles as sampling
 
 PART = 8  # a matrix is conditioned on at most width / PART directions of each kind
 
@@ -29,7 +29,7 @@ def basis_of(vectors: Float[np.ndarray, "N k"], most: int) -> Float[np.ndarray, 
 def off(basis: Float[np.ndarray, "N q"], sample: Float[np.ndarray, "N k"]):
     """The sample orthogonal to ``basis`` (orthonormalised) with unit second moments."""
     q, _ = np.linalg.qr(basis)
-    return sampling._whiten(sample - q @ (q.T @ sample))
+    return sampling.whitened(sample - q @ (q.T @ sample))
 
 
 def conditioned(
@@ -56,7 +56,7 @@ def conditioned(
         for _ in range(count):
             features = phi(h[-1])
             Q = basis_of(features, most)
-            F = sampling._whiten(sampling._sobol_normal(rng, width, Q.shape[1]))
+            F = sampling.whitened(sampling.sobol_normal(rng, width, Q.shape[1]))
             F = F[rng.permutation(width)]
             known.append((Q, F))
             h.append(F @ (Q.T @ features) / width)
@@ -68,7 +68,7 @@ def conditioned(
             g = np.concatenate([slope(h[k + 1]) * b for b in back], axis=1)
             S, (Q, F) = basis_of(g, most), known[k]
             used = np.concatenate([seen[k][:, : 2 * most], Q], axis=1)
-            E = off(used, rng.permutation(sampling._sobol_normal(rng, width, S.shape[1])))
+            E = off(used, rng.permutation(sampling.sobol_normal(rng, width, S.shape[1])))
             rest = rng.standard_normal((width, width)) / math.sqrt(width)
             rest = rest - S @ (S.T @ rest) / width
             rest = rest - (rest @ Q) @ Q.T / width
@@ -109,7 +109,7 @@ def refreshed(
             sent = U[k].T @ S
             met = Q.T @ sent / width  # of order 1/sqrt(N): kept, so that U Q stays
             used = np.concatenate([Q, basis_of(h[k], most)], axis=1)
-            E = off(used, rng.permutation(sampling._sobol_normal(rng, width, S.shape[1])))
+            E = off(used, rng.permutation(sampling.sobol_normal(rng, width, S.shape[1])))
             values, vectors = np.linalg.eigh(np.eye(S.shape[1]) - met.T @ met)
             rest = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
             U[k] = U[k] + S @ (E @ rest + Q @ met - sent).T / width

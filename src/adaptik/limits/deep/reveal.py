@@ -15,16 +15,23 @@ import numpy as np
 
 from ...mathematics import activations, losses
 from ...mathematics.activations import Activation, Elementwise
-from ...solution import AbstractState, Advance, Kernels, Request, StageRecord, recorded_inputs
+from ...mathematics.sampling import neurons
+from ...solution import (
+    AbstractState,
+    Advance,
+    Kernels,
+    Request,
+    SpanState,
+    StageRecord,
+    recorded_inputs,
+)
 from ...system.errors import InputError, require_between, require_integers
 from ...system.registry import register
 from ...tasks import Task
+from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage
-from .. import particles as sampling
 from ..base import FLOW, LAYERS, AbstractLimit
-from ..run_revealing import march
-from ..span import Span, SpanState
-from ..step_error import again, step_error, timed_together
+from ..run import again, march, step_error, timed_together
 from .reveal_flow import PopulationFlow, on_host, readout
 from .series import Hidden, Population
 
@@ -157,7 +164,7 @@ class Reveal(AbstractLimit[RevealState]):
         return self.activation
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
+        rank = largest_rank(tasks.values())
         samples = max(s.task.n_train * s.task.outputs for s in stages)
         inputs = max(len(X) for t in tasks.values() for X in (t.X, t.X_test) if X is not None)
         directions = min(self.particles // 2, 16 * samples + 2 * rank)
@@ -176,11 +183,9 @@ class Reveal(AbstractLimit[RevealState]):
 
     def _drawn(self, rng, rank: int, outputs: int) -> tuple[Population, ...]:
         """Populations at initialisation, of whose hidden matrices nothing is revealed."""
-        drawn = sampling.initial(
-            rng, self.replicates, self.particles, rank, outputs, "quasi", self.dtype
-        )
+        drawn = neurons(rng, self.replicates, self.particles, rank, outputs, "quasi", self.dtype)
         members = []
-        for W, z in zip(drawn.w, drawn.z, strict=True):
+        for W, z in zip(*drawn, strict=True):
             hidden = Hidden.unknown(W)
             seen = (W, *[hidden.Q] * (self.depth - 1))
             seed = int(rng.integers(2**31))

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from ...linear_theory.revealed import BasisFull
+from ...mathematics import sampling
 from ...mathematics.activations import Activation
 from ...system.errors import InputError
-from .. import particles as sampling
 from .series import Hidden, Population, fresh_of, gram
 
 ROOM = 48  # directions of a matrix that the vector has room for beyond those revealed
@@ -94,7 +94,7 @@ class PopulationFlow:
         count = min(QUASI, (len(self.labels) + 1) * self.labels.shape[1]) if new else 0
         if not count:
             return np.zeros((self.width, 0), self.X.dtype)
-        columns = sampling._sobol_normal(self.rng, self.width, count)
+        columns = sampling.sobol_normal(self.rng, self.width, count)
         return self.rng.permutation(columns).astype(self.X.dtype)
 
     def _make_room(self):

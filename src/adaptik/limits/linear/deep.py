@@ -13,16 +13,15 @@ from scipy.integrate import solve_ivp
 
 from ...linear_theory.revealed import ROOM, LinearNetworkFlow, LinearWeights
 from ...mathematics import losses
-from ...solution import Advance, Kernels, Outcome, Request, recorded_inputs
+from ...solution import Advance, Kernels, Outcome, Request, SpanState, recorded_inputs
 from ...system.errors import require_between, require_integers
 from ...system.registry import register
 from ...tasks import Task
+from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage
 from ..base import FLOW, LAYERS, AbstractLimit
 from ..frozen import FrozenPath, asked_times
-from ..run_revealing import march
-from ..span import Span, SpanState
-from ..step_error import again, step_error, timed_together
+from ..run import again, march, step_error, timed_together
 
 NEURONS = 4096  # drawn where samples of single neurons are asked for
 COARSER = 32.0  # tolerances of the second solve that estimates the error of the first
@@ -129,7 +128,7 @@ class DeepLinear(AbstractLimit[DeepLinearState]):
         require_between(0, 2e-3, tol=self.tol, reveal_tol=self.reveal_tol)
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
+        rank = largest_rank(tasks.values())
         outputs = max(s.task.outputs for s in stages)
         directions = outputs * (min(rank, 3 * ROOM) + ROOM * (len(stages) + 1))
         vector = self.depth * directions * (directions + outputs)

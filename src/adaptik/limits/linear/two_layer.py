@@ -13,15 +13,16 @@ from jaxtyping import Array, Float
 from ...mathematics import losses
 from ...mathematics.losses import Loss
 from ...mathematics.stepping import AbstractLinearisation, LinearisedFlow
-from ...solution import Advance, Kernels, Request, recorded_inputs
+from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, by_size
+from ...solution import Advance, Kernels, Request, SpanState, recorded_inputs
 from ...system.errors import require_between, require_integers
 from ...system.programs import on_device
 from ...system.registry import register
 from ...tasks import Task
+from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage
 from ..base import FLOW, AbstractLimit
-from ..run import EXPONENTIAL_UP_TO, by_size, step_through
-from ..span import Span, SpanState
+from ..run import step_through
 
 NEURONS = 4096  # drawn where samples of single neurons are asked for
 
@@ -103,7 +104,7 @@ class Linear(AbstractLimit[LinearState]):
         require_integers(1, max_steps=self.max_steps)
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        rank = min(stages[0].task.dimension, sum(t.n_train for t in tasks.values()))
+        rank = largest_rank(tasks.values())
         active = max(s.task.n_train * s.task.outputs for s in stages)
         exponential = 6 * active**2 if active <= EXPONENTIAL_UP_TO else 0
         return 8 * (24 * rank**2 + exponential)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from ...mathematics.activations import Activation
 from ...mathematics.losses import Loss
 from ...mathematics.stepping import AbstractFlow, AbstractLinearisation, LinearisedFlow
-from ..averages import block_size, field, over_blocks, readout
+from ..particles import block_size, field, over_blocks, readout
 
 PARTICLE_WEIGHT = 0.02  # of single-particle errors against errors of the predictor
 

@@ -5,27 +5,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from ...mathematics import activations, losses
 from ...mathematics.activations import Activation, Elementwise
+from ...mathematics.sampling import Sampling, neurons
 from ...mathematics.stepping import Chebyshev
+from ...mathematics.stepping.choice import Chosen, stepper_for
 from ...solution import Advance, Request, Solution, recorded_inputs
 from ...system.errors import InputError, require_between, require_integers
 from ...system.programs import on_device
 from ...tasks import Task
+from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage, check_elastic_flow
-from .. import particles as sampling_module
-from ..averages import mean_readout, row_blocks
 from ..base import FLOW, AbstractLimit, growth
-from ..particles import Particles, Sampling
-from ..run import Chosen, step_through, stepper_for
-from ..span import Span
+from ..particles import Particles, mean_readout, row_blocks
+from ..run import step_through
 from . import control as lazy_control
 from .collapse import judged
 from .control import LazyControl
@@ -43,7 +44,7 @@ from .flow import (
 from .frozen import advance_frozen
 from .kinks import has_kink
 from .rest import at_rest, peak_bytes
-from .state import ReadoutTerm, TangentTerm, TwoLayerState
+from .state import TangentTerm, TwoLayerState
 
 DUAL_UP_TO = 1.2  # samples for a coordinate: with more, dual coefficients cost more than they save
 PATIENCE = 512  # steps after which flows that may move to and fro across kinks are brought to rest
@@ -124,7 +125,7 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
         return self.particles
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        rank = _rank(tasks)
+        rank = largest_rank(tasks.values())
         outputs = max(s.task.outputs for s in stages)
         count = self._count(rank, outputs) * 2 ** sum(_is_paired(s) for s in stages)
         width = np.dtype(self.dtype).itemsize
@@ -147,24 +148,19 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
         span = Span.of(tasks.values())
         outputs = stages[0].task.outputs
         count = self._count(span.rank, max(s.task.outputs for s in stages))
-        first = sampling_module.initial(
-            rng, self.replicates, count, span.rank, outputs, self.sampling, self.dtype
-        )
-        return TwoLayerState(self.phi, span, first)
+        w, z = neurons(rng, self.replicates, count, span.rank, outputs, self.sampling, self.dtype)
+        return TwoLayerState(self.phi, span, Particles(w, z))
 
     def advance(
         self, state: TwoLayerState, stage: Stage, request: Request
     ) -> Advance[TwoLayerState]:
         untouched = not state.terms and state.particles.initial_head
         if stage.head == "fresh":
-            if not untouched or state.particles.z.shape[-1] != stage.task.outputs:
-                fresh = sampling_module.fresh_head(
-                    request.rng, state.particles, stage.task.outputs, self.sampling
-                )
-                state = replace(state, particles=fresh)
-            if _is_paired(stage):
-                state = replace(state, particles=sampling_module.in_pairs(state.particles))
-            state = replace(state, terms=())
+            particles, outputs = state.particles, stage.task.outputs
+            if not untouched or particles.z.shape[-1] != outputs:
+                particles = particles.with_fresh_head(request.rng, outputs, self.sampling)
+            particles = particles.in_pairs() if _is_paired(stage) else particles
+            state = replace(state, particles=particles, terms=())
         if stage.has_fixed_kernel:
             return advance_frozen(state, stage, request)
         advance = self._flow(state, stage, request)
@@ -176,7 +172,7 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
         if found is None:
             count = self.particles
             if count is None:  # errors tell how many are needed
-                least = _rank(tasks) + max(task.outputs for task in tasks.values())
+                least = largest_rank(tasks.values()) + max(task.outputs for task in tasks.values())
                 count = max(FEWEST, 2 ** math.ceil(math.log2(1.25 * least)))
             # Steps leave about a third of their tolerance at the end (docs/speed.md).
             return replace(self, tol=min(self.tol, tol), particles=count)
@@ -186,83 +182,28 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
         return replace(self, particles=particles)
 
     def _flow(self, state: TwoLayerState, stage: Stage, request: Request) -> Advance[TwoLayerState]:
-        task, decay = stage.task, stage.weight_decay
-        tangent = stage.is_lazy
-        richness = 1.0 if tangent else stage.richness
-        anchor = state.span.training_points(task.X)
-        particles = state.particles
-        basis, lift, resting, w, h, leading = _coordinates(anchor, particles.w, decay == 0)
+        """Run a stage whose kernel moves."""
+        task, still = stage.task, stage.weight_decay == 0
+        motion = _coordinates(state.span.training_points(task.X), state.particles.w, still)
+        # In an order of their own: programs do not depend on which task was named first.
+        recorded = dict(sorted(recorded_inputs(request.tasks, task.outputs), key=itemgetter(0)))
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-            scalar = {
-                k: on_device(float(v))
-                for k, v in (
-                    ("richness", richness),
-                    ("decay", decay),
-                    ("elastic", stage.elastic),
-                )
-            }
-            start = None if h is None else on_device(h)
-            anchors = Anchors(
-                Coordinates(on_device(lift, self.dtype), start),
-                on_device(anchor @ anchor.T),
-                on_device(task.y),
-            )
-            # In an order of their own: programs do not depend on which task was named first.
-            recorded = dict(sorted(recorded_inputs(request.tasks, task.outputs), key=itemgetter(0)))
-            targets = self._targets(state, recorded, 0.0 if tangent else 1 / richness)
-            y0 = Law(on_device(w), on_device(particles.z))
-            flow = ParticleFlow(
-                self.phi,
-                losses.get(stage.loss),
-                anchors,
-                targets[task.name, "train"].base,
-                home=y0.w if stage.elastic > 0 else on_device(np.zeros((1, 1, 1)), self.dtype),
-                **scalar,
-            )
-            recorder = Recorder(
-                self.phi,
-                list(targets.values()),
-                on_device(resting),
-                on_device(basis, self.dtype),
-                **scalar,
-            )
-            modes, coordinates = task.n_train * task.outputs, y0.w.shape[-1]
-            chosen = stepper_for(modes, coordinates, y0.w.shape[1], self.tol, leading)
-            plain = recorder
+            flow, recorder, y0 = self._started(state, stage, motion, recorded)
+            modes, (_, count, coordinates) = task.n_train * task.outputs, y0.w.shape
+            chosen = stepper_for(modes, coordinates, count, self.tol, motion.leading)
             ending = partial(at_rest, flow) if stage.ends_at_rest else None
             patience = PATIENCE if has_kink(self.phi) else None
-            if tangent:
-                y0 = Tangent(y0, jax.tree.map(jnp.zeros_like, y0))
-                flow, recorder = TangentFlow(flow), TangentRecorder(recorder)
+            course = flow, y0, recorder
+            if stage.is_lazy:
+                nothing = jax.tree.map(jnp.zeros_like, y0)
+                course = TangentFlow(flow), Tangent(y0, nothing), TangentRecorder(recorder)
                 chosen = Chosen(Chebyshev(), "linearised flow")
-
-            def state_at(t: float, y) -> TwoLayerState:
-                y = jax.tree.map(lambda leaf: on_device(leaf, self.dtype), y)
-                base, move = (y.base, y.move) if tangent else (y, None)
-                w, fade = _weights_at(plain, on_device(t), base.w)
-                moved = Particles(
-                    np.asarray(w),
-                    np.asarray(base.z),
-                    particles.shrink * float(fade),
-                    initial_features=False,
-                    initial_head=False,
-                )
-                if move is None:
-                    return replace(
-                        state, particles=moved, terms=self._kept_terms(state, moved, richness)
-                    )
-                push = np.einsum("rmk,jk->rmj", move.w, basis.astype(self.dtype))
-                return replace(
-                    state, particles=moved, terms=(TangentTerm(moved, push, np.asarray(move.z)),)
-                )
-
+            state_at = partial(self._state_at, state, recorder, stage)
             record, after, snapshots = step_through(
                 stage,
                 request,
-                flow,
-                y0,
-                recorder,
-                list(targets),
+                *course,
+                list(recorded),
                 state_at,
                 chosen,
                 self.tol,
@@ -273,6 +214,51 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
         f = record.predictions[task.name, "train"][-1]
         ended = judged(record.outcome, stage, after.particles.z, f)
         return replace(record, outcome=ended), after, snapshots
+
+    def _started(
+        self,
+        state: TwoLayerState,
+        stage: Stage,
+        motion: "Motion",
+        recorded: dict[tuple[str, str], np.ndarray],
+    ) -> tuple[ParticleFlow, Recorder, Law]:
+        """The flow of a stage, the recorder of its predictions, and where they start.
+
+        Lazy stages are linearised around the flow of richness 1.
+        """
+        task, richness = stage.task, 1.0 if stage.is_lazy else stage.richness
+        targets = self._targets(state, recorded, 0.0 if stage.is_lazy else 1 / richness)
+        scalar = {
+            "richness": on_device(float(richness)),
+            "decay": on_device(float(stage.weight_decay)),
+            "elastic": on_device(float(stage.elastic)),
+        }
+        anchor = state.span.training_points(task.X)
+        start = None if motion.h is None else on_device(motion.h)
+        coordinates = Coordinates(on_device(motion.lift, self.dtype), start)
+        anchors = Anchors(coordinates, on_device(anchor @ anchor.T), on_device(task.y))
+        y0 = Law(on_device(motion.law), on_device(state.particles.z))
+        home = y0.w if stage.elastic > 0 else on_device(np.zeros((1, 1, 1)), self.dtype)
+        offset = targets[task.name, "train"].base
+        flow = ParticleFlow(self.phi, losses.get(stage.loss), anchors, offset, home=home, **scalar)
+        resting, basis = on_device(motion.resting), on_device(motion.basis, self.dtype)
+        recorder = Recorder(self.phi, list(targets.values()), resting, basis, **scalar)
+        return flow, recorder, y0
+
+    def _state_at(
+        self, before: TwoLayerState, recorder: Recorder, stage: Stage, t: float, y: Law | Tangent
+    ) -> TwoLayerState:
+        """The state at time t of a stage, from what the stepper carries."""
+        y = jax.tree.map(lambda leaf: on_device(leaf, self.dtype), y)
+        base = y.base if isinstance(y, Tangent) else y
+        w, fade = _weights_at(recorder, on_device(t), base.w)
+        shrink = before.particles.shrink * float(fade)
+        moved = Particles(np.asarray(w), np.asarray(base.z), shrink, False, False)
+        if not isinstance(y, Tangent):
+            return before.moved(moved, stage.richness)
+        push = np.einsum("rmk,jk->rmj", y.move.w, np.asarray(recorder.basis))
+        term = TangentTerm(moved, push, np.asarray(y.move.z))
+        return replace(before, particles=moved, terms=(term,))
 
     def _targets(
         self, state: TwoLayerState, inputs: dict[tuple[str, str], np.ndarray], inverse: float
@@ -295,28 +281,10 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
             targets[key] = Targets(*map(on_device, parts, dtypes), smooth=points.smooth)
         return targets
 
-    def _kept_terms(self, state: TwoLayerState, moved: Particles, richness: float):
-        """f(t1) + (<z phi>_t - <z phi>_{t1}) / gamma, terms at t1 merged."""
-        terms, start = [], -1 / richness
-        for term in state.terms:
-            if isinstance(term, ReadoutTerm) and term.particles is state.particles:
-                start += term.coefficient
-            else:
-                terms.append(term)
-        if abs(start) > 1e-12 / richness:
-            terms.append(ReadoutTerm(state.particles, start))
-        return (*terms, ReadoutTerm(moved, 1 / richness))
-
 
 @eqx.filter_jit
 def _weights_at(recorder: Recorder, t, w):
     return recorder.weights(t, w), recorder.fade(t)
-
-
-def _rank(tasks: dict[str, Task]) -> int:
-    """Upper bound of the number of span coordinates."""
-    inputs = [task.X.shape for task in tasks.values()]
-    return min(inputs[0][1], sum(count for count, _ in inputs))
 
 
 def _is_paired(stage: Stage) -> bool:
@@ -327,13 +295,28 @@ def _dual_pays(samples: int, active: int) -> bool:
     return samples <= DUAL_UP_TO * active
 
 
-def _coordinates(anchor: np.ndarray, w: np.ndarray, still: bool):
+class Motion(NamedTuple):
     """How weights move in a stage: ``resting + law @ basis.T``, preactivations by ``law @ lift.T``.
 
-    Returns ``basis, lift, resting, law, h, leading``; ``h`` is None unless the law holds dual
-    coefficients. These take half of the matrix products, but only as many as samples; they need
-    independent samples and weights that do not decay (``still``). ``leading`` is the share of the
-    largest eigenvalue in the trace of K_x.
+    ``h`` is None unless the law holds dual coefficients; ``leading`` is the share of the largest
+    eigenvalue in the trace of K_x.
+    """
+
+    basis: Float[np.ndarray, "rank k"]
+    lift: Float[np.ndarray, "P k"]
+    resting: Float[np.ndarray, "R M rank"]
+    law: Float[np.ndarray, "R M k"]
+    h: Float[np.ndarray, "R M P"] | None
+    leading: float
+
+
+def _coordinates(
+    anchor: Float[np.ndarray, "P rank"], w: Float[np.ndarray, "R M rank"], still: bool
+) -> Motion:
+    """Coordinates in the span of the samples, or dual coefficients.
+
+    These take half of the matrix products, but only as many as samples; they need independent
+    samples and weights that do not decay (``still``).
     """
     dtype = w.dtype
     _, values, rows = np.linalg.svd(anchor, full_matrices=False)
@@ -341,7 +324,9 @@ def _coordinates(anchor: np.ndarray, w: np.ndarray, still: bool):
     leading = float(values[0] ** 2 / max(np.sum(values**2), 1e-300))
     if still and _dual_pays(len(anchor), active):
         law = np.zeros((*w.shape[:2], len(anchor)), dtype)
-        return anchor.T, anchor @ anchor.T, w, law, w @ anchor.T.astype(dtype), leading
+        h = w @ anchor.T.astype(dtype)
+        return Motion(anchor.T, anchor @ anchor.T, w, law, h, leading)
     basis = rows[:active].T
     law = w @ basis.astype(dtype)
-    return basis, anchor @ basis, w - law @ basis.T.astype(dtype), law, None, leading
+    resting = w - law @ basis.T.astype(dtype)
+    return Motion(basis, anchor @ basis, resting, law, None, leading)

@@ -10,13 +10,12 @@ from jaxtyping import Float
 
 from ...kernels import lazy as lazy_kernels
 from ...mathematics.activations import Activation
-from ...solution import Kernels
+from ...solution import Kernels, SpanState
 from ...solution.estimate import leave_one_out, pseudo_values
 from ...system.programs import on_device
 from ...system.registry import register
-from ..averages import cross_kernels, mean_readout, row_blocks, sampled_fields
-from ..particles import Particles
-from ..span import Points, Span, SpanState
+from ...tasks.span import Points, Span
+from ..particles import Particles, cross_kernels, mean_readout, row_blocks, sampled_fields
 from .flow import Law, tangent_readout
 
 
@@ -105,6 +104,19 @@ class TwoLayerState(SpanState):
 
     def scaled(self, factor):
         return replace(self, terms=tuple(term.scaled(factor) for term in self.terms))
+
+    def moved(self, particles: Particles, richness: float) -> "TwoLayerState":
+        """f(t) = f(t1) + (<z phi>_t - <z phi>_{t1}) / gamma, terms at t1 merged."""
+        terms, start = [], -1 / richness
+        for term in self.terms:
+            if isinstance(term, ReadoutTerm) and term.particles is self.particles:
+                start += term.coefficient
+            else:
+                terms.append(term)
+        if abs(start) > 1e-12 / richness:
+            terms.append(ReadoutTerm(self.particles, start))
+        terms.append(ReadoutTerm(particles, 1 / richness))
+        return replace(self, particles=particles, terms=tuple(terms))
 
     def predict(self, X):
         shape = (self.particles.w.shape[0], len(X), self.particles.z.shape[-1])

@@ -7,13 +7,24 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from ..solution import AbstractState
 from ..system.errors import InputError
 from ..system.registry import register
-from ..tasks import Task
+from .base import Task
 
 K = TypeVar("K")
 RESOLUTION = 1e-6  # orthogonal parts below this fraction of |x| count as zero
+
+
+def largest_rank(tasks: Iterable[Task]) -> int:
+    """As many directions as training inputs span at most.
+
+    Examples
+    --------
+    >>> largest_rank([Task([[1.0, 2.0, 3.0]], [1.0]), Task([[1.0, 0.0, 0.0]], [1.0])])
+    2
+    """
+    shapes = [task.X.shape for task in tasks]
+    return min(shapes[0][1], sum(count for count, _ in shapes))
 
 
 @register
@@ -91,18 +102,6 @@ class Span:
                 "task in observe= when solving the earlier stages"
             )
         return points.inside
-
-
-class SpanState(AbstractState):
-    """Of a limit that moves in coordinates which its first solve has fixed."""
-
-    span: Span
-
-    def check_task(self, i, task):
-        try:
-            self.span.training_points(task.X)
-        except InputError as error:
-            raise InputError(f"stage {i}: {error}") from None
 
 
 @dataclass(frozen=True, eq=False)
