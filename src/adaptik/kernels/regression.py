@@ -403,3 +403,20 @@ def dual_flow(
     path = np.full((len(times), labels.size), np.nan)
     path[: done.y.shape[1]] = done.y.T
     return path
+
+
+def dual_of(
+    phi: Float[np.ndarray, "M P"],
+    weights: Float[np.ndarray, " M"],
+    y: Float[np.ndarray, "P C"],
+    ridge: float,
+) -> Float[np.ndarray, "P C"]:
+    """Dual coefficients (Phi + ridge)^-1 y on the kernel Phi of weighted features.
+
+    Examples
+    --------
+    >>> dual_of(np.ones((2, 1)), np.array([0.5, 0.5]), np.array([[3.0]]), ridge=0.5)
+    array([[2.]])
+    """
+    gram = (phi.T * weights) @ phi
+    return np.linalg.solve(gram + ridge * np.eye(len(y)), y)

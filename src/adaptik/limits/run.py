@@ -20,7 +20,15 @@ from scipy.integrate import RK45
 from threadpoolctl import threadpool_limits
 
 from ..linear_theory.revealed import BasisFull
-from ..mathematics.stepping import HORIZON, AbstractFlow, Trajectory, integrate, outcome, progress
+from ..mathematics.stepping import (
+    HORIZON,
+    AbstractFlow,
+    Rest,
+    Trajectory,
+    integrate,
+    outcome,
+    progress,
+)
 from ..mathematics.stepping.choice import Chosen
 from ..mathematics.stepping.clock import compile_clock
 from ..mathematics.stepping.flow import STALL
@@ -33,15 +41,6 @@ NEAR_REST = 1e-4  # rate at which it is first tried to find where the flow comes
 PATIENCE = 100  # steps after which a stage is taken to be limited by stability
 NUDGE = 1e-3  # change of y, in units of its scale, that probes the spectral radius
 ROUNDING = 1e-12  # relative tolerance: nothing beyond rounding, the absolute one decides
-
-
-class Rest(NamedTuple):
-    """Where a stage that has settled tends to."""
-
-    y: Any  # None where it was not found
-    steps: int
-    rate: float = math.nan  # at which the loss and the burden still fall
-    remark: str = ""
 
 
 class End(NamedTuple):

@@ -26,8 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ...kernels.regression import dual_of
 from .chains import Chains, Site
-from .saddle import REACH, Moments, correlation, dual_of
+from .saddle import REACH, Moments, correlation
 
 DAMPING = 0.1
 RELAXED = 40  # steps of full length before weights are calibrated

@@ -1,6 +1,5 @@
 """A deep posterior at infinite width: weighted neurons of every layer, and the predictor."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ...kernels.regression import dual_of
 from ...mathematics.activations import Activation
 from ...mathematics.sampling import independent
 from ...solution import AbstractState, Kernels
@@ -17,8 +17,6 @@ from ...system.registry import register
 from ...tasks import Task
 from ...tasks.span import Span
 from ..particles import field, row_blocks
-from .deep_saddle import DeepSaddle, root_of
-from .saddle import dual_of
 
 JITTER = 1e-11  # of a kernel's trace: what inputs that repeat others have left of their own
 
@@ -137,34 +135,6 @@ class DeepBayesianState(AbstractState):
             chosen = rng.choice(len(last.xi), len(last.xi), p=last.weights)
             found.append((last.xi @ last.root.T)[chosen, new])
         return np.stack(found)
-
-    @classmethod
-    def of(
-        cls,
-        activation: Activation,
-        span: Span,
-        X: Float[np.ndarray, "P D"],
-        richness: float,
-        found: Sequence[DeepSaddle],
-    ) -> "DeepBayesianState":
-        """The law of a stage that moved the features, from the saddle point of every replicate."""
-        weights = np.stack([s.weights for s in found])
-        return cls(
-            activation,
-            span,
-            np.stack([s.xi[0] for s in found]),
-            np.stack([np.stack(s.xi[1:]) for s in found]),
-            np.stack([[root_of(kernel)[0] for kernel in s.at.kernels] for s in found]),
-            weights,
-            X,
-            richness * np.stack([s.at.delta for s in found]),
-            np.stack([s.dual for s in found]),
-            np.array([s.action for s in found]),
-            np.stack([s.residual for s in found]),
-            1 / np.sum(weights**2, axis=-1),
-            np.array([s.memory for s in found]),
-            np.array([s.acceptance for s in found]),
-        )
 
     def with_readout(self, task: Task, richness: float, ridge: float) -> "DeepBayesianState":
         """The same features, and kernel regression on them at other inputs in the span."""

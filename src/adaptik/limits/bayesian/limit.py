@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...kernels.regression import dual_of
 from ...mathematics import activations, sampling
 from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.stepping.clock import compile_clock
@@ -28,9 +29,9 @@ from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage, check_posterior
 from ..base import AbstractLimit
 from .chains import Chains, Site
-from .deep_saddle import settle_deep
+from .deep_saddle import DeepSaddle, root_of, settle_deep
 from .deep_state import DeepBayesianState
-from .saddle import Saddle, dual_of, settle
+from .saddle import Saddle, settle
 from .state import BayesianState
 
 Law = TypeVar("Law", BayesianState, DeepBayesianState)
@@ -233,9 +234,16 @@ class Bayesian(AbstractLimit[BayesianState | DeepBayesianState]):
             )
             chains = Chains(self.phi, xi[:, :active], stream)
             saddle = settle(
-                chains, site, task.y, stage.richness, self.temperature, given,
-                None if before is None else wbar, self.tol, self.max_iterations,
-            )  # fmt: skip
+                chains,
+                site,
+                task.y,
+                stage.richness,
+                self.temperature,
+                given,
+                None if before is None else wbar,
+                self.tol,
+                self.max_iterations,
+            )
             xi[:, :active] = saddle.xi
             if active < span.rank:
                 columns = np.column_stack([np.ones(len(xi)), xi[:, :active], wbar])
@@ -261,11 +269,16 @@ class Bayesian(AbstractLimit[BayesianState | DeepBayesianState]):
                     Chains(self.phi, self._gaussian(stream, k), stream)
                     for k in (span.rank, *[task.n_train] * (self.depth - 1))
                 ],
-                anchor, task.y, richness, self.temperature, self.tol, self.max_iterations,
+                anchor,
+                task.y,
+                richness,
+                self.temperature,
+                self.tol,
+                self.max_iterations,
             )
             for stream in streams
-        ]  # fmt: skip
-        after = DeepBayesianState.of(self.phi, span, task.X, stage.richness, found)
+        ]
+        after = self._joined_deep(span, stage, found)
         return after, sum(f.iterations for f in found), all(f.settled for f in found)
 
     def _wider(self, state: Law, weights, shrink: float, X, streams) -> Law:
@@ -309,6 +322,25 @@ class Bayesian(AbstractLimit[BayesianState | DeepBayesianState]):
             np.array([s.action for s in found]),
             np.array([s.residual for s in found]),
             1 / np.sum(weights**2, axis=1),
+            np.array([s.memory for s in found]),
+            np.array([s.acceptance for s in found]),
+        )
+
+    def _joined_deep(self, span, stage: Stage, found: list[DeepSaddle]) -> DeepBayesianState:
+        weights = np.stack([s.weights for s in found])
+        return DeepBayesianState(
+            self.phi,
+            span,
+            np.stack([s.xi[0] for s in found]),
+            np.stack([np.stack(s.xi[1:]) for s in found]),
+            np.stack([[root_of(kernel)[0] for kernel in s.at.kernels] for s in found]),
+            weights,
+            stage.task.X,
+            stage.richness * np.stack([s.at.delta for s in found]),
+            np.stack([s.dual for s in found]),
+            np.array([s.action for s in found]),
+            np.stack([s.residual for s in found]),
+            1 / np.sum(weights**2, axis=-1),
             np.array([s.memory for s in found]),
             np.array([s.acceptance for s in found]),
         )

@@ -108,9 +108,14 @@ class BayesianLinear(AbstractLimit[LinearState | LinearPosteriorState]):
             S = np.eye(state.span.rank)
             if stage.richness > 0:
                 S, action, residual, steps = minimised(
-                    points, stage.task.y, stage.richness, self.temperature, self.depth, self.tol,
+                    points,
+                    stage.task.y,
+                    stage.richness,
+                    self.temperature,
+                    self.depth,
+                    self.tol,
                     self.max_iterations,
-                )  # fmt: skip
+                )
             state = replace(state, S=S)
         y, gamma = stage.task.y, stage.richness
         return read_out(state, points, y, gamma, self.temperature, action), residual, steps
@@ -118,9 +123,14 @@ class BayesianLinear(AbstractLimit[LinearState | LinearPosteriorState]):
     def _two_layer(self, state: LinearState, points, stage: Stage):
         with jax.enable_x64(True):
             found = _maximise(
-                jnp.asarray(points), jnp.asarray(stage.task.y), jnp.asarray(state.M),
-                self.temperature, stage, self.tol, self.max_iterations,
-            )  # fmt: skip
+                jnp.asarray(points),
+                jnp.asarray(stage.task.y),
+                jnp.asarray(state.M),
+                self.temperature,
+                stage,
+                self.tol,
+                self.max_iterations,
+            )
         delta, M, residual, steps = found
         b = points.T @ delta
         scale = 1 / (1 + stage.elastic)

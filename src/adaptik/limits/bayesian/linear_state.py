@@ -11,7 +11,6 @@ not convex; minimisations from a small and from a large U are compared.
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +18,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import minimize
 
-from ...solution import Kernels, SpanState
+from ...solution import Kernels
 from ...system.registry import register
 from ...tasks.span import Span
-from ..linear.two_layer import NEURONS
+from ..linear.two_layer import AbstractLinearState
 
 STARTS = (0.1, 3.0)  # lengths of U
 POLISH = 2  # Newton steps at the minimum: the action's rounding hides its last digits
@@ -30,7 +29,7 @@ POLISH = 2  # Newton steps at the minimum: the action's rounding hides its last 
 
 @register
 @dataclass(frozen=True, eq=False)
-class LinearPosteriorState(SpanState):
+class LinearPosteriorState(AbstractLinearState):
     """Second moments of deep linear neurons, and the predictor f(x) = beta.x.
 
     Attributes
@@ -49,8 +48,6 @@ class LinearPosteriorState(SpanState):
         At the saddle point, per hidden unit; NaN where the features were frozen.
     """
 
-    exact: ClassVar[bool] = True
-
     span: Span
     depth: int
     S: Float[np.ndarray, "rank rank"]
@@ -65,9 +62,6 @@ class LinearPosteriorState(SpanState):
     def scaled(self, factor):
         return replace(self, beta=factor * self.beta)
 
-    def predict(self, X):
-        return (self.span.points(X).inside @ self.beta)[None]
-
     def kernels(self, X, rows, columns):
         a, b = (self.span.points(X[each]).inside for each in (rows, columns))
         inputs = X[rows] @ X[columns].T / X.shape[1]
@@ -81,11 +75,6 @@ class LinearPosteriorState(SpanState):
             return np.broadcast_to(G, (1, *inputs.shape, *G.shape))
 
         return Kernels(feature, gradient)
-
-    def preactivations(self, X):
-        values, vectors = np.linalg.eigh(self.kernel(X, None, "feature")[0])
-        factor = vectors * np.sqrt(np.maximum(values, 0.0))
-        return (np.random.default_rng(0).standard_normal((NEURONS, len(values))) @ factor.T)[None]
 
     def _gradient(self, layer: int) -> Float[np.ndarray, "C C"]:
         """<z_l z_l> = 1 + sum over layers above and l of v^T S^-k v."""

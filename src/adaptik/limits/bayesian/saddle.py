@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ...kernels.regression import dual_of
 from .chains import Chains, Site
 
 REACH = 0.35  # standard deviation of the change of the logarithm of the tilt in one step
@@ -62,12 +63,6 @@ class Saddle:
     acceptance: float
     iterations: int
     settled: bool
-
-
-def dual_of(phi, weights, y, ridge: float) -> Float[np.ndarray, "P C"]:
-    """(Phi + ridge)^-1 y."""
-    gram = (phi.T * weights) @ phi
-    return np.linalg.solve(gram + ridge * np.eye(len(y)), y)
 
 
 class Moments:

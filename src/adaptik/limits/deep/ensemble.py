@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...kernels.frozen import FrozenPath
 from ...mathematics import activations, losses
 from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.stepping import Chebyshev
@@ -32,7 +33,6 @@ from ...tasks import Task
 from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage
 from ..base import FLOW, LAYERS, AbstractLimit
-from ..frozen import FrozenPath
 from ..run import again, step_error, step_through, timed_together
 from .dense import (
     DenseTerm,
@@ -142,9 +142,14 @@ class Ensemble(AbstractLimit[EnsembleState]):
             shapes = (1, width, rank), (self.depth - 1, 1, width, width), (1, width, task.outputs)
             y = packed(Layers(*(jnp.full(shape, 1 / width) for shape in shapes)))
             flow = EnsembleFlow(
-                jnp.ones((task.n_train, rank), self.dtype), on_device(task.y), jnp.zeros(()),
-                jnp.ones(()), jnp.zeros(()), self.phi.phi, losses.get(stage.loss),
-            )  # fmt: skip
+                jnp.ones((task.n_train, rank), self.dtype),
+                on_device(task.y),
+                jnp.zeros(()),
+                jnp.ones(()),
+                jnp.zeros(()),
+                self.phi.phi,
+                losses.get(stage.loss),
+            )
             step = eqx.filter_jit(lambda f, y: jax.tree.map(jnp.add, y, f(y)))
             jax.block_until_ready(step(flow, y))
             spent = []
@@ -211,9 +216,15 @@ class Ensemble(AbstractLimit[EnsembleState]):
         state.span.training_points(task.X)  # refuses inputs outside the span
         inside, _, base = points[keys.index((task.name, "train"))]
         flow = EnsembleFlow(
-            inside, on_device(task.y), base, on_device(gamma),
-            on_device(stage.weight_decay), self.phi.phi, losses.get(stage.loss), frozen,
-        )  # fmt: skip
+            inside,
+            on_device(task.y),
+            base,
+            on_device(gamma),
+            on_device(stage.weight_decay),
+            self.phi.phi,
+            losses.get(stage.loss),
+            frozen,
+        )
 
         def state_at(t: float, y) -> EnsembleState:
             fade = 1.0 if frozen else math.exp(-stage.weight_decay * t)
@@ -222,9 +233,17 @@ class Ensemble(AbstractLimit[EnsembleState]):
             return state.moved(now, 1.0, ((-1 / gamma, weights), (1 / gamma, now)))
 
         return step_through(
-            stage, request, flow, packed(layers), Recorder(flow, points), keys,
-            state_at, Chosen(Chebyshev()), tol, self.max_steps,
-        )  # fmt: skip
+            stage,
+            request,
+            flow,
+            packed(layers),
+            Recorder(flow, points),
+            keys,
+            state_at,
+            Chosen(Chebyshev()),
+            tol,
+            self.max_steps,
+        )
 
 
 def _fixed_kernel(state: EnsembleState, stage: Stage, request: Request) -> Advance[EnsembleState]:

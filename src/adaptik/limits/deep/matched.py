@@ -33,11 +33,15 @@ def off(basis: Float[np.ndarray, "N q"], sample: Float[np.ndarray, "N k"]):
 
 
 def conditioned(
-    rng: np.random.Generator, lowest: Float[np.ndarray, "N P"], met: Float[np.ndarray, "N r"],
-    z: Float[np.ndarray, "N C"], count: int, activation: Activation,
+    rng: np.random.Generator,
+    lowest: Float[np.ndarray, "N P"],
+    met: Float[np.ndarray, "N r"],
+    z: Float[np.ndarray, "N C"],
+    count: int,
+    activation: Activation,
 ) -> tuple[
     Float[np.ndarray, "count N N"], Float[np.ndarray, "N C"], list[Float[np.ndarray, "N _"]]
-]:  # fmt: skip
+]:
     """``count`` hidden matrices and a readout of one network, with exact moments of what they send.
 
     They stand above a layer with preactivations ``lowest``, whose neurons vary with ``met``. Also
@@ -79,10 +83,12 @@ def conditioned(
 
 
 def refreshed(
-    rng: np.random.Generator, hidden: Float[np.ndarray, "n N N"],
-    h: list[Float[np.ndarray, "N P"]], back: list[Float[np.ndarray, "N _"]],
+    rng: np.random.Generator,
+    hidden: Float[np.ndarray, "n N N"],
+    h: list[Float[np.ndarray, "N P"]],
+    back: list[Float[np.ndarray, "N _"]],
     activation: Activation,
-) -> Float[np.ndarray, "n N N"]:  # fmt: skip
+) -> Float[np.ndarray, "n N N"]:
     """Trained matrices of one network as they send new gradients back.
 
     Gradients of a new readout are independent of all that was learned, and what infinite matrices

@@ -230,11 +230,21 @@ class Reveal(AbstractLimit[RevealState]):
         X, y = state.span.training_points(stage.task.X), stage.task.y
         members = [
             PopulationFlow(
-                m, X, y, 0.0, [], self.phi, losses.get(stage.loss), 1.0, 0.0, 0, self.reveal_tol,
+                m,
+                X,
+                y,
+                0.0,
+                [],
+                self.phi,
+                losses.get(stage.loss),
+                1.0,
+                0.0,
+                0,
+                self.reveal_tol,
                 rng,
             ).with_fresh_head(outputs)
             for m in members
-        ]  # fmt: skip
+        ]
         return replace(state, members=tuple(members), terms=())
 
     def _run(self, state: RevealState, r: int, stage: Stage, request: Request, tol: float) -> Any:
@@ -245,17 +255,31 @@ class Reveal(AbstractLimit[RevealState]):
             return state.member_predict(r, at) - readout(start, at, self.phi) / gamma
 
         flow = PopulationFlow(
-            start, state.span.training_points(task.X), task.y,
-            base(state.span.points(task.X)), [(at, base(at)) for at in points.values()],
-            self.phi, losses.get(stage.loss), gamma, stage.weight_decay,
-            stage.frozen_layers(self.depth), self.reveal_tol,
+            start,
+            state.span.training_points(task.X),
+            task.y,
+            base(state.span.points(task.X)),
+            [(at, base(at)) for at in points.values()],
+            self.phi,
+            losses.get(stage.loss),
+            gamma,
+            stage.weight_decay,
+            stage.frozen_layers(self.depth),
+            self.reveal_tol,
             np.random.default_rng([start.seed, start.seen[0].shape[1]]),
-        )  # fmt: skip
+        )
         state_at: Any = flow.population  # one replicate; advance joins them to a state
         return march(
-            stage, request, flow, list(points), state_at, gamma, tol, self.max_steps,
+            stage,
+            request,
+            flow,
+            list(points),
+            state_at,
+            gamma,
+            tol,
+            self.max_steps,
             "Runge-Kutta 5(4) on revealed matrices",
-        )  # fmt: skip
+        )
 
 
 def with_fresh_layers(member: Population, kept: int) -> Population:

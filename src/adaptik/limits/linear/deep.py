@@ -11,25 +11,25 @@ import numpy as np
 from jaxtyping import Float
 from scipy.integrate import solve_ivp
 
+from ...kernels.frozen import FrozenPath, asked_times
 from ...linear_theory.revealed import ROOM, LinearNetworkFlow, LinearWeights
 from ...mathematics import losses
-from ...solution import Advance, Kernels, Outcome, Request, SpanState, recorded_inputs
+from ...solution import Advance, Kernels, Outcome, Request, recorded_inputs
 from ...system.errors import require_between, require_integers
 from ...system.registry import register
 from ...tasks import Task
 from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage
 from ..base import FLOW, LAYERS, AbstractLimit
-from ..frozen import FrozenPath, asked_times
 from ..run import again, march, step_error, timed_together
+from .two_layer import AbstractLinearState
 
-NEURONS = 4096  # drawn where samples of single neurons are asked for
 COARSER = 32.0  # tolerances of the second solve that estimates the error of the first
 
 
 @register
 @dataclass(frozen=True, eq=False)
-class DeepLinearState(SpanState):
+class DeepLinearState(AbstractLinearState):
     """Revealed weights, and the predictor f(x) = beta.x in span coordinates.
 
     Attributes
@@ -44,8 +44,6 @@ class DeepLinearState(SpanState):
         The same state from a solve with a larger tolerance; the difference estimates the error.
     """
 
-    exact: ClassVar[bool] = True
-
     span: Span
     weights: LinearWeights
     beta: Float[np.ndarray, "rank C"]
@@ -54,9 +52,6 @@ class DeepLinearState(SpanState):
     def scaled(self, factor):
         coarse = None if self.coarse is None else self.coarse.scaled(factor)
         return replace(self, beta=factor * self.beta, coarse=coarse)
-
-    def predict(self, X):
-        return (self.span.points(X).inside @ self.beta)[None]
 
     @property
     def hidden_layers(self):
@@ -73,11 +68,6 @@ class DeepLinearState(SpanState):
             return np.broadcast_to(G, (*shape, *G.shape))
 
         return Kernels(lambda layer: features[layer - 1][rows, columns][None], gradient)
-
-    def preactivations(self, X):
-        values, vectors = np.linalg.eigh(self.kernel(X, None, "feature")[0])
-        factor = vectors * np.sqrt(np.maximum(values, 0.0))
-        return (np.random.default_rng(0).standard_normal((NEURONS, len(values))) @ factor.T)[None]
 
 
 @dataclass(frozen=True)
@@ -184,9 +174,16 @@ class DeepLinear(AbstractLimit[DeepLinearState]):
             return DeepLinearState(state.span, weights, beta)
 
         return march(
-            stage, request, flow, list(recorded), state_at, stage.richness, coarser * self.tol,
-            self.max_steps, "Runge-Kutta 5(4) on revealed matrices",
-        )  # fmt: skip
+            stage,
+            request,
+            flow,
+            list(recorded),
+            state_at,
+            stage.richness,
+            coarser * self.tol,
+            self.max_steps,
+            "Runge-Kutta 5(4) on revealed matrices",
+        )
 
     def _flow(self, state: DeepLinearState, stage: Stage, points, tol: float):
         richness, frozen = stage.richness or 1.0, stage.frozen_layers(self.depth)
@@ -275,9 +272,14 @@ def _decaying_tangent(state, stage: Stage, request: Request, flow: LinearNetwork
         return (push - trained * decay * beta).ravel()
 
     done = solve_ivp(
-        slope, (0.0, stage.duration), state.beta.ravel(), method="BDF", t_eval=every,
-        rtol=1e-8, atol=1e-10,
-    )  # fmt: skip
+        slope,
+        (0.0, stage.duration),
+        state.beta.ravel(),
+        method="BDF",
+        t_eval=every,
+        rtol=1e-8,
+        atol=1e-10,
+    )
     betas = dict(zip(done.t.tolist(), done.y.T.reshape(-1, *state.beta.shape), strict=True))
 
     def at(t: float) -> DeepLinearState:

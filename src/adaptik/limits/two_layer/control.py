@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
+from ...kernels.frozen import KernelFlows
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO
 from ...solution import AbstractState, Advance, Request, recorded_inputs
 from ...tasks.stages import Stage
-from ..frozen import KernelFlows
 from .state import KernelTerm, TwoLayerState, is_analytic
 
 LEAST_REPLICATES = 3  # every share is estimated from the other replicates

@@ -7,11 +7,11 @@ from dataclasses import replace
 import jax
 import numpy as np
 
+from ...kernels.frozen import FrozenPath
 from ...solution import AbstractState, Advance, Request, recorded_inputs
 from ...solution.estimate import leave_one_out
 from ...system.programs import on_device
 from ...tasks.stages import Stage
-from ..frozen import FrozenPath
 from .state import FrozenKind, KernelTerm, TwoLayerState, is_analytic
 
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..run import Rest
+from ...mathematics.stepping import Rest
 from .flow import Law, ParticleFlow, push_of
 from .kinks import MOST, Held, caught, has_kink, let_go
 

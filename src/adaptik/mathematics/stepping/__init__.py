@@ -2,7 +2,7 @@
 
 from .chebyshev import Chebyshev
 from .exponential import AbstractLinearisation, Exponential, LinearisedFlow
-from .flow import HORIZON, AbstractFlow, Trajectory, integrate, outcome
+from .flow import HORIZON, AbstractFlow, Rest, Trajectory, integrate, outcome
 
 __all__ = [
     "HORIZON",
@@ -11,6 +11,7 @@ __all__ = [
     "Chebyshev",
     "Exponential",
     "LinearisedFlow",
+    "Rest",
     "Trajectory",
     "integrate",
     "outcome",

@@ -4,6 +4,7 @@ One compiled program serves every value of richness, duration and tolerance of o
 stepping, step control and saving are diffrax's; this module says when to stop and what to keep.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -111,6 +112,15 @@ class Trajectory(NamedTuple):
     exhausted: Bool[Array, ""]  # all steps were taken
     steps: Array
     rejected: Array
+
+
+class Rest(NamedTuple):
+    """Where a flow that has settled tends to."""
+
+    y: Any  # None where it was not found
+    steps: int
+    rate: float = math.nan  # at which the loss and the burden still fall
+    remark: str = ""
 
 
 class _ScalarNorm(eqx.Module):

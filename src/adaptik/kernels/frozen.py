@@ -1,4 +1,4 @@
-"""What stages with a frozen kernel share, whichever limit the kernel comes from."""
+"""A stage whose kernel stays is kernel regression, wherever the kernel comes from."""
 
 import time
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from ..kernels.regression import Relative, SquaredFlow, dual_flow, settling_time
 from ..mathematics import losses
 from ..mathematics.stepping import HORIZON
 from ..mathematics.stepping.flow import STALL
 from ..solution import Cost, Outcome, Request, StageRecord
 from ..tasks.stages import Stage
+from .regression import Relative, SquaredFlow, dual_flow, settling_time
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,15 @@ class FrozenPath:
             outcome = outcome if np.isfinite(loss) else Outcome.DIVERGED
         cost = Cost(self.method, 1, 0, 0.0, time.perf_counter() - began)
         return StageRecord(
-            self.times, predictions, float(self.times[-1]), loss, self.rate, outcome, cost,
+            self.times,
+            predictions,
+            float(self.times[-1]),
+            loss,
+            self.rate,
+            outcome,
+            cost,
             step_error=0.0,
-        )  # fmt: skip
+        )
 
 
 def asked_times(request: Request, duration: float) -> tuple[Float[np.ndarray, " T"], list[float]]:
