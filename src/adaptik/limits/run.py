@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -36,6 +36,8 @@ from ..mathematics.stepping.stabilised import StabilisedChebyshev
 from ..solution import Advance, Cost, Outcome, Request, StageRecord, State
 from ..system.programs import on_device
 from ..tasks.stages import Stage
+
+Place = TypeVar("Place")  # what a march makes of its vector: a state, or a member of one
 
 NEAR_REST = 1e-4  # rate at which it is first tried to find where the flow comes to rest
 PATIENCE = 100  # steps after which a stage is taken to be limited by stability
@@ -203,20 +205,21 @@ def march(
     request: Request,
     flow: Revealing,
     keys: list[tuple[str, str]],
-    state_at: Callable[[float, np.ndarray], State],
+    place_at: Callable[[float, np.ndarray], Place],
     scale: float,
     tol: float,
     max_steps: int,
     method: str,
-) -> Advance[State]:
+) -> tuple[StageRecord, Place, dict[float, Place]]:
     """Run a stage; parameters as in :func:`step_through`.
 
-    ``scale`` is the length of a change of y that moves the predictor by about 1.
+    ``place_at`` is its ``state_at``, and ``scale`` the length of a change of y that moves the
+    predictor by about 1.
     """
     bound = min(stage.duration or HORIZON, HORIZON)
     due = [float(t) for t in request.times if t < bound]
     asked = sorted(t for t in request.snapshots if t <= bound)
-    kept = Kept(flow.predictions, state_at, due, asked)
+    kept = Kept(flow.predictions, place_at, due, asked)
     loss, rate, ended, steps, rejected = np.nan, np.nan, None, 0, 0
     quiet = np.errstate(over="ignore", invalid="ignore")
     # Waking threads costs more than they save on matrices of this size.
@@ -243,20 +246,20 @@ def march(
     }
     cost = Cost(method, steps, rejected, clock.seconds, seconds)
     record = StageRecord(np.array(kept.times), predictions, t, loss, float(rate), ended, cost)
-    return record, state_at(t, y), kept.snapshots
+    return record, place_at(t, y), kept.snapshots
 
 
 @dataclass
-class Kept(Generic[State]):
+class Kept(Generic[Place]):
     """What was asked for of a march, as it goes on."""
 
     predictions: Callable[[float, np.ndarray], list[np.ndarray]]
-    state_at: Callable[[float, np.ndarray], State]
+    place_at: Callable[[float, np.ndarray], Place]
     due: list[float]  # times to record, and of snapshots, that have not come yet
     asked: list[float]
     times: list[float] = field(default_factory=list)
     recorded: list[list[np.ndarray]] = field(default_factory=list)
-    snapshots: dict[float, State] = field(default_factory=dict)
+    snapshots: dict[float, Place] = field(default_factory=dict)
 
     def until(self, now: float, at: Callable[[float], np.ndarray]) -> None:
         """Keep what is due by now, ``at`` giving the vector at times up to it."""
@@ -264,7 +267,7 @@ class Kept(Generic[State]):
             self.end(t := self.due.pop(0), at(t))
         while self.asked and self.asked[0] <= now:
             t = self.asked.pop(0)
-            self.snapshots[t] = self.state_at(t, at(t))
+            self.snapshots[t] = self.place_at(t, at(t))
 
     def end(self, t: float, y: np.ndarray) -> None:
         """Record time t, unless it has been."""

@@ -8,7 +8,7 @@ to all that the same layer has seen. Responses, also those at equal times, come 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -17,7 +17,6 @@ from ...mathematics import activations, losses
 from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.sampling import neurons
 from ...solution import (
-    AbstractState,
     Advance,
     Kernels,
     Request,
@@ -197,7 +196,7 @@ class Reveal(AbstractLimit[RevealState]):
             if stage.head == "fresh":
                 state = self._fresh(state, stage, request.rng)
             runs = [self._run(state, 0, stage, request, self.tol)]
-            first: StageRecord = runs[0][0]
+            first = runs[0][0]
             timed, same = again(stage, request, first)  # the others take as long as the first
             runs += [self._run(state, r, timed, same, self.tol) for r in range(1, self.replicates)]
             coarse, _, _ = self._run(state, 0, timed, same, COARSER * self.tol)
@@ -213,9 +212,7 @@ class Reveal(AbstractLimit[RevealState]):
         record = replace(
             first, predictions=predictions, cost=cost, step_error=error, train_loss=loss, rate=rate
         )
-        joined: dict[float, AbstractState] = {
-            t: state.after(tuple(run[2][t] for run in runs), stage) for t in runs[0][2]
-        }
+        joined = {t: state.after(tuple(run[2][t] for run in runs), stage) for t in runs[0][2]}
         end = replace(state.after(tuple(run[1] for run in runs), stage), step_error=error)
         return record, end, joined
 
@@ -247,7 +244,10 @@ class Reveal(AbstractLimit[RevealState]):
         ]
         return replace(state, members=tuple(members), terms=())
 
-    def _run(self, state: RevealState, r: int, stage: Stage, request: Request, tol: float) -> Any:
+    def _run(
+        self, state: RevealState, r: int, stage: Stage, request: Request, tol: float
+    ) -> tuple[StageRecord, Population, dict[float, Population]]:
+        """One replicate; :meth:`advance` joins them to a state."""
         task, start, gamma = stage.task, state.members[r], stage.richness
         points = {k: state.span.points(X) for k, X in recorded_inputs(request.tasks, task.outputs)}
 
@@ -268,13 +268,12 @@ class Reveal(AbstractLimit[RevealState]):
             self.reveal_tol,
             np.random.default_rng([start.seed, start.seen[0].shape[1]]),
         )
-        state_at: Any = flow.population  # one replicate; advance joins them to a state
         return march(
             stage,
             request,
             flow,
             list(points),
-            state_at,
+            flow.population,
             gamma,
             tol,
             self.max_steps,

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from ...kernels.frozen import KernelFlows
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO
-from ...solution import AbstractState, Advance, Request, recorded_inputs
+from ...solution import Advance, Request, recorded_inputs
 from ...tasks.stages import Stage
 from .state import KernelTerm, TwoLayerState, is_analytic
 
@@ -78,7 +78,7 @@ class LazyControl:
         apply = self.state.apply_kernel
         return apply(own, X, sampled) - apply(known, X, exact)
 
-    def correct(self, advance: Advance, request: Request) -> Advance:
+    def correct(self, advance: Advance[TwoLayerState], request: Request) -> Advance[TwoLayerState]:
         """What happened in the stage, corrected by the share of the lazy error."""
         record, final, snapshots = advance
         inputs = dict(recorded_inputs(request.tasks, self.outputs))
@@ -92,8 +92,7 @@ class LazyControl:
             for key, error in errors.items()
         }
 
-        def corrected(state: AbstractState, t: float) -> TwoLayerState:
-            assert isinstance(state, TwoLayerState)
+        def corrected(state: TwoLayerState, t: float) -> TwoLayerState:
             weight = share[:, None, None]
             (exact,), (sampled,) = self._duals([t])
             terms = self._terms(weight * exact, -weight * sampled)

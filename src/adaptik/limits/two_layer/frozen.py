@@ -8,14 +8,14 @@ import jax
 import numpy as np
 
 from ...kernels.frozen import FrozenPath
-from ...solution import AbstractState, Advance, Request, recorded_inputs
+from ...solution import Advance, Request, recorded_inputs
 from ...solution.estimate import leave_one_out
 from ...system.programs import on_device
 from ...tasks.stages import Stage
 from .state import FrozenKind, KernelTerm, TwoLayerState, is_analytic
 
 
-def advance_frozen(state: TwoLayerState, stage: Stage, request: Request) -> Advance:
+def advance_frozen(state: TwoLayerState, stage: Stage, request: Request) -> Advance[TwoLayerState]:
     """Run a stage with a frozen kernel, analytic where the particles still follow their start."""
     began = time.perf_counter()
     task, kind = stage.task, frozen_kind(stage)
@@ -38,8 +38,7 @@ def advance_frozen(state: TwoLayerState, stage: Stage, request: Request) -> Adva
         key: state.predict(X)[None] * fade + state.apply_kernel(term, X, stack)
         for key, X in recorded_inputs(request.tasks, task.outputs)
     }
-    snapshots: dict[float, AbstractState] = {t: after(t) for t in path.kept}
-    return path.record(stage, predictions, began), final, snapshots
+    return path.record(stage, predictions, began), final, {t: after(t) for t in path.kept}
 
 
 def frozen_kind(stage: Stage) -> FrozenKind:
