@@ -289,13 +289,13 @@ def empirical_kernel(
     X2: Float[np.ndarray, "m D"],
     kind: str,
     activation: Activation,
-    layer: int,
+    layer: int = 0,
 ) -> np.ndarray:
     """Kernel of one network: ``(n, m)`` if ``kind="feature"``, else ``(n, C, m, C)``.
 
     The feature kernel of hidden layer ``layer`` is Phi_l, the gradient kernel g_l . g_l'/N, and the
     NTK delta_cc' Phi_L + sum_l (g_l . g_l'/N) Phi_{l-1} with Phi_0 = x.x'/D, the sum over layers
-    above that one.
+    above that one. Layer 0, the inputs, stands for the last one in the other two.
     """
     layers = weights.layers
     columns = []
