@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, Self
 
 import numpy as np
 
+from ..mathematics import activations
 from ..mathematics.activations import Activation, check_finite
 from ..solution import AbstractState, Advance, Request, Solution, State
 from ..system.errors import InputError
@@ -125,6 +126,11 @@ class AbstractLimit(ABC, Generic[State]):
         elif found is None and "tol" in settings:
             settings["tol"] = min(settings["tol"], tol / 10)
         return type(self)(**settings)
+
+    @property
+    def phi(self) -> Activation:
+        """The setting ``activation`` of limits that have it, resolved."""
+        return activations.get(self.settings["activation"])
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from ..mathematics import activations
 from ..mathematics.activations import Activation, Elementwise
 from ..solution import AbstractState, Cost, Kernels, Outcome
-from ..system.errors import InputError, require_between, require_integers
+from ..system.errors import require_between, require_integers, require_one_of
 from ..system.registry import register
 
 Layers = tuple[Array, ...]  # W_0 (N, D), W_1 .. W_{L-1} (N, N), head (N, C)
@@ -65,8 +65,7 @@ class Network:
     def __post_init__(self):
         object.__setattr__(self, "activation", activations.get(self.activation))
         require_integers(1, width=self.width, depth=self.depth)
-        if self.dtype not in ("float32", "float64"):
-            raise InputError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
+        require_one_of(("float32", "float64"), dtype=self.dtype)
         require_between(0, 1, tol=self.tol)
 
     @property

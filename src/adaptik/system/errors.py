@@ -33,3 +33,11 @@ def require_between(low: float, high: float, **values: object) -> None:
     for name, value in values.items():
         if not (isinstance(value, int | float) and low < value < high):
             raise InputError(f"{name} must lie between {low:g} and {high:g}, got {value!r}")
+
+
+def require_one_of(allowed: tuple[str, ...], **values: object) -> None:
+    """Refuse named values that are none of those allowed."""
+    for name, value in values.items():
+        if value not in allowed:
+            either = " or ".join(map(repr, allowed))
+            raise InputError(f"{name} must be {either}, got {value!r}")

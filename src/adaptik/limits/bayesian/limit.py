@@ -116,11 +116,6 @@ class Bayesian(AbstractLimit[BayesianState | DeepBayesianState]):
         require_between(0, math.inf, temperature=self.temperature)
         require_between(0, 1, tol=self.tol)
 
-    @property
-    def phi(self) -> Activation:
-        assert isinstance(self.activation, Activation)
-        return self.activation
-
     def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "Bayesian":
         # Its own tol bounds a residual, which is no part of the sampling error.
         return self if found is None else super().refined(tol, tasks, found)

@@ -27,7 +27,7 @@ from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.stepping import Chebyshev
 from ...mathematics.stepping.choice import Chosen
 from ...solution import Advance, Request, recorded_inputs
-from ...system.errors import InputError, require_between, require_integers
+from ...system.errors import InputError, require_between, require_integers, require_one_of
 from ...system.programs import on_device
 from ...tasks import Task
 from ...tasks.span import Span, largest_rank
@@ -106,14 +106,8 @@ class Ensemble(AbstractLimit[EnsembleState]):
         object.__setattr__(self, "activation", activations.get(self.activation))
         require_integers(1, depth=self.depth, replicates=self.replicates, max_steps=self.max_steps)
         require_integers(16, width=self.width)
-        if self.dtype not in ("float32", "float64"):
-            raise InputError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
+        require_one_of(("float32", "float64"), dtype=self.dtype)
         require_between(0, 1, tol=self.tol)
-
-    @property
-    def phi(self) -> Activation:
-        assert isinstance(self.activation, Activation)
-        return self.activation
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         rank = largest_rank(tasks.values())

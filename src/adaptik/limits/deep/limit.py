@@ -81,15 +81,13 @@ class Deep(AbstractLimit[DeepState]):
 
     def choose(self, stages: Sequence[Stage]) -> DeepLinear | TwoLayer | Reveal | Ensemble:
         """The limit that does the work for these stages."""
-        phi = self.activation
-        assert isinstance(phi, Activation)
-        if phi.name == "linear":
+        if self.phi.name == "linear":
             return self._linear()
         parted = any(isinstance(s.trains, int) or s.fresh_above is not None for s in stages)
         if self.depth == 1 and not parted:
             return self._two_layer()
         rich = all(not (stage.has_fixed_kernel or stage.is_lazy) for stage in stages)
-        if rich and phi.family != KINKED:
+        if rich and self.phi.family != KINKED:
             reveal = self._reveal()
             # A population needs well more particles than directions, of which a layer sees
             # those of two matrices from both sides.

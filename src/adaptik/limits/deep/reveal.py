@@ -24,7 +24,7 @@ from ...solution import (
     StageRecord,
     recorded_inputs,
 )
-from ...system.errors import InputError, require_between, require_integers
+from ...system.errors import InputError, require_between, require_integers, require_one_of
 from ...system.registry import register
 from ...tasks import Task
 from ...tasks.span import Span, largest_rank
@@ -153,14 +153,8 @@ class Reveal(AbstractLimit[RevealState]):
         object.__setattr__(self, "activation", activations.get(self.activation))
         require_integers(1, depth=self.depth, replicates=self.replicates, max_steps=self.max_steps)
         require_integers(16, particles=self.particles)
-        if self.dtype not in ("float32", "float64"):
-            raise InputError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
+        require_one_of(("float32", "float64"), dtype=self.dtype)
         require_between(0, 0.2, tol=self.tol, reveal_tol=self.reveal_tol)
-
-    @property
-    def phi(self) -> Activation:
-        assert isinstance(self.activation, Activation)
-        return self.activation
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         rank = largest_rank(tasks.values())

@@ -19,7 +19,7 @@ from ...mathematics.sampling import Sampling, neurons
 from ...mathematics.stepping import Chebyshev
 from ...mathematics.stepping.choice import Chosen, stepper_for
 from ...solution import Advance, Request, Solution, recorded_inputs
-from ...system.errors import InputError, require_between, require_integers
+from ...system.errors import InputError, require_between, require_integers, require_one_of
 from ...system.programs import on_device
 from ...tasks import Task
 from ...tasks.span import Span, largest_rank
@@ -102,16 +102,9 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
         require_integers(1, replicates=self.replicates, max_steps=self.max_steps)
         if self.particles is not None:
             require_integers(2, particles=self.particles)
-        if self.dtype not in ("float32", "float64"):
-            raise InputError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
-        if self.sampling not in ("quasi", "iid"):
-            raise InputError(f"sampling must be 'quasi' or 'iid', got {self.sampling!r}")
+        require_one_of(("float32", "float64"), dtype=self.dtype)
+        require_one_of(("quasi", "iid"), sampling=self.sampling)
         require_between(0, 1, tol=self.tol)
-
-    @property
-    def phi(self) -> Activation:
-        assert isinstance(self.activation, Activation)
-        return self.activation
 
     def _count(self, rank: int, outputs: int) -> int:
         least = rank + outputs
