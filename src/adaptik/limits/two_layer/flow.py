@@ -13,6 +13,7 @@ from ...mathematics.activations import Activation
 from ...mathematics.losses import Loss
 from ...mathematics.stepping import AbstractFlow, AbstractLinearisation, LinearisedFlow
 from ..particles import block_size, field, over_blocks, readout
+from .sliding import has_kink, shares
 
 PARTICLE_WEIGHT = 0.02  # of single-particle errors against errors of the predictor
 
@@ -159,7 +160,7 @@ class ParticleFlow(LinearisedFlow):
         )
         modes = jnp.einsum("rpac,rpcn->rpan", root, modes.reshape(*f.shape, -1))
         signal = self._signal(f)
-        lin = Linearisation(y, phi, slope, self.anchors.coordinates, modes, self.richness)
+        lin = Linearisation(y, h, phi, slope, self.anchors.coordinates, modes, self.richness)
         return lin, self._move(y, phi, slope, signal), jnp.maximum(rates, 0.0), self.decay
 
 
@@ -167,6 +168,7 @@ class Linearisation(AbstractLinearisation):
     """B and B~ at one point, in the eigenmodes of the stiff matrix."""
 
     at: Law
+    h: Float[Array, "R M P"]
     phi: Float[Array, "R M P"]
     slope: Float[Array, "R M P"]
     coordinates: Coordinates
@@ -184,6 +186,28 @@ class Linearisation(AbstractLinearisation):
         change = change + jnp.einsum("rmc,rmp->rpc", self.at.z, self.slope * dh)
         change = change.astype(jnp.float64) / (self.phi.shape[1] * self.richness)
         return jnp.einsum("rpcn,rpc->rn", self.modes, change)
+
+    def field(self, flow: ParticleFlow, y: Law, change: Law, part, h, before):
+        if not has_kink(flow.activation):
+            return super().field(flow, y, change, part, h, before)
+        there = jax.tree.map(jnp.add, y, change)
+        preactivations, phi, f = flow._forward(there)
+        signal = flow._signal(f)
+        below, above = (flow.activation.derivative(jnp.asarray(s, phi.dtype)) for s in (-1.0, 1.0))
+        jump = above - below
+        pushes = (jump * h * flow.richness * signal).astype(phi.dtype)
+        start = (self.h > 0).astype(phi.dtype)
+        # Of what brought the particles here, a part was by the shares of the node before.
+        assumed = start if before is None else start + part * (before - start)
+        share = shares(
+            flow.anchors.gram.astype(phi.dtype),
+            self.h,
+            (preactivations - self.h) / part,
+            assumed,
+            jnp.einsum("rmc,rpc->rmp", there.z, pushes),
+        )
+        slope = below + jump * (start + 2 * part * (share - start))
+        return flow._move(there, phi, slope, signal), share
 
 
 def push_of(z, phi, slope, coordinates: Coordinates, signal, richness) -> Law:
@@ -212,7 +236,8 @@ class TangentFlow(AbstractFlow):
         one = jnp.ones(())
         eye = jnp.eye(y.base.z.shape[-1])
         modes = jnp.broadcast_to(eye, (phi.shape[0], phi.shape[2], *eye.shape))
-        lin = Linearisation(y.base, phi, slope, self.inner.anchors.coordinates, modes, one)
+        h = self.inner.anchors.coordinates.preactivations(y.base.w)
+        lin = Linearisation(y.base, h, phi, slope, self.inner.anchors.coordinates, modes, one)
         dh = lin.coordinates.changes(y.move.w)
         change = jnp.einsum("rmc,rmp->rpc", y.move.z, phi)
         change = change + jnp.einsum("rmc,rmp->rpc", y.base.z, slope * dh)

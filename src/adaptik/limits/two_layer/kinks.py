@@ -11,18 +11,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ...mathematics.activations import Activation
 from .flow import Law, ParticleFlow
+from .sliding import has_kink
 
 MOST = 8  # kinks that hold one neuron
 DEPENDENT = 1e-8  # relative length of samples that add nothing to those before
 FAINT = 1e-6  # pushes of kinks that hold nothing, in units of what decay does to preactivations
 OFF = 1e-9  # preactivation to which a neuron that leaves a kink is put, in units of typical ones
-
-
-def has_kink(activation: Activation) -> bool:
-    """Whether phi is known to have one; it is at 0 then."""
-    return activation.family == "leaky_relu" and activation.degree is None
 
 
 class Held(NamedTuple):

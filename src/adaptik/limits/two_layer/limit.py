@@ -42,8 +42,8 @@ from .flow import (
     Targets,
 )
 from .frozen import advance_frozen
-from .kinks import has_kink
 from .rest import at_rest, peak_bytes
+from .sliding import has_kink
 from .state import TangentTerm, TwoLayerState
 
 DUAL_UP_TO = 1.2  # samples for a coordinate: with more, dual coefficients cost more than they save

@@ -26,7 +26,8 @@ from jaxtyping import Array, Float
 
 from ...mathematics.stepping import Rest
 from .flow import Law, ParticleFlow, push_of
-from .kinks import MOST, Held, caught, has_kink, let_go
+from .kinks import MOST, Held, caught, let_go
+from .sliding import has_kink
 
 FIRST = 1.0  # sigma at the start, in units of lambda
 FASTER, SLOWER = 0.1, 3.0  # factors of sigma after a step that is taken, and one that is not

@@ -1,0 +1,135 @@
+"""Slopes that a step sees on its way, where particles cross kinks of phi or slide along them.
+
+Within a step of length tau the preactivation of sample mu moves by
+
+    rest_mu + own_mu s_mu,    own_mu = tau gamma K_x(mu, mu) sum_c z_c Delta_c(mu) [phi'],
+
+where s_mu is the share of the step that it is above the kink and [phi'] the jump of phi' there.
+Where own < 0 both sides may push towards the kink: the particle then stays on it, with the share
+that keeps h_mu = 0 (Filippov's convention, as in :mod:`kinks`). A slope taken at a node is one of
+the two sides', so that such particles jump to and fro across the kink and limit the step; shares
+are what their jumps average to. A particle may slide along several kinks at once, which push one
+another through K_x: those that are nearest are solved for together.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ...mathematics.activations import Activation
+
+MOST = 48  # kinks of one particle that are solved for together
+SWEEPS = 1  # of Gauss and Seidel
+AHEAD = 0.2  # weight of a particle's motion, beside its own push, in what is near
+
+
+def has_kink(activation: Activation) -> bool:
+    """Whether phi is known to have one; it is at 0 then."""
+    return activation.family == "leaky_relu" and activation.degree is None
+
+
+def together(samples: int) -> int:
+    """How many kinks of a particle are solved for together."""
+    return min(samples, MOST, 8 * math.ceil(math.sqrt(samples) / 8))
+
+
+def share_above(
+    h: Float[Array, "..."], rest: Float[Array, "..."], own: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """The share s of a step that a preactivation is above 0 when it moves by rest + own s.
+
+    Parameters
+    ----------
+    h
+        The preactivation at the start.
+    rest
+        By how much it moves below the kink.
+    own
+        By how much more above it.
+
+    Examples
+    --------
+    >>> def shares(*steps):
+    ...     return [round(float(share_above(*map(jnp.asarray, step))), 3) for step in steps]
+    >>> shares((1.0, 0.5, 0.0), (1.0, -2.0, 0.0), (-1.0, 4.0, 0.0))  # stays, falls, rises
+    [1.0, 0.5, 0.75]
+    >>> shares((0.0, 1.0, -4.0), (1.0, 1.0, -3.0))  # slides; falls to the kink and slides
+    [0.25, 0.667]
+    """
+    above = h > 0
+    towards = jnp.where(above, -(rest + own), rest)
+    reached = jnp.abs(h) / jnp.where(towards > 0, towards, 1.0)
+    arrival = jnp.where(towards > 0, jnp.minimum(reached, 1.0), 1.0)
+    crosses = jnp.where(above, rest <= 0, rest + own > 0)
+    sliding = jnp.clip(rest / jnp.where(own < 0, -own, 1.0), 0.0, 1.0)
+    afterwards = jnp.where(crosses, jnp.where(above, 0.0, 1.0), sliding)
+    return jnp.where(above, arrival, 0.0) + (1 - arrival) * afterwards
+
+
+def shares(
+    gram: Float[Array, "P P"],
+    h: Float[Array, "R M P"],
+    moved: Float[Array, "R M P"],
+    assumed: Float[Array, "R M P"],
+    push: Float[Array, "R M P"],
+) -> Float[Array, "R M P"]:
+    """The share of a step that every particle is above every kink.
+
+    Parameters
+    ----------
+    gram
+        K_x.
+    h
+        Preactivations at the start.
+    moved
+        By how much they move if the shares are those ``assumed``.
+    push
+        own / K_x(mu, mu).
+    """
+    own = jnp.diagonal(gram) * push
+    found = share_above(h, moved - own * assumed, own)
+    count = together(h.shape[-1])
+    near, found = jax.lax.optimization_barrier((_nearest(h, moved, own, count), found))
+    take = [jnp.take_along_axis(a, near, -1) for a in (h, moved, assumed, push, found)]
+    solved = _solved(gram, near, *take)
+    replicate, particle = (jnp.arange(n) for n in h.shape[:2])
+    return found.at[replicate[:, None, None], particle[:, None], near].set(solved)
+
+
+def _nearest(h, moved, own, count: int):
+    """For each particle its nearest kink among every ``count``-th sample, first, second, ..."""
+    distance = jnp.abs(h) / (jnp.abs(own) + AHEAD * jnp.abs(moved) + 1e-12)
+    distance = jnp.where(own < 0, distance, jnp.inf)
+    samples = h.shape[-1]
+    rows = -(-samples // count)
+    filled = jnp.pad(
+        distance, ((0, 0), (0, 0), (0, rows * count - samples)), constant_values=jnp.inf
+    )
+    first = jnp.argmin(filled.reshape(*h.shape[:2], rows, count), axis=2)
+    return jnp.minimum(first * count + jnp.arange(count), samples - 1)
+
+
+def _solved(gram, near, h, moved, assumed, push, found):
+    """Shares at the kinks ``near``, which push one another; all of shape ``(R, M, kinks)``."""
+    count = near.shape[-1]
+    at, h, moved, assumed, push, found = jax.lax.optimization_barrier(
+        tuple(
+            jnp.moveaxis(a.reshape(-1, count), -1, 0)
+            for a in (near, h, moved, assumed, push, found)
+        )
+    )
+    pair = at[:, None] * len(gram) + at
+    pushes = jax.lax.optimization_barrier(gram.ravel()[pair]) * push  # of j on i
+    own = jnp.diagonal(gram)[at] * push
+    base = moved - jnp.sum(pushes * assumed, 1)
+
+    def one(n, s):
+        i = n % count
+        others = jnp.sum(jax.lax.dynamic_index_in_dim(pushes, i, 0, False) * s, 0)
+        rest = base[i] + others - own[i] * s[i]
+        return s.at[i].set(jnp.where(own[i] < 0, share_above(h[i], rest, own[i]), s[i]))
+
+    solved = jax.lax.fori_loop(0, SWEEPS * count, one, found)
+    return jnp.moveaxis(solved, 0, -1).reshape(near.shape)
