@@ -15,7 +15,7 @@ from ...mathematics.stepping import AbstractFlow, AbstractLinearisation, Lineari
 from ..particles import block_size, field, over_blocks, readout
 from .sliding import has_kink, shares
 
-PARTICLE_WEIGHT = 0.02  # of single-particle errors against errors of the predictor
+PARTICLE_WEIGHT = 0.005  # of single-particle errors against errors of the predictor
 
 
 class Law(NamedTuple):

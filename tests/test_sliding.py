@@ -1,0 +1,74 @@
+"""Particles on the kinks of phi: shares of a step against its motion in small steps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import adaptik as ak
+from adaptik.limits.two_layer import sliding
+
+
+def motion(h, speed, kernel, push, steps=20_000):
+    """Mean share above every kink while h moves by speed + K (push * above) for a unit time."""
+    h, above = h.copy(), np.zeros_like(h)
+    for _ in range(steps):
+        now = h > 0
+        above += now / steps
+        h += (speed + (now * push) @ kernel) / steps
+    return above
+
+
+@pytest.fixture(scope="module")
+def particles():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(6, 10)) + 1.0  # samples that are alike: kinks push one another
+    kernel = X @ X.T / 10
+    h, speed = rng.normal(size=(2, 1, 200, 6)) * [[[[0.05]]], [[[1.0]]]]
+    push = -np.abs(rng.normal(size=(1, 200, 6)))
+    return h, speed, kernel, push
+
+
+def test_shares_are_those_of_small_steps(particles):
+    h, speed, kernel, push = particles
+    small = motion(h, speed, kernel, push)
+    # What is assumed must not matter: half of every step above the kink.
+    half = np.full_like(h, 0.5)
+    moved = speed + (half * push) @ kernel
+    with jax.enable_x64(True):
+        given = map(jnp.asarray, (kernel, h, moved, half, push))
+        found = np.asarray(sliding.shares(*given))
+    alone = motion(h, speed, np.diag(np.diag(kernel)), push)
+    assert np.abs(alone - small).max() > 0.5, "these kinks do not push one another"
+    # Constant speeds within a step are an approximation where several kinks are met in turn.
+    assert np.sqrt(np.mean((found - small) ** 2)) < 0.7 * np.sqrt(np.mean((alone - small) ** 2))
+    slides = (small > 0.05) & (small < 0.95) & (np.abs(h) < 0.05)
+    assert slides.sum() > 20
+    assert np.abs(found - small)[slides].mean() < 0.1
+
+
+def test_one_kink_is_exact():
+    rng = np.random.default_rng(1)
+    h, rest = rng.normal(size=(2, 1, 500, 1))
+    own = -3 * rng.random((1, 500, 1))
+    with jax.enable_x64(True):
+        found = np.asarray(sliding.share_above(*map(jnp.asarray, (h, rest, own))))
+    small = motion(h, rest, np.eye(1), own)
+    assert np.abs(found - small).max() < 2e-3
+    assert ((found > 0.01) & (found < 0.99)).sum() > 100
+
+
+def test_sliding_particles_do_not_limit_the_step():
+    task = ak.tasks.load("digits", classes=(3, 8), n_train=60, n_test=40)
+
+    def solved(activation, tol):
+        limit = ak.TwoLayer(activation, particles=256, replicates=2, tol=tol)
+        solution = ak.solve([ak.Stage(task, richness=3.0)], limit)
+        return solution.records[0].cost.steps, solution.predictions(task)[-1]
+
+    few, f = solved("relu", 5e-3)
+    many, g = solved(jax.nn.relu, 5e-3)  # of which nothing is known
+    _, reference = solved("relu", 5e-4)
+    errors = [np.sqrt(np.mean((h - reference) ** 2)) for h in (f, g)]
+    assert few < 0.8 * many
+    assert errors[0] < 1.5 * errors[1]
