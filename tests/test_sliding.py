@@ -42,9 +42,18 @@ def test_shares_are_those_of_small_steps(particles):
     assert np.abs(alone - small).max() > 0.5, "these kinks do not push one another"
     # Constant speeds within a step are an approximation where several kinks are met in turn.
     assert np.sqrt(np.mean((found - small) ** 2)) < 0.7 * np.sqrt(np.mean((alone - small) ** 2))
-    slides = (small > 0.05) & (small < 0.95) & (np.abs(h) < 0.05)
-    assert slides.sum() > 20
-    assert np.abs(found - small)[slides].mean() < 0.1
+
+
+def test_particles_on_their_kinks_are_exact(particles, monkeypatch):
+    _, speed, kernel, push = particles
+    h = np.full_like(speed, 1e-9)
+    monkeypatch.setattr(sliding, "SWEEPS", 60)
+    start = np.ones_like(h)
+    with jax.enable_x64(True):
+        given = map(jnp.asarray, (kernel, h, speed + (start * push) @ kernel, start, push))
+        found = np.asarray(sliding.shares(*given))
+    assert ((found > 0.01) & (found < 0.99)).sum() > 200
+    assert np.abs(found - motion(h, speed, kernel, push)).max() < 0.01
 
 
 def test_one_kink_is_exact():
