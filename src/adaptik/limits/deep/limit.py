@@ -123,7 +123,7 @@ class Deep(AbstractLimit[DeepState]):
         cost = replace(record.cost, method=f"{record.cost.method} ({reason})")
         return replace(record, cost=cost), end, snapshots
 
-    def _of(self, state: DeepState) -> tuple[DeepLinear | TwoLayer | Reveal | Ensemble, str]:
+    def _of(self, state: AbstractState) -> tuple[AbstractLimit, str]:
         """The limit that a state belongs to, and why it was chosen."""
         match state:
             case DeepLinearState():
