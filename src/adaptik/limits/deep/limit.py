@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from ...mathematics import activations
 from ...mathematics.activations import Activation, Elementwise
-from ...solution import Advance, Request, recorded_tasks
+from ...solution import AbstractState, Advance, Request, recorded_tasks
 from ...system.errors import InputError, require_integers
 from ...system.memory import available_bytes
 from ...tasks import Task
