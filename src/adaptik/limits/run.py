@@ -220,7 +220,7 @@ def march(
     due = [float(t) for t in request.times if t < bound]
     asked = sorted(t for t in request.snapshots if t <= bound)
     kept = Kept(flow.predictions, place_at, due, asked)
-    loss, rate, ended, steps, rejected = np.nan, np.nan, None, 0, 0
+    loss, rate, ended, steps, rejected = np.nan, np.nan, Outcome.OUT_OF_STEPS, 0, 0
     quiet = np.errstate(over="ignore", invalid="ignore")
     # Waking threads costs more than they save on matrices of this size.
     with compile_clock() as clock, quiet, threadpool_limits(1, "blas"):
@@ -232,11 +232,10 @@ def march(
             losses, rate = flow.losses(solver.t, solver.y), flow.rate(solver.t, solver.y, solver.f)
             loss = float(losses.sum())
             progress.report(solver.t, loss)
-            ended = _ended(stage, solver, losses, rate, flow.units())
+            told = _ended(stage, solver, losses, rate, flow.units())
             kept.until(solver.t, solver.dense_output())
-            if ended is None and steps >= max_steps:
-                ended = Outcome.OUT_OF_STEPS
-            if ended is not None:
+            if told is not None or steps >= max_steps:
+                ended = ended if told is None else told
                 break
         t, y = solver.t, solver.y
         kept.end(t, y)

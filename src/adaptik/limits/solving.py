@@ -197,7 +197,8 @@ def _check_arguments(limit: AbstractLimit, key: int, record: int, after: Solutio
     name = f"adaptik.{type(limit).__name__}"
     check_continues(after, name, limit.describe(), limit.free)
     if after is not None and not isinstance(after.states[-1], limit.state):
-        allowed = [c.__name__ for c in get_args(limit.state) or (limit.state,)]
+        own = (limit.state,) if isinstance(limit.state, type) else get_args(limit.state)
+        allowed = [state.__name__ for state in own]
         raise InputError(
             f"after ends in a {type(after.states[-1]).__name__}, from which {name} does not go on; "
             f"give a solution that ends in a {' or '.join(allowed)}, as those by {name} do"

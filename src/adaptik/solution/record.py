@@ -1,6 +1,6 @@
 """One stage as it happened: how it ended, what it took, what was recorded on the way."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,7 +78,7 @@ class StageRecord:
 
 
 # What happened in a stage, the state at its end, and states at the times asked for.
-Advance = tuple[StageRecord, State, dict[float, State]]
+Advance = tuple[StageRecord, State, Mapping[float, State]]
 
 
 @dataclass(frozen=True, eq=False)

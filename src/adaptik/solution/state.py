@@ -1,7 +1,7 @@
 """A state: the network at one time, able to predict. Every default of states stands here."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -32,8 +32,8 @@ class Kernels(NamedTuple):
     @classmethod
     def averaged(
         cls,
-        features: Sequence[Sequence[Float[np.ndarray, "N n_all"]]],
-        gradients: Sequence[Sequence[Float[np.ndarray, "N n_all C"]]],
+        features: Sequence[Iterable[Float[np.ndarray, "N n_all"]]],
+        gradients: Sequence[Iterable[Float[np.ndarray, "N n_all C"]]],
         rows: slice,
         columns: slice,
     ) -> "Kernels":

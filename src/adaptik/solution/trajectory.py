@@ -109,14 +109,14 @@ class Trajectory:
         """
         if kind not in KERNEL_KINDS:
             raise InputError(f"kind={kind!r} is unknown; use one of {KERNEL_KINDS}")
-        if layer is not None and kind == "ntk":
-            raise InputError(
-                "layer: the NTK sums over layers; ask for kind='feature' or 'gradient'"
-            )
         first, second = self._inputs(X), None if X2 is None else self._inputs(X2)
         state = self.state(stage, time)
         if layer is None:
             found = state.kernel(first, second, kind)
+        elif kind == "ntk":
+            raise InputError(
+                "layer: the NTK sums over layers; ask for kind='feature' or 'gradient'"
+            )
         else:
             found = state.layer_kernel(first, second, kind, layer)
         if second is None:  # to the last digit, which products of matrices are not

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from ...mathematics import activations
 from ...mathematics.activations import Activation, Elementwise
-from ...solution import Advance, Request, recorded_tasks
+from ...solution import AbstractState, Advance, Request, recorded_tasks
 from ...system.errors import InputError, require_integers
 from ...system.memory import available_bytes
 from ...tasks import Task
@@ -123,7 +123,7 @@ class Deep(AbstractLimit[DeepState]):
         cost = replace(record.cost, method=f"{record.cost.method} ({reason})")
         return replace(record, cost=cost), end, snapshots
 
-    def _of(self, state: DeepState) -> tuple[DeepLinear | TwoLayer | Reveal | Ensemble, str]:
+    def _of(self, state: AbstractState) -> tuple[AbstractLimit, str]:
         """The limit that a state belongs to, and why it was chosen."""
         match state:
             case DeepLinearState():

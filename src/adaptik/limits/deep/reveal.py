@@ -88,7 +88,8 @@ class RevealState(SpanState):
         phi, _ = on_host(self.activation)
         with jax.enable_x64(True):
             features = [[phi(a).astype(float) for a in layer] for layer in zip(*h, strict=True)]
-        return Kernels.averaged(features, list(zip(*g, strict=True)), rows, columns)
+        gradients = [[a.astype(float) for a in layer] for layer in zip(*g, strict=True)]
+        return Kernels.averaged(features, gradients, rows, columns)
 
     def preactivations(self, X):
         return np.stack([h[-1] for h, _ in self._jointly(X)])
