@@ -11,7 +11,12 @@ from jaxtyping import Array, Float
 
 from ...mathematics.activations import Activation
 from ...mathematics.losses import Loss
-from ...mathematics.stepping import AbstractFlow, AbstractLinearisation, LinearisedFlow
+from ...mathematics.stepping import (
+    AbstractFlow,
+    AbstractLinearisation,
+    Linearised,
+    LinearisedFlow,
+)
 from ..averages import block_size, field, over_blocks, readout
 
 PARTICLE_WEIGHT = 0.02  # of single-particle errors against errors of the predictor
@@ -132,7 +137,11 @@ class ParticleFlow(LinearisedFlow):
         bound = jnp.sqrt(jnp.mean(moved + turned).astype(jnp.float64) * size) / self.richness
         return jnp.sqrt(jnp.mean(jnp.square(change))) + PARTICLE_WEIGHT * bound
 
-    def linearise(self, y: Law):
+    def linearise(self, y: Law) -> Linearised:
+        """B H B~ with K the NTK of the particles, the curvature H and R as they are at y.
+
+        The pull of elastic coupling and the motion of the features are left to N.
+        """
         y = self._cast(y)
         h, phi, f = self._forward(y)
         slope = self.activation.derivative(h)
@@ -159,8 +168,12 @@ class ParticleFlow(LinearisedFlow):
         )
         modes = jnp.einsum("rpac,rpcn->rpan", root, modes.reshape(*f.shape, -1))
         signal = self._signal(f)
-        lin = Linearisation(y, phi, slope, self.anchors.coordinates, modes, self.richness)
-        return lin, self._move(y, phi, slope, signal), jnp.maximum(rates, 0.0), self.decay
+        return Linearised(
+            stiff=Linearisation(y, phi, slope, self.anchors.coordinates, modes, self.richness),
+            velocity=self._move(y, phi, slope, signal),
+            rates=jnp.maximum(rates, 0.0),
+            decay=self.decay,
+        )
 
 
 class Linearisation(AbstractLinearisation):

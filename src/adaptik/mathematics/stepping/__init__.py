@@ -1,7 +1,7 @@
 """Time stepping of gradient flows: the loop, and two solvers for diffrax."""
 
 from .chebyshev import Chebyshev
-from .exponential import AbstractLinearisation, Exponential, LinearisedFlow
+from .exponential import AbstractLinearisation, Exponential, Linearised, LinearisedFlow
 from .flow import HORIZON, AbstractFlow, Trajectory, integrate, outcome
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "AbstractLinearisation",
     "Chebyshev",
     "Exponential",
+    "Linearised",
     "LinearisedFlow",
     "Trajectory",
     "integrate",
