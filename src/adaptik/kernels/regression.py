@@ -397,9 +397,15 @@ def dual_flow(
     # BDF subtracts from memory that it has not set yet, and never uses what that gives.
     with jax.enable_x64(True), np.errstate(invalid="ignore", over="ignore"):
         done = solve_ivp(
-            slope, (0.0, float(times[-1])), np.zeros(labels.size), method="BDF", t_eval=times,
-            jac=jacobian, rtol=1e-7, atol=1e-10,
-        )  # fmt: skip
+            slope,
+            (0.0, float(times[-1])),
+            np.zeros(labels.size),
+            method="BDF",
+            t_eval=times,
+            jac=jacobian,
+            rtol=1e-7,
+            atol=1e-10,
+        )
     path = np.full((len(times), labels.size), np.nan)
     path[: done.y.shape[1]] = done.y.T
     return path

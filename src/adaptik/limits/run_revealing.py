@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from scipy.integrate import RK45
 from threadpoolctl import threadpool_limits
 
-from ..linear_theory.revealed import BasisFull
+from ..mathematics.bases import BasisFull
 from ..mathematics.stepping import HORIZON, progress
 from ..mathematics.stepping.clock import compile_clock
 from ..mathematics.stepping.flow import STALL

@@ -34,8 +34,16 @@ WORTH = 0.02  # seconds of compilation from which a program is kept
 OPTIONS = {"cpu": {"xla_cpu_use_fusion_emitters": False}}
 # A function of another package may change without a change of its name.
 _KNOWN = sys.stdlib_module_names | {
-    "adaptik", "diffrax", "equinox", "jax", "jaxlib", "jaxtyping", "lineax", "numpy", "optimistix",
-}  # fmt: skip
+    "adaptik",
+    "diffrax",
+    "equinox",
+    "jax",
+    "jaxlib",
+    "jaxtyping",
+    "lineax",
+    "numpy",
+    "optimistix",
+}
 
 _jax: Any = jax.config  # whose settings are made when it runs
 

@@ -131,9 +131,16 @@ class DeepLinear(Limit):
             return DeepLinearState(state.span, weights, beta)
 
         return march(
-            stage, request, flow, list(recorded), state_at, stage.richness, coarser * self.tol,
-            self.max_steps, "Runge-Kutta 5(4) on revealed matrices",
-        )  # fmt: skip
+            stage,
+            request,
+            flow,
+            list(recorded),
+            state_at,
+            stage.richness,
+            coarser * self.tol,
+            self.max_steps,
+            "Runge-Kutta 5(4) on revealed matrices",
+        )
 
     def _flow(self, state: "DeepLinearState", stage: Stage, points, tol: float):
         richness, frozen = stage.richness or 1.0, stage.frozen_layers(self.depth)
@@ -281,9 +288,14 @@ def _decaying_tangent(state, stage: Stage, request: Request, flow: LinearNetwork
         return (push - trained * decay * beta).ravel()
 
     done = solve_ivp(
-        slope, (0.0, stage.duration), state.beta.ravel(), method="BDF", t_eval=every,
-        rtol=1e-8, atol=1e-10,
-    )  # fmt: skip
+        slope,
+        (0.0, stage.duration),
+        state.beta.ravel(),
+        method="BDF",
+        t_eval=every,
+        rtol=1e-8,
+        atol=1e-10,
+    )
     betas = dict(zip(done.t.tolist(), done.y.T.reshape(-1, *state.beta.shape), strict=True))
 
     def at(t: float) -> DeepLinearState:

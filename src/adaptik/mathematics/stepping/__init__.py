@@ -2,7 +2,7 @@
 
 from .chebyshev import Chebyshev
 from .exponential import AbstractLinearisation, Exponential, Linearised, LinearisedFlow
-from .flow import HORIZON, AbstractFlow, Trajectory, integrate, outcome
+from .flow import HORIZON, AbstractFlow, Integration, integrate, outcome
 
 __all__ = [
     "HORIZON",
@@ -10,9 +10,9 @@ __all__ = [
     "AbstractLinearisation",
     "Chebyshev",
     "Exponential",
+    "Integration",
     "Linearised",
     "LinearisedFlow",
-    "Trajectory",
     "integrate",
     "outcome",
 ]
