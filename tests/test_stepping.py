@@ -56,8 +56,8 @@ class Fit(LinearisedFlow):
         f, pull = jax.vjp(self.predict, w)
         return pull((self.y - f) / len(self.y))[0] - self.decay * w
 
-    def loss(self, w):
-        return jnp.mean((self.y - self.predict(w)) ** 2)
+    def losses(self, w):
+        return jnp.mean((self.y - self.predict(w)) ** 2)[None]
 
     def weigh(self, w, error):
         return jnp.sqrt(jnp.mean((self.X @ error) ** 2))

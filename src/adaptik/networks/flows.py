@@ -80,9 +80,6 @@ class RichFlow(AbstractFlow):
         moves = (first - self.elastic * (y[0] - self.home), *rest)
         return only_above(self.frozen, moves)
 
-    def loss(self, y: Layers):
-        return jnp.sum(self.losses(y))
-
     def losses(self, y: Layers):
         f = self.offset + raw(_cast(y, self.X.dtype), self.X, self.phi) / self.richness
         return self.objective.by_part(f, self.y)
@@ -130,9 +127,6 @@ class DecayingTangentFlow(AbstractFlow):
         scale, u = y
         f = tangent(self.weights(scale), _cast(u, self.X.dtype), self.X, self.phi)
         return f.astype(self.y.dtype)
-
-    def loss(self, y):
-        return jnp.sum(self.losses(y))
 
     def losses(self, y):
         return self.objective.by_part(self.predictor(y), self.y)

@@ -264,10 +264,9 @@ class NetworkState(AbstractState):
                 K = (K + (K.T if kind == "feature" else K.transpose(2, 3, 0, 1))) / 2
             kernels.append(K)
         stacked = np.stack(kernels)
-        if kind == "feature":
-            return stacked
-        stacked = stacked.transpose(0, 1, 3, 2, 4)
-        return stacked[..., 0, 0] if stacked.shape[-1] == 1 else stacked
+        return _of_one_output(
+            stacked if kind == "feature" else stacked.transpose(0, 1, 3, 2, 4), kind
+        )
 
     def layer_kernel(self, X, X2, kind, layer):
         depth = len(self.members[0].weights.layers) - 1
@@ -286,10 +285,7 @@ class NetworkState(AbstractState):
                 kernels.append(phi @ phi2.T / phi.shape[1])
             else:
                 kernels.append(np.einsum("ncN,mdN->nmcd", g, g2, optimize=True) / phi.shape[1])
-        stacked = np.stack(kernels)
-        if kind == "feature" or stacked.shape[-1] > 1:
-            return stacked
-        return stacked[..., 0, 0]
+        return _of_one_output(np.stack(kernels), kind)
 
     def preactivations(self, X):
         def last(weights):
@@ -298,6 +294,11 @@ class NetworkState(AbstractState):
             ).T
 
         return np.stack([last(m.weights) for m in self.members])
+
+
+def _of_one_output(kernels: np.ndarray, kind: str) -> np.ndarray:
+    """Without the axes of outputs where there is one."""
+    return kernels[..., 0, 0] if kind != "feature" and kernels.shape[-1] == 1 else kernels
 
 
 def empirical_kernel(
@@ -314,14 +315,12 @@ def empirical_kernel(
     layers above the first ``frozen``; the feature kernel Phi_L, the gradient kernel g_L . g_L'/N.
     """
     layers = weights.layers
-    columns = []
-    for block in _blocks(X2, layers):
-        columns.append(
-            in_batches(
-                lambda x, b=block: _kernel(layers, x, b, kind, activation, frozen), X, weights
-            )
-        )
-    return np.concatenate(columns, axis=1 if kind == "feature" else 2)
+
+    def columns(block: np.ndarray) -> np.ndarray:
+        return in_batches(lambda x: _kernel(layers, x, block, kind, activation, frozen), X, weights)
+
+    found = [columns(block) for block in _blocks(X2, layers)]
+    return np.concatenate(found, axis=1 if kind == "feature" else 2)
 
 
 def in_batches(

@@ -31,12 +31,12 @@ class AbstractFlow(eqx.Module):
         """dy/dt."""
 
     @abstractmethod
-    def loss(self, y: PyTree) -> Float[Array, ""]:
-        """Training loss, averaged over samples and members."""
-
     def losses(self, y: PyTree) -> Float[Array, " parts"]:
         """What the training loss is the sum of: one part for each output, or all in one."""
-        return self.loss(y)[None]
+
+    def loss(self, y: PyTree) -> Float[Array, ""]:
+        """Training loss, averaged over samples and members."""
+        return jnp.sum(self.losses(y))
 
     def units(self) -> Float[Array, " parts"]:
         """In what each part is judged, such as the mean square of the output's labels."""
