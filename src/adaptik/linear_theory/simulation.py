@@ -116,8 +116,7 @@ def simulate(
     rows = []
     for _ in range(draws):
         if np.isfinite(n_source):
-            X = source.draw(rng, round(n_source))
-            y = X @ bs + np.sqrt(source_noise) * rng.standard_normal(len(X))
+            X, y = source.labelled(rng, round(n_source), bs, source_noise)
             learned = _fit(X, y, source_ridge, None, source)
         else:
             learned = source.project(bs)
@@ -144,8 +143,7 @@ class _Target:
 
     def losses(self, rng: np.random.Generator, learned, n, teacher):
         """Losses of all modes on one draw, without pretraining, and of the spike alone."""
-        X = self.inputs.draw(rng, self.samples)
-        y = X @ teacher + np.sqrt(self.noise) * rng.standard_normal(len(X))
+        X, y = self.inputs.labelled(rng, self.samples, teacher, self.noise)
         a = math.sqrt(1 + self.richness**2 * (learned @ learned))
         gram, along = X @ X.T, X @ n
 
@@ -239,6 +237,13 @@ class Inputs:
     def draw(self, rng: np.random.Generator, samples: int) -> Float[np.ndarray, "P D"]:
         Z = rng.standard_normal((samples, len(self.S)))
         return Z * self.root if self.S.ndim == 1 else Z @ self.root
+
+    def labelled(
+        self, rng: np.random.Generator, samples: int, teacher: Float[np.ndarray, " D"], noise: float
+    ) -> tuple[Float[np.ndarray, "P D"], Float[np.ndarray, " P"]]:
+        """Inputs, and a linear teacher's labels with noise of this variance."""
+        X = self.draw(rng, samples)
+        return X, X @ teacher + np.sqrt(noise) * rng.standard_normal(len(X))
 
     def project(self, w: Float[np.ndarray, " D"]) -> Float[np.ndarray, " D"]:
         """The part of ``w`` along directions with variance."""

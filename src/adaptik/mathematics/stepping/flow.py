@@ -206,10 +206,9 @@ def _integrate(
     if len(times.snapshots):
         subsaves.append(diffrax.SubSaveAt(ts=times.snapshots))
     landings = jnp.concatenate([times.record, times.snapshots, times.duration[None]])
-    landings = jnp.unique(landings, size=len(landings))
+    control = diffrax.PIDController(rtol=0.0, atol=allowed.step, norm=_ScalarNorm(), dtmin=1e-12)
     controller = diffrax.ClipStepSizeController(
-        diffrax.PIDController(rtol=0.0, atol=allowed.step, norm=_ScalarNorm(), dtmin=1e-12),
-        step_ts=landings,
+        control, step_ts=jnp.unique(landings, size=len(landings))
     )
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, y, args: args(y)),
