@@ -8,9 +8,9 @@ assert "jax" not in sys.modules, "import adaptik loads JAX before anything is as
 for name in adaptik.__all__:
     assert getattr(adaptik, name) is not None and name in dir(adaptik)
 from adaptik.transfer_point import transfer_point
-from adaptik.stepping.flow import Trajectory
+from adaptik.stepping.flow import Integration
 import adaptik.errors, adaptik.mathematics.stepping.flow as flow, adaptik.transfer.point as point
-assert transfer_point is point.transfer_point and Trajectory is flow.Trajectory
+assert transfer_point is point.transfer_point and Integration is flow.Integration
 assert adaptik.errors.InputError is adaptik.InputError
 assert point.__spec__.name == point.__name__ == "adaptik.transfer.point"
 from adaptik import solve

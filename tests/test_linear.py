@@ -2,12 +2,17 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import adaptik as ak
+from adaptik.limits.linear.two_layer import MomentFlow, Moments
+from adaptik.mathematics import losses
 
 SOURCE, TARGET = ak.tasks.linear_pair(0.5, n_source=8, n_target=8, dimension=20, n_test=40)
+SHAPES = [(4, 6), (4, 2), (6, 2), (6, 2)]  # inputs, labels, predictor and a change of it
 FIRST = ak.Stage(SOURCE, 2.0, duration=5.0)
 SEQUENCES = {
     "rich kept": [FIRST, ak.Stage(TARGET, 1.0, duration=4.0, head="kept")],
@@ -46,6 +51,19 @@ def test_moments_and_particles_agree(name):
             sampled.kernel(TARGET.X_test, TARGET.X, kind=kind).value,
             atol=1e-6,
         )
+
+
+def test_on_frozen_features_the_stiff_part_is_all_of_the_flow():
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        root, zero = rng.standard_normal((6, 6)), jnp.zeros((6, 2))
+        X, y, beta, v = (jnp.asarray(rng.standard_normal((n, k))) for n, k in SHAPES)
+        flow = MomentFlow(losses.get("squared"), True, X, y, jnp.asarray(1.5), jnp.asarray(0.3))
+        law = Moments(jnp.asarray(root @ root.T), zero, jnp.eye(2), beta)
+        at, v = flow.linearise(law), Moments(jnp.zeros((6, 6)), zero, jnp.zeros((2, 2)), v)
+        exact = jax.jvp(flow, (law,), (v,))[1].beta
+        stiff = -at.decay * v.beta - at.stiff.spread(at.stiff.read(v)).beta
+        np.testing.assert_allclose(stiff, exact, atol=1e-12 * float(jnp.abs(exact).max()))
 
 
 def test_nothing_is_sampled():

@@ -134,7 +134,7 @@ def test_the_curvature_of_relu_neurons_is_inverted_exactly():
         sigma = jnp.asarray(3.0)
         change = jax.jvp(flow, (law,), (v,))[1]
         bent = jax.tree.map(lambda a, b: sigma * a - b, v, change)
-        back = stationary.Bend.at(flow, law, jnp.zeros((7, 5), bool), sigma).solve(bent)
+        back = stationary.Curvature.at(flow, law, jnp.zeros((7, 5), bool), sigma).solve(bent)
         for found, exact in zip(back, v, strict=True):
             np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-9)
 

@@ -15,6 +15,7 @@ from adaptik.mathematics.stepping import (
     AbstractLinearisation,
     Chebyshev,
     Exponential,
+    Linearised,
     LinearisedFlow,
     integrate,
     outcome,
@@ -55,8 +56,8 @@ class Fit(LinearisedFlow):
         f, pull = jax.vjp(self.predict, w)
         return pull((self.y - f) / len(self.y))[0] - self.decay * w
 
-    def loss(self, w):
-        return jnp.mean((self.y - self.predict(w)) ** 2)
+    def losses(self, w):
+        return jnp.mean((self.y - self.predict(w)) ** 2)[None]
 
     def weigh(self, w, error):
         return jnp.sqrt(jnp.mean((self.X @ error) ** 2))
@@ -64,8 +65,12 @@ class Fit(LinearisedFlow):
     def linearise(self, w):
         J = jax.jacobian(self.predict)(w)
         rates, vectors = jnp.linalg.eigh(J @ J.T / len(self.y))
-        lin = Linearisation(J.T @ vectors, len(self.y))
-        return lin, self(w), jnp.maximum(rates, 0.0)[None], self.decay
+        return Linearised(
+            stiff=Linearisation(J.T @ vectors, len(self.y)),
+            velocity=self(w),
+            rates=jnp.maximum(rates, 0.0)[None],
+            decay=self.decay,
+        )
 
 
 def fit(bend=0.5, decay=0.1, stiffness=1.0, seed=0):

@@ -256,10 +256,10 @@ def test_the_stiff_part_is_as_precise_as_the_fields(dtype, error):
             ak.activations.get("relu"), losses.get("squared"), anchors,
             jnp.zeros((1, 8, 1)), home=jnp.zeros((1, 1, 1), dtype), **numbers,
         )  # fmt: skip
-        linearisation, _, rates, _ = flow.linearise(Law(w, z))
+        at = flow.linearise(Law(w, z))
         u = jnp.asarray(rng.standard_normal((1, 8)))
-        missed = linearisation.read(linearisation.spread(u)) - rates * u
-        assert float(jnp.abs(missed).max()) < error * float(rates.max())
+        missed = at.stiff.read(at.stiff.spread(u)) - at.rates * u
+        assert float(jnp.abs(missed).max()) < error * float(at.rates.max())
 
 
 def test_lazy_weight_decay_is_the_small_richness_flow():

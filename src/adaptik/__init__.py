@@ -60,7 +60,13 @@ install()
 # JAX takes seconds to import: names are looked up when they are first used (PEP 562).
 _HOMES = {
     "limits": (
-        "Bayesian", "BayesianLinear", "Deep", "DeepLinear", "Ensemble", "Linear", "Reveal",
+        "Bayesian",
+        "BayesianLinear",
+        "Deep",
+        "DeepLinear",
+        "Ensemble",
+        "Linear",
+        "Reveal",
         "TwoLayer",
     ),
     "networks": ("Network", "sample_posterior", "train"),
@@ -69,7 +75,7 @@ _HOMES = {
     "solution.estimate": ("Estimate",),
     "tasks": ("Task",),
     "tasks.stages": ("Stage",),
-}  # fmt: skip
+}
 
 
 def __getattr__(name: str):

@@ -18,7 +18,6 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +25,7 @@ from jaxtyping import Array, Float
 
 from ..mathematics import activations, gaussian
 from ..mathematics.activations import Activation, Elementwise
-from ..system.errors import InputError
+from ..system.errors import InputError, require_at_least_zero
 from ..system.memory import require
 
 TILE = 384  # rows and columns worked on at once: temporaries stay in the cache
@@ -237,9 +236,7 @@ def _gram(X, X2, depth, activation, s_w, s_b, progress, kinds) -> list[np.ndarra
         raise InputError(f"X has {X.shape[1]} features and X2 {other.shape[1]}; both need the same")
     if isinstance(depth, bool) or not isinstance(depth, int | np.integer) or depth < 1:
         raise InputError(f"depth must be an integer >= 1 (hidden layers), got {depth!r}")
-    for name, value in (("weight_variance", s_w), ("bias_variance", s_b)):
-        if not (isinstance(value, Real) and 0 <= float(value) < math.inf):
-            raise InputError(f"{name} must be a finite number >= 0, got {value!r}")
+    require_at_least_zero(weight_variance=s_w, bias_variance=s_b)
     phi, symmetric, shape = activations.get(activation), X2 is None, (len(X), len(other))
     require(
         8 * (len(kinds) * math.prod(shape) + 20 * TILE**2 * _cores()),

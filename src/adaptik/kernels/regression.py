@@ -9,10 +9,9 @@ knows where the Gram matrix came from.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Protocol
 
 import jax
 import numpy as np
@@ -23,7 +22,7 @@ from scipy.optimize import root_scalar
 
 from ..mathematics.losses import Loss
 from ..solution import Outcome
-from ..system.errors import InputError
+from ..system.errors import InputError, require_at_least_zero
 
 
 def spectral_cut(eigenvalues: Float[np.ndarray, " n"]) -> float:
@@ -101,8 +100,7 @@ class GramRegression:
         f0 = np.zeros_like(y) if start is None else _matrix("start", start)
         if f0.shape != y.shape:
             raise InputError(f"start must have the shape of y, {y.shape}, got {f0.shape}")
-        if not (isinstance(ridge, Real) and 0 <= float(ridge) < math.inf):
-            raise InputError(f"ridge must be a finite number >= 0, got {ridge!r}")
+        require_at_least_zero(ridge=ridge)
         size = np.abs(gram).max()
         if np.abs(gram - gram.T).max() > 1e-8 * size:
             raise InputError("gram is not symmetric; pass K(X, X) of the training samples")
@@ -329,12 +327,12 @@ class Relative:
         return loss, rate
 
 
-class _Flow(Protocol):
-    def loss_and_rate(self, t: ArrayLike) -> tuple[np.ndarray, np.ndarray]: ...
-
-
 def settling_time(
-    flows: Sequence[_Flow], loss_tol: float, rate_tol: float, stall: float, horizon: float
+    flows: Sequence[SquaredFlow | Relative],
+    loss_tol: float,
+    rate_tol: float,
+    stall: float,
+    horizon: float,
 ) -> tuple[float, Outcome]:
     """When the mean loss over ``flows`` meets its tolerances, or has stalled above them.
 
@@ -356,15 +354,14 @@ def settling_time(
     if len(met) == 0:
         return horizon, Outcome.OUT_OF_STEPS
     first = met[0]
-    end = float(grid[0]) if first == 0 else _crossing(excess, *grid[first - 1 : first + 1])
+    end = float(grid[0])
+    if first > 0:
+        bracket = grid[first - 1], grid[first]
+        end = root_scalar(excess, bracket=bracket, method="brentq", rtol=1e-10).root
     while excess(end) > 0:
         end *= 1 + 1e-9
     loss, _ = at(end)
     return end, Outcome.CONVERGED if loss <= loss_tol * (1 + 1e-6) else Outcome.STALLED
-
-
-def _crossing(function: Callable[[ArrayLike], np.ndarray], low: float, high: float) -> float:
-    return root_scalar(function, bracket=(low, high), method="brentq", rtol=1e-10).root
 
 
 def dual_flow(
@@ -397,9 +394,15 @@ def dual_flow(
     # BDF subtracts from memory that it has not set yet, and never uses what that gives.
     with jax.enable_x64(True), np.errstate(invalid="ignore", over="ignore"):
         done = solve_ivp(
-            slope, (0.0, float(times[-1])), np.zeros(labels.size), method="BDF", t_eval=times,
-            jac=jacobian, rtol=1e-7, atol=1e-10,
-        )  # fmt: skip
+            slope,
+            (0.0, float(times[-1])),
+            np.zeros(labels.size),
+            method="BDF",
+            t_eval=times,
+            jac=jacobian,
+            rtol=1e-7,
+            atol=1e-10,
+        )
     path = np.full((len(times), labels.size), np.nan)
     path[: done.y.shape[1]] = done.y.T
     return path

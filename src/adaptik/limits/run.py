@@ -19,12 +19,12 @@ from jaxtyping import Array, Float
 from scipy.integrate import RK45
 from threadpoolctl import threadpool_limits
 
-from ..linear_theory.revealed import BasisFull
+from ..mathematics.bases import BasisFull
 from ..mathematics.stepping import (
     HORIZON,
     AbstractFlow,
+    Integration,
     Rest,
-    Trajectory,
     integrate,
     outcome,
     progress,
@@ -136,7 +136,7 @@ def _integrated(
     rate_tol: float,
     tol: float,
     max_steps: int,
-) -> Trajectory:
+) -> Integration:
     duration = min(stage.duration or HORIZON, HORIZON)
     return jax.block_until_ready(
         integrate(

@@ -14,9 +14,10 @@ from jaxtyping import Array, ArrayLike, Float
 from scipy.integrate import RK45
 from scipy.interpolate import CubicSpline
 
+from ..mathematics.bases import BasisFull
 from ..mathematics.losses import Loss
 from .checked import closed_form
-from .revealed import BasisFull, LinearNetworkFlow, LinearWeights
+from .revealed import LinearNetworkFlow, LinearWeights
 
 LARGEST = 1e4  # richness up to which the march goes; power laws beyond
 TOL, REVEAL_TOL = 1e-8, 1e-6
@@ -96,7 +97,7 @@ def spike_table(depth: int) -> SpikeTable:
     one, zero = np.ones((1, 1)), np.zeros((1, 1))
     flow = LinearNetworkFlow(
         weights, one, zero, zero, [], UNIT_SIGNAL, 1.0, 0.0, (True,) * (depth + 1), REVEAL_TOL
-    )  # fmt: skip
+    )
     y, t, step, solver = flow.start(), 0.0, None, None
     rows = [np.zeros(depth + 1)]
     while rows[-1][0] < LARGEST:

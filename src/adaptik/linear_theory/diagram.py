@@ -41,6 +41,8 @@ SHOWN = {
     "change": "loss − loss without pretraining",
     "over_rich": "target test loss, spike alone",
 }
+COVARIANCES = {"exponent": 0.0, "contrast": 1.0}  # and their least values: inputs are isotropic
+OF_OVER_RICH = ("nu_source", "alignment", "noise_alignment")  # what that loss depends on
 LARGE = 1e30  # of a value; formulas take its powers
 POINTS, DRAWS = 10_000, 100_000  # at most: of an axis or of simulations, and at one point
 STRONG = 0.2  # share of strong directions where ``contrast`` is given
@@ -148,20 +150,18 @@ class Diagram:
                 raise InputError(
                     f"{name}={getattr(self, name)!r} is unknown; use one of {CHOICES[name]}"
                 )
-        if {"exponent", "contrast"} <= set(names):
+        if COVARIANCES.keys() <= set(names):
             raise InputError("give exponent or contrast, not both: each is a covariance")
         if self.anisotropic and "noise_alignment" in names:
             raise InputError("noise_alignment needs isotropic inputs; leave out the covariance")
-        if self.quantity == "over_rich" and not set(names) <= {
-            "nu_source", "alignment", "noise_alignment",
-        }:  # fmt: skip
+        if self.quantity == "over_rich" and not set(names) <= set(OF_OVER_RICH):
             raise InputError("over_rich depends on nu_source, alignment and noise_alignment only")
         if not 20 <= self.dimension <= 4000 or self.dimension % 2:
             raise InputError(f"dimension must be even, 20 to 4000, got {self.dimension}")
 
     @property
     def anisotropic(self) -> bool:
-        return bool({"exponent", "contrast"} & {self.x.name, self.y.name, *self.settings})
+        return not COVARIANCES.keys().isdisjoint({self.x.name, self.y.name, *self.settings})
 
     def at(self, x: Any, y: Any) -> dict[str, Any]:
         """All quantities where the axes have values ``x`` and ``y``."""
@@ -171,17 +171,13 @@ class Diagram:
     def evaluate(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """Loss and baseline at broadcastable ``x`` and ``y``."""
         given = self.at(x, y)
-        numbers: dict[str, Any] = {
-            n: v for n, v in given.items() if n not in ("exponent", "contrast")
-        }
-        for name in ("exponent", "contrast"):
-            value = np.asarray(0.0 if given[name] is None else given[name], float)
-            low = 0.0 if name == "exponent" else 1.0
-            if given[name] is not None and not np.all((value >= low) & (value < np.inf)):
+        numbers: dict[str, Any] = {n: v for n, v in given.items() if n not in COVARIANCES}
+        for name, low in COVARIANCES.items():
+            value = np.asarray(low if given[name] is None else given[name], float)
+            if not np.all((value >= low) & (value < np.inf)):
                 raise InputError(f"{name} must be finite and >= {low:g}")
         if self.quantity == "over_rich":
-            named = ("nu_source", "alignment", "noise_alignment")
-            loss = over_rich_loss(*(numbers[name] for name in named))
+            loss = over_rich_loss(*(numbers[name] for name in OF_OVER_RICH))
             return np.asarray(loss), np.ones_like(loss)
         if self.anisotropic:
             return self._spectral(given)
@@ -205,8 +201,7 @@ class Diagram:
         names = [n for n, value in given.items() if value is not None and n != "noise_alignment"]
         arrays = np.broadcast_arrays(*(np.asarray(given[n], float) for n in names))
         numbers = dict(zip(names, arrays, strict=True))
-        covariances = {n: numbers[n] for n in ("exponent", "contrast") if n in numbers}
-        checked({n: v for n, v in numbers.items() if n not in covariances})
+        checked({n: v for n, v in numbers.items() if n not in COVARIANCES})
         with jax.enable_x64(True):
             flat = {n: jnp.asarray(v.ravel()) for n, v in numbers.items()}
             pairs = jax.lax.map(self._one, flat, batch_size=256)
@@ -220,10 +215,19 @@ class Diagram:
         noise: dict[str, Any] = dict(target_noise=given["target_noise"])
         limit: dict[str, Any] = dict(target_ridge=given["ridge"], time=given.get("time"))
         loss = spectral_transfer_loss(
-            S, S, source, target, given["nu_source"] * D, n_target, given["richness"],
-            source_noise=given["source_noise"], **noise, **limit,
-            head=self.head, finetune=self.finetune,
-        )  # fmt: skip
+            S,
+            S,
+            source,
+            target,
+            given["nu_source"] * D,
+            n_target,
+            given["richness"],
+            source_noise=given["source_noise"],
+            **noise,
+            **limit,
+            head=self.head,
+            finetune=self.finetune,
+        )
         scratch = spectral_transfer_loss(
             S, S, source, target, jnp.inf, n_target, 0.0, **noise, **limit
         )
@@ -246,12 +250,20 @@ class Diagram:
             with jax.enable_x64(True):
                 S, source, target = (np.asarray(a) for a in covariance(D, given))
             result = simulate(
-                S, S, source, target, given["nu_source"] * D, round(given["nu_target"] * D),
-                given["richness"], target_ridge=given["ridge"],
-                source_noise=given["source_noise"], target_noise=given["target_noise"], **settings,
-            )  # fmt: skip
+                S,
+                S,
+                source,
+                target,
+                given["nu_source"] * D,
+                round(given["nu_target"] * D),
+                given["richness"],
+                target_ridge=given["ridge"],
+                source_noise=given["source_noise"],
+                target_noise=given["target_noise"],
+                **settings,
+            )
         else:
-            named = {n: v for n, v in given.items() if n not in ("exponent", "contrast")}
+            named = {n: v for n, v in given.items() if n not in COVARIANCES}
             result = simulate_isotropic(**named, **settings, dimension=D)
         if self.quantity == "over_rich":
             values = result.spike_alone
@@ -345,10 +357,16 @@ def phase_diagram(
             "check_y": ("check", np.array([p[1] for p in points], float)),
         },
         attrs=dict(
-            quantity=diagram.quantity, head=diagram.head, finetune=diagram.finetune, x=x.name,
-            y=y.name, dimension=diagram.dimension, draws=draws, **fixed,
+            quantity=diagram.quantity,
+            head=diagram.head,
+            finetune=diagram.finetune,
+            x=x.name,
+            y=y.name,
+            dimension=diagram.dimension,
+            draws=draws,
+            **fixed,
         ),
-    )  # fmt: skip
+    )
 
 
 def _spread(diagram: Diagram, count: int, seed: int) -> list[tuple[float, float]]:

@@ -201,9 +201,7 @@ def estimate(
         for value, again in zip(first, zip(*drawn, strict=True), strict=True)
     ]
     alignment, noise1, noise2, loss, baseline, gain = results
-    return LinearEstimate(
-        models[0], models[1], alignment, noise1, noise2, n2, loss, baseline, gain
-    )  # fmt: skip
+    return LinearEstimate(models[0], models[1], alignment, noise1, noise2, n2, loss, baseline, gain)
 
 
 def _samples(task: Task) -> tuple[np.ndarray, np.ndarray]:

@@ -72,9 +72,16 @@ def regularised_transfer_loss(
     [0.517, 0.475, 0.757]
     """
     numbers = (
-        alignment, nu_target, richness, nu_source, noise_alignment, source_noise, target_noise,
-        ridge, *(() if time is None else (time,)),
-    )  # fmt: skip
+        alignment,
+        nu_target,
+        richness,
+        nu_source,
+        noise_alignment,
+        source_noise,
+        target_noise,
+        ridge,
+        *(() if time is None else (time,)),
+    )
     return jnp.vectorize(partial(_loss, scale, head, finetune))(*map(jnp.asarray, numbers))
 
 

@@ -15,14 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
+from ..mathematics.bases import Packing, meet, padded
 from ..mathematics.losses import Loss
 from ..system.registry import register
 
 ROOM = 24  # directions that the vector has room for beyond those revealed
-
-
-class BasisFull(Exception):
-    """The vector has no room for another direction; see :meth:`LinearNetworkFlow.enlarge`."""
 
 
 @register
@@ -55,25 +52,16 @@ class Revealed:
         coefficients = self.Q.T @ V
         push = self.M @ coefficients
         push[: len(self.E)] += self.shrink * V[self.E]
-        out = _padded(self.S @ push, size)
+        out = padded(self.S @ push, size)
         out[self.F] += self.shrink * coefficients
         return out
 
     def backward(self, U: Float[np.ndarray, "m k"], size: int) -> Float[np.ndarray, "n k"]:
         """W^T U, likewise; n is ``size``."""
         coefficients = self.S.T @ U[: len(self.S)]
-        out = _padded(self.Q @ (self.shrink * U[self.F] + self.M.T @ coefficients), size)
+        out = padded(self.Q @ (self.shrink * U[self.F] + self.M.T @ coefficients), size)
         out[self.E] += self.shrink * coefficients[: len(self.E)]
         return out
-
-
-def _padded(a: np.ndarray, rows: int, columns: int | None = None) -> np.ndarray:
-    shape = (rows, a.shape[1] if columns is None else columns)
-    if a.shape == shape:
-        return a
-    out = np.zeros(shape)  # many times faster than np.pad on small arrays
-    out[: a.shape[0], : a.shape[1]] = a
-    return out
 
 
 @register
@@ -98,14 +86,11 @@ class LinearWeights:
     @classmethod
     def initial(cls, inputs: int, depth: int) -> "LinearWeights":
         """Matrices of which nothing is revealed, without a readout."""
-        none = np.zeros(0, int)
+        none, empty = np.zeros(0, int), np.zeros((0, 0))
         matrices = tuple(
-            Revealed(
-                np.zeros((inputs if k == 0 else 0, 0)), np.zeros((0, 0)), none, none,
-                np.zeros((0, 0)),
-            )
+            Revealed(np.zeros((inputs if k == 0 else 0, 0)), empty, none, none, empty)
             for k in range(depth)
-        )  # fmt: skip
+        )
         return cls((inputs, *[0] * depth), matrices, np.zeros((0, 0)))
 
     def with_fresh_layers(self, kept: int) -> "LinearWeights":
@@ -128,10 +113,10 @@ class LinearWeights:
     def aligned(self) -> "LinearWeights":
         """Bases padded to the present sizes."""
         matrices = tuple(
-            replace(W, Q=_padded(W.Q, n), S=_padded(W.S, m))
+            replace(W, Q=padded(W.Q, n), S=padded(W.S, m))
             for W, n, m in zip(self.matrices, self.sizes[:-1], self.sizes[1:], strict=True)
         )
-        return replace(self, matrices=matrices, head=_padded(self.head, self.sizes[-1]))
+        return replace(self, matrices=matrices, head=padded(self.head, self.sizes[-1]))
 
     def predictor(self) -> Float[np.ndarray, "inputs C"]:
         """W_0^T ... w: the coefficients of <z h>."""
@@ -199,32 +184,25 @@ class LinearNetworkFlow:
 
     def _make_room(self) -> None:
         room = ROOM * self.outputs
-        self.room = [(W.S.shape[1] + room, W.Q.shape[1] + room) for W in self.matrices]
-        self.top = self.sizes[-1] + 2 * room
-        lengths = [s * q for s, q in self.room]
-        self.ends = np.cumsum([0, *lengths, self.top * self.outputs]).tolist()
-
-    def _pack(self, learned: list[np.ndarray], head: np.ndarray) -> np.ndarray:
-        parts = [_padded(M, *room) for M, room in zip(learned, self.room, strict=True)]
-        return np.concatenate([p.ravel() for p in (*parts, _padded(head, self.top))])
+        learned = [(W.S.shape[1] + room, W.Q.shape[1] + room) for W in self.matrices]
+        self.packing = Packing([*learned, (self.sizes[-1] + 2 * room, self.outputs)])
 
     def _unpack(self, t: float, y: np.ndarray) -> tuple[list[Revealed], np.ndarray]:
+        shapes = [W.M.shape for W in self.matrices]
+        *learned, head = self.packing.unpack(y, [*shapes, (self.sizes[-1], self.outputs)])
         matrices = []
-        for k, W in enumerate(self.matrices):
-            M = y[self.ends[k] : self.ends[k + 1]].reshape(self.room[k])
+        for k, (W, M) in enumerate(zip(self.matrices, learned, strict=True)):
             fade = np.exp(-self.decay * t) if self.trained[k] else 1.0
-            first = float(fade * self.first.matrices[k].shrink)
-            matrices.append(replace(W, M=M[: W.S.shape[1], : W.Q.shape[1]], shrink=first))
-        head = y[self.ends[-2] :].reshape(self.top, self.outputs)
-        return matrices, head[: self.sizes[-1]]
+            matrices.append(replace(W, M=M, shrink=float(fade * self.first.matrices[k].shrink)))
+        return matrices, head
 
     def start(self):
-        return self._pack([W.M for W in self.matrices], self.first.head)
+        return self.packing.pack([*(W.M for W in self.matrices), self.first.head])
 
     def enlarge(self, y):
         matrices, head = self._unpack(0.0, y)
         self._make_room()
-        return self._pack([W.M for W in matrices], head)
+        return self.packing.pack([*(W.M for W in matrices), head])
 
     def weights_at(self, t: float, y) -> LinearWeights:
         matrices, head = self._unpack(t, y)
@@ -243,8 +221,8 @@ class LinearNetworkFlow:
             gamma * e @ coefficients.T - decay * W.M if on else 0 * W.M
             for e, coefficients, W, on in zip(sent, met, matrices, self.trained[:-1], strict=True)
         ]
-        step = gamma * q - decay * _padded(head, len(q)) if self.trained[-1] else 0 * q
-        return self._pack(learned, step)
+        step = gamma * q - decay * padded(head, len(q)) if self.trained[-1] else 0 * q
+        return self.packing.pack([*learned, step])
 
     def push(self, matrices: list[Revealed], q: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
         """Send q through all matrices, revealing them: Q^T q_l of every layer, and q_L."""
@@ -258,35 +236,33 @@ class LinearNetworkFlow:
     def _meet(self, k: int, W: Revealed, V: np.ndarray, backward: bool):
         """Extend the basis of matrix k until it holds the columns of V: W, and V in the basis."""
         n, m = self.sizes[k : k + 2]
-        W = replace(W, Q=_padded(W.Q, n), S=_padded(W.S, m))
+        W = replace(W, Q=padded(W.Q, n), S=padded(W.S, m))
         basis = W.S if backward else W.Q
-        V = _padded(V, len(basis))
-        rest = V - basis @ (basis.T @ V)
-        if (np.linalg.norm(rest, axis=0) > self.tol * np.linalg.norm(V, axis=0)).any():
-            new = _complete(basis, V, self.tol)
+        inside, new = meet(basis, padded(V, len(basis)), self.tol, size=1.0)
+        if new.shape[1]:
+            s, q = W.M.shape
+            self.packing.check(k, (len(inside), q) if backward else (s, len(inside)))
             basis = np.concatenate([basis, new], axis=1)
-            if basis.shape[1] > self.room[k][0 if backward else 1]:
-                raise BasisFull
             W = self._extended(k, W, basis, new.shape[1], backward)
-        return W, basis.T @ V
+        return W, inside
 
     def _extended(self, k: int, W: Revealed, basis, count: int, backward: bool) -> Revealed:
         if backward:
-            W = replace(W, S=basis, M=_padded(W.M, basis.shape[1]))
+            W = replace(W, S=basis, M=padded(W.M, basis.shape[1]))
             if k > 0:
                 W = replace(W, E=np.append(W.E, self._fresh(k, count)))
         else:
-            W = replace(W, Q=basis, M=_padded(W.M, W.M.shape[0], basis.shape[1]))
+            W = replace(W, Q=basis, M=padded(W.M, W.M.shape[0], basis.shape[1]))
             W = replace(W, F=np.append(W.F, self._fresh(k + 1, count)))
         n, m = self.sizes[k : k + 2]
-        W = replace(W, Q=_padded(W.Q, n), S=_padded(W.S, m))
+        W = replace(W, Q=padded(W.Q, n), S=padded(W.S, m))
         self.matrices[k] = W
         return W
 
     def _fresh(self, layer: int, count: int) -> np.ndarray:
         first = self.sizes[layer]
-        if layer == len(self.sizes) - 1 and first + count > self.top:
-            raise BasisFull
+        if layer == len(self.sizes) - 1:
+            self.packing.check(-1, (first + count, self.outputs))
         self.sizes[layer] += count
         return np.arange(first, first + count)
 
@@ -314,15 +290,3 @@ class LinearNetworkFlow:
     def predictions(self, t, y):
         beta = self._coefficients(t, y)
         return [X @ beta for X in self.recorded]
-
-
-def _complete(basis: np.ndarray, V: np.ndarray, tol: float) -> np.ndarray:
-    """Orthonormal directions that, with ``basis``, hold V to a relative ``tol``."""
-    start, lengths = basis.shape[1], np.linalg.norm(V, axis=0)
-    for v, length in zip(V.T, lengths, strict=True):
-        rest = v - basis @ (basis.T @ v)
-        rest = rest - basis @ (basis.T @ rest)
-        size = np.linalg.norm(rest)
-        if size > tol * length:
-            basis = np.concatenate([basis, rest[:, None] / size], axis=1)
-    return basis[:, start:]

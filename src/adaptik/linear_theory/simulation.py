@@ -7,6 +7,7 @@ Nothing is shared with the formulas but the kernel ``I + chi n n^T`` that a sour
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -84,59 +85,81 @@ def simulate(
     >>> simulate(ones, ones, teacher, teacher, np.inf, 20, 1.0, draws=3).loss.shape
     (3, 4)
     """
-    checked(
-        dict(
-            source_spectrum=source_spectrum, target_spectrum=target_spectrum,
-            source_teacher=source_teacher, n_source=n_source, n_target=n_target,
-            richness=richness, source_ridge=source_ridge, target_ridge=target_ridge,
-            source_noise=source_noise, target_noise=target_noise,
-        )
-        | ({} if time is None else dict(time=time))
-        | ({} if callable(target_teacher) else dict(target_teacher=target_teacher))
-    )  # fmt: skip
+    numbers: dict[str, Any] = dict(
+        source_spectrum=source_spectrum,
+        target_spectrum=target_spectrum,
+        source_teacher=source_teacher,
+        n_source=n_source,
+        n_target=n_target,
+        richness=richness,
+        source_ridge=source_ridge,
+        target_ridge=target_ridge,
+        source_noise=source_noise,
+        target_noise=target_noise,
+    )
+    if time is not None:
+        numbers["time"] = time
+    if not callable(target_teacher):
+        numbers["target_teacher"] = target_teacher
+    checked(numbers)
     if draws < 1 or seed < 0 or n_target < 1 or n_source < 1:
         raise InputError("draws, n_source and n_target must be at least 1 and seed >= 0")
     samples = max(float(n_target), n_source if np.isfinite(n_source) else 0.0)
     needed = 8 * samples * (4 * np.size(target_spectrum) + 2 * samples)
     require(math.ceil(needed), "this simulation", "take fewer samples or a smaller dimension")
     rng = np.random.default_rng(seed)
-    source, target = Inputs(source_spectrum), Inputs(target_spectrum)
+    source = Inputs(source_spectrum)
+    second = _Target(
+        Inputs(target_spectrum), n_target, richness, target_ridge, target_noise, time, modes
+    )
     bs = np.asarray(source_teacher, float)
     rows = []
     for _ in range(draws):
         if np.isfinite(n_source):
-            X = source.draw(rng, round(n_source))
-            y = X @ bs + np.sqrt(source_noise) * rng.standard_normal(len(X))
+            X, y = source.labelled(rng, round(n_source), bs, source_noise)
             learned = _fit(X, y, source_ridge, None, source)
         else:
             learned = source.project(bs)
         bt = target_teacher(learned) if callable(target_teacher) else np.asarray(target_teacher)
-        X = target.draw(rng, n_target)
-        y = X @ bt + np.sqrt(target_noise) * rng.standard_normal(len(X))
         q = learned @ learned
         n = learned / np.sqrt(q) if q > 0 else learned
-        a = math.sqrt(1 + richness**2 * q)
-        gram, along = X @ X.T, X @ n
-
-        def loss(chi, factor, start, X=X, y=y, bt=bt, n=n, gram=gram, along=along):
-            ridge = target_ridge / factor
-            stop = None if time is None else time * factor
-            residual = y - X @ start
-            w = _fit(X, residual, ridge, stop, target, chi, n, gram, along)
-            return target.quadratic(start + w - bt)
-
-        losses = [
-            loss(*_kernel(a, finetune, head), learned if head == "kept" else 0 * learned)
-            for finetune, head in modes
-        ]
-        best = target.quadratic(n, bt) / target.quadratic(n)
         aligned = n @ bs / np.linalg.norm(bs)
         remainder = np.linalg.norm(n - aligned * bs / np.linalg.norm(bs))
-        rows.append((
-            losses, loss(0.0, 1.0, 0 * learned), target.quadratic(bt - best * n),
-            (q, aligned, remainder),
-        ))  # fmt: skip
+        rows.append((*second.losses(rng, learned, n, bt), (q, aligned, remainder)))
     return Draws(*(np.array(column) for column in zip(*rows, strict=True)))
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The target stage of :func:`simulate`."""
+
+    inputs: "Inputs"
+    samples: int
+    richness: float
+    ridge: float
+    noise: float
+    time: float | None
+    modes: tuple[tuple[Finetune, Head], ...]
+
+    def losses(self, rng: np.random.Generator, learned, n, teacher):
+        """Losses of all modes on one draw, without pretraining, and of the spike alone."""
+        X, y = self.inputs.labelled(rng, self.samples, teacher, self.noise)
+        a = math.sqrt(1 + self.richness**2 * (learned @ learned))
+        gram, along = X @ X.T, X @ n
+
+        def loss(chi, factor, start):
+            stop = None if self.time is None else self.time * factor
+            residual = y - X @ start
+            w = _fit(X, residual, self.ridge / factor, stop, self.inputs, chi, n, gram, along)
+            return self.inputs.quadratic(start + w - teacher)
+
+        pretrained = [
+            loss(*_kernel(a, finetune, head), learned if head == "kept" else 0 * learned)
+            for finetune, head in self.modes
+        ]
+        best = self.inputs.quadratic(n, teacher) / self.inputs.quadratic(n)
+        alone = self.inputs.quadratic(teacher - best * n)
+        return pretrained, loss(0.0, 1.0, 0 * learned), alone
 
 
 def simulate_isotropic(
@@ -179,10 +202,21 @@ def simulate_isotropic(
         return alignment * bs + noise_alignment * off + size * rest / np.linalg.norm(rest)
 
     return simulate(
-        np.ones(D), np.ones(D), bs, target_teacher, nu_source * D, round(nu_target * D), richness,
-        target_ridge=ridge, source_noise=source_noise, target_noise=target_noise, time=time,
-        modes=modes, draws=draws, seed=seed,
-    )  # fmt: skip
+        np.ones(D),
+        np.ones(D),
+        bs,
+        target_teacher,
+        nu_source * D,
+        round(nu_target * D),
+        richness,
+        target_ridge=ridge,
+        source_noise=source_noise,
+        target_noise=target_noise,
+        time=time,
+        modes=modes,
+        draws=draws,
+        seed=seed,
+    )
 
 
 class Inputs:
@@ -203,6 +237,13 @@ class Inputs:
     def draw(self, rng: np.random.Generator, samples: int) -> Float[np.ndarray, "P D"]:
         Z = rng.standard_normal((samples, len(self.S)))
         return Z * self.root if self.S.ndim == 1 else Z @ self.root
+
+    def labelled(
+        self, rng: np.random.Generator, samples: int, teacher: Float[np.ndarray, " D"], noise: float
+    ) -> tuple[Float[np.ndarray, "P D"], Float[np.ndarray, " P"]]:
+        """Inputs, and a linear teacher's labels with noise of this variance."""
+        X = self.draw(rng, samples)
+        return X, X @ teacher + np.sqrt(noise) * rng.standard_normal(len(X))
 
     def project(self, w: Float[np.ndarray, " D"]) -> Float[np.ndarray, " D"]:
         """The part of ``w`` along directions with variance."""

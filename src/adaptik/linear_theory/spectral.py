@@ -79,10 +79,9 @@ def spectral_transfer_loss(
     >>> round(float(loss), 4)  # isotropic: that of transfer_loss
     0.2222
     """
-    numbers = (
-        n_source, n_target, richness, source_ridge, target_ridge, source_noise, target_noise,
-    )  # fmt: skip
-    values = [jnp.asarray(x) for x in (*numbers, *(() if time is None else (time,)))]
+    stages = (n_source, n_target, richness, source_ridge, target_ridge)
+    rest = (source_noise, target_noise, *(() if time is None else (time,)))
+    values = [jnp.asarray(x) for x in (*stages, *rest)]
     S1, basis1 = _eigen(jnp.asarray(source_spectrum))
     S2, basis2 = _eigen(jnp.asarray(target_spectrum))
     bs, bt = jnp.asarray(source_teacher), jnp.asarray(target_teacher)

@@ -145,7 +145,7 @@ def product(
             root = xp.sqrt(_noisy_determinant(xp, 2 * k11, 2 * k12, 2 * k22))
             return 2 / math.pi * xp.arctan2(2 * k12, root)
         case "gelu", _:
-            return _gelu_product(xp, k11, k12, k22)
+            return _gelu(xp, k11, k12, k22)[0]
         case "sin", (a,):
             return _waves(xp, a, k11, k12, k22)[0]
         case "cos", (a,):
@@ -173,7 +173,7 @@ def derivative_product(
             root = xp.sqrt(_noisy_determinant(xp, 2 * k11, 2 * k12, 2 * k22))
             return 4 / math.pi / root
         case "gelu", _:
-            return _gelu_slopes(xp, k11, k12, k22)
+            return _gelu(xp, k11, k12, k22)[1]
         case "sin", (a,):
             return a * a * _waves(xp, a, k11, k12, k22)[1]
         case "cos", (a,):
@@ -240,15 +240,20 @@ def _namespace(*arrays):
     return jnp if any(isinstance(a, jax.Array) for a in arrays) else np
 
 
+def _scale(xp, k11, k22):
+    """Whether both variances are positive, and sqrt(k11 k22) with 1 for those that are not."""
+    positive1, positive2 = k11 > 0, k22 > 0
+    scale = xp.sqrt(xp.where(positive1, k11, 1)) * xp.sqrt(xp.where(positive2, k22, 1))
+    return positive1 & positive2, scale
+
+
 def _arc_cosine(xp, k11, k12, k22):
     """sqrt(k11 k22), and cosine, sine and angle between u and v.
 
     Within rounding of parallel the angle is 0: the sine would be 1e-8 of noise. The inner
     ``where`` keeps gradients finite there.
     """
-    positive1, positive2 = k11 > 0, k22 > 0
-    scale = xp.sqrt(xp.where(positive1, k11, 1)) * xp.sqrt(xp.where(positive2, k22, 1))
-    positive = positive1 & positive2
+    positive, scale = _scale(xp, k11, k22)
     cosine = mehler.clipped(xp, xp.where(positive, k12 / scale, 0), -1, 1)
     between = xp.abs(cosine) < 1 - PARALLEL * xp.finfo(cosine.dtype).eps
     inside = xp.where(between, cosine, 0)
@@ -263,9 +268,8 @@ def _at_least_zero(xp, x):
 
 def _determinant(xp, k11, k12, k22):
     """k11 k22 - k12^2 >= 0, without overflow of the rounding errors of two large numbers."""
-    positive1, positive2 = k11 > 0, k22 > 0
-    scale = xp.sqrt(xp.where(positive1, k11, 1)) * xp.sqrt(xp.where(positive2, k22, 1))
-    return xp.where(positive1 & positive2, _at_least_zero(xp, (scale - k12) * (scale + k12)), 0)
+    positive, scale = _scale(xp, k11, k22)
+    return xp.where(positive, _at_least_zero(xp, (scale - k12) * (scale + k12)), 0)
 
 
 def _noisy_determinant(xp, k11, k12, k22):
@@ -273,22 +277,19 @@ def _noisy_determinant(xp, k11, k12, k22):
     return 1 + k11 + k22 + _determinant(xp, k11, k12, k22)
 
 
-def _gelu_product(xp, k11, k12, k22):
-    # Stein's identity turns E[u v Phi(u) Phi(v)] into derivatives of the orthant probability
-    # F = E[Phi(u) Phi(v)] with respect to the covariance.
-    root = xp.sqrt(_noisy_determinant(xp, k11, k12, k22))
-    orthant = 0.25 + xp.arctan2(k12, root) / (2 * math.pi)
-    rest = _determinant(xp, k11, k12, k22) + k12 * k12 * (1 / (1 + k11) + 1 / (1 + k22))
-    return k12 * orthant + rest / (2 * math.pi * root)
+def _gelu(xp, k11, k12, k22):
+    """E[u v Phi(u) Phi(v)] and its derivative by k12.
 
-
-def _gelu_slopes(xp, k11, k12, k22):
+    Stein's identity turns it into derivatives of the orthant probability F = E[Phi(u) Phi(v)]
+    with respect to the covariance.
+    """
     squared = _noisy_determinant(xp, k11, k12, k22)
     root = xp.sqrt(squared)
     orthant = 0.25 + xp.arctan2(k12, root) / (2 * math.pi)
     inverse = 1 / (1 + k11) + 1 / (1 + k22)
     rest = _determinant(xp, k11, k12, k22) + k12 * k12 * inverse
-    return orthant + k12 / (2 * math.pi * root) * (2 * inverse - 1 + rest / squared)
+    product = k12 * orthant + rest / (2 * math.pi * root)
+    return product, orthant + k12 / (2 * math.pi * root) * (2 * inverse - 1 + rest / squared)
 
 
 def _waves(xp, a: float, k11, k12, k22):

@@ -103,9 +103,7 @@ class Side(NamedTuple):
     second: np.ndarray
 
     def __getitem__(self, index) -> "Side":  # pyright: ignore[reportIncompatibleMethodOverride]
-        return Side(
-            *(part[index] for part in (self.variance, self.coefficients, self.tail, self.second))
-        )
+        return Side(*(part[index] for part in self))
 
 
 def side(function: Function, variance: np.ndarray) -> Side:

@@ -1,12 +1,14 @@
 """Gradient flow of a finite network's weights, as vector fields for the time stepper."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from ..mathematics import losses
 from ..mathematics.activations import Elementwise
@@ -78,9 +80,6 @@ class RichFlow(AbstractFlow):
         moves = (first - self.elastic * (y[0] - self.home), *rest)
         return only_above(self.frozen, moves)
 
-    def loss(self, y: Layers):
-        return jnp.sum(self.losses(y))
-
     def losses(self, y: Layers):
         f = self.offset + raw(_cast(y, self.X.dtype), self.X, self.phi) / self.richness
         return self.objective.by_part(f, self.y)
@@ -129,9 +128,6 @@ class DecayingTangentFlow(AbstractFlow):
         f = tangent(self.weights(scale), _cast(u, self.X.dtype), self.X, self.phi)
         return f.astype(self.y.dtype)
 
-    def loss(self, y):
-        return jnp.sum(self.losses(y))
-
     def losses(self, y):
         return self.objective.by_part(self.predictor(y), self.y)
 
@@ -153,9 +149,8 @@ class Recorder(eqx.Module):
         flow = self.flow
         if isinstance(flow, RichFlow):
             layers = _cast(y, self.X.dtype)
-            return (
-                self.offset + self._over_inputs(lambda x: raw(layers, x, flow.phi)) / flow.richness
-            )
+            grown = self._over_inputs(lambda x: raw(layers, x, flow.phi))
+            return self.offset + grown / flow.richness
         layers, u = flow.weights(y[0]), _cast(y[1], self.X.dtype)
         return self.offset + self._over_inputs(lambda x: tangent(layers, u, x, flow.phi))
 
@@ -171,6 +166,69 @@ def _stored(layers: Layers, dtype: str) -> tuple[np.ndarray, ...]:
 _raw = partial(jax.jit, static_argnums=2)(raw)
 
 
+class _Moving(NamedTuple):
+    """A stage as a flow: what moves, from where, and what its predictions are added to."""
+
+    flow: RichFlow | DecayingTangentFlow
+    y0: PyTree
+    offset: Float[np.ndarray, "n C"]  # at the recorded inputs
+    member: Callable[[PyTree], Member]  # of what has moved
+
+
+def _rich(network: Network, stage: Stage, start: Member, inputs) -> _Moving:
+    phi, dtype, gamma = network.phi.phi, network.dtype, stage.richness
+    layers = tuple(on_device(w, dtype) for w in start.weights.layers)
+
+    def centred(points):  # in the network's dtype, so that f starts exactly where it was
+        def now(x):
+            return _raw(layers, on_device(x, dtype), phi)
+
+        before = start.predict(points, network.phi)
+        return before - in_batches(now, points, start.weights) / gamma
+
+    def member(y: Layers) -> Member:
+        weights = Weights(_stored(y, dtype))
+        moved = (Term(1 / gamma, weights), Term(-1 / gamma, start.weights))
+        return Member(weights, combine((1.0, start.terms), (1.0, moved)))
+
+    flow = RichFlow(
+        X=on_device(stage.task.X, dtype),
+        y=on_device(stage.task.y),
+        offset=on_device(centred(stage.task.X)),
+        richness=on_device(gamma),
+        decay=on_device(stage.weight_decay),
+        elastic=on_device(stage.elastic),
+        home=layers[0] if stage.elastic > 0 else jnp.zeros((1, 1), dtype),
+        phi=phi,
+        objective=losses.get(stage.loss),
+        frozen=stage.frozen_layers(network.depth),
+    )
+    return _Moving(flow, layers, centred(inputs), member)
+
+
+def _lazy(network: Network, stage: Stage, start: Member, inputs) -> _Moving:
+    dtype, frozen = network.dtype, stage.frozen_layers(network.depth)
+    layers = tuple(on_device(w, dtype) for w in start.weights.layers)
+
+    def member(y) -> Member:
+        scale, direction = y
+        faded = tuple(np.asarray(w * scale, dtype) for w in start.weights.layers)
+        weights = Weights((*start.weights.layers[:frozen], *faded[frozen:]))
+        return Member(weights, (Term(1.0, weights, _stored(direction, dtype)),))
+
+    flow = DecayingTangentFlow(
+        start=layers,
+        X=on_device(stage.task.X, dtype),
+        y=on_device(stage.task.y),
+        decay=on_device(stage.weight_decay),
+        phi=network.phi.phi,
+        objective=losses.get(stage.loss),
+        frozen=frozen,
+    )
+    y0 = (on_device(1.0), jax.tree.map(jnp.zeros_like, layers))
+    return _Moving(flow, y0, np.zeros((len(inputs), stage.task.outputs)), member)
+
+
 def flow_through(network: Network, stage: Stage, start: Member, inputs, grid, snapshots) -> Run:
     """Run a stage whose kernel moves: step the weights until it ends.
 
@@ -183,42 +241,12 @@ def flow_through(network: Network, stage: Stage, start: Member, inputs, grid, sn
     grid, snapshots
         Record and snapshot times since the stage's start.
     """
-    act, dtype, lam = network.phi, network.dtype, stage.weight_decay
-    layers = tuple(on_device(w, dtype) for w in start.weights.layers)
-    X, y = on_device(stage.task.X, dtype), on_device(stage.task.y)
-    phi, loss, frozen = act.phi, losses.get(stage.loss), stage.frozen_layers(network.depth)
-    if stage.is_lazy:
-        flow = DecayingTangentFlow(layers, X, y, on_device(lam), phi, loss, frozen)
-        y0 = (on_device(1.0), jax.tree.map(jnp.zeros_like, layers))
-        offset = np.zeros((len(inputs), stage.task.outputs))
-    else:
-        gamma = stage.richness
-
-        def centred(points):  # in the network's dtype, so that f starts exactly where it was
-            def now(x):
-                return _raw(layers, on_device(x, dtype), phi)
-
-            return start.predict(points, act) - in_batches(now, points, start.weights) / gamma
-
-        offset = centred(inputs)
-        flow = RichFlow(
-            X,
-            y,
-            on_device(centred(stage.task.X)),
-            on_device(gamma),
-            on_device(lam),
-            on_device(stage.elastic),
-            layers[0] if stage.elastic > 0 else jnp.zeros((1, 1), dtype),
-            phi,
-            loss,
-            frozen,
-        )
-        y0 = layers
+    moving = (_lazy if stage.is_lazy else _rich)(network, stage, start, inputs)
     loss_tol, rate_tol = (-1.0, -1.0) if stage.duration else stage.tolerances
     done = integrate(
-        flow,
-        y0,
-        Recorder(flow, on_device(inputs, dtype), on_device(offset)),
+        moving.flow,
+        moving.y0,
+        Recorder(moving.flow, on_device(inputs, network.dtype), on_device(moving.offset)),
         Chebyshev(),
         duration=on_device(stage.duration or HORIZON, float),
         record_times=on_device(grid),
@@ -228,30 +256,19 @@ def flow_through(network: Network, stage: Stage, start: Member, inputs, grid, sn
         tol=on_device(network.tol),
         max_steps=MAX_STEPS,
     )
-
-    def member(y) -> Member:
-        if stage.is_lazy:
-            faded = tuple(np.asarray(w * y[0], dtype) for w in start.weights.layers)
-            weights = Weights((*start.weights.layers[:frozen], *faded[frozen:]))
-            return Member(weights, (Term(1.0, weights, _stored(y[1], dtype)),))
-        weights = Weights(_stored(y, dtype))
-        moved = (Term(1 / gamma, weights), Term(-1 / gamma, start.weights))
-        return Member(weights, combine((1.0, start.terms), (1.0, moved)))
-
-    end, end_time = member(done.end), float(done.end_time)
+    end, end_time = moving.member(done.end), float(done.end_time)
     reached = grid < end_time
+    last = end.predict(inputs, network.phi)[None]
     return Run(
         times=np.append(grid[reached], end_time),
-        predictions=np.concatenate(
-            [np.asarray(done.recorded)[reached], end.predict(inputs, act)[None]]
-        ),
+        predictions=np.concatenate([np.asarray(done.recorded)[reached], last]),
         loss=float(done.loss),
         rate=float(done.rate),
         outcome=outcome(done, loss_tol, rate_tol),
         cost=Cost("chebyshev", int(done.steps), int(done.rejected), 0.0, 0.0),
         end=end,
         snapshots={
-            t: member(jax.tree.map(lambda leaf, i=i: leaf[i], done.snapshots))
+            t: moving.member(jax.tree.map(lambda leaf, i=i: leaf[i], done.snapshots))
             for i, t in enumerate(snapshots)
             if t <= end_time
         },

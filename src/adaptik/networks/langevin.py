@@ -134,9 +134,12 @@ def sample_posterior(
         predictions[stage.task.name, "train"] = run.means[None]
         outcome = Outcome.CONVERGED if state.r_hat < R_HAT else Outcome.OUT_OF_STEPS
         cost = Cost(
-            "hamiltonian monte carlo", chains * (warmup + samples), 0, clock.seconds,
+            "hamiltonian monte carlo",
+            chains * (warmup + samples),
+            0,
+            clock.seconds,
             taken - clock.seconds,
-        )  # fmt: skip
+        )
         done = StageRecord.timeless(predictions, stage.task, outcome, cost)
         records.append(turned_back(done, unit).judged())
         states.append(turned(state, unit))

@@ -297,14 +297,12 @@ def empirical_kernel(
     above that one. Layer 0, the inputs, stands for the last one in the other two.
     """
     layers = weights.layers
-    columns = []
-    for block in _blocks(X2, layers):
-        columns.append(
-            in_batches(
-                lambda x, b=block: _kernel(layers, x, b, kind, activation, layer), X, weights
-            )
-        )
-    return np.concatenate(columns, axis=1 if kind == "feature" else 2)
+
+    def columns(block: np.ndarray) -> np.ndarray:
+        return in_batches(lambda x: _kernel(layers, x, block, kind, activation, layer), X, weights)
+
+    found = [columns(block) for block in _blocks(X2, layers)]
+    return np.concatenate(found, axis=1 if kind == "feature" else 2)
 
 
 def in_batches(

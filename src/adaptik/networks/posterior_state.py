@@ -84,10 +84,10 @@ class PosteriorState(AbstractState):
         return self._averaged(lambda networks: networks.ntk(X, X2, frozen))
 
     def preactivations(self, X):
-        return np.stack(
-            [np.concatenate(list(self._states(m, lambda s: s.preactivations(X)[0])))
-             for m in self.members]
-        )  # fmt: skip
+        def together(member: PosteriorMember) -> np.ndarray:
+            return np.concatenate(list(self._states(member, lambda s: s.preactivations(X)[0])))
+
+        return np.stack([together(member) for member in self.members])
 
     def _states(self, member: PosteriorMember, function):
         for layers in member.networks:

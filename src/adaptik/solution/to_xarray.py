@@ -48,9 +48,10 @@ def to_xarray(solution: Trajectory) -> xr.Dataset:
     predictions = {}
     for i, (task, label) in enumerate(zip(tasks, _labels(tasks), strict=True)):
         for split in task.splits:
-            f = _predictions(solution, task, split, counts)
+            samples = len(task.split(split)[0])
+            f = _over_stages(solution, task, split, solution.predictions, samples, task.outputs)
             j = SPLITS.index(split)
-            loss[:, i, j] = _losses(solution, task, split, counts)
+            loss[:, i, j] = _over_stages(solution, task, split, solution.losses)
             if task.classes:
                 defined = ~np.isnan(f).any(axis=(1, 2, 3))
                 correct[defined, i, j] = accuracy(task, f[defined], task.split(split)[1])
@@ -114,34 +115,16 @@ def _times(solution: Trajectory, counts: list[int]) -> dict[str, tuple[str, np.n
     }
 
 
-def _is_defined(solution: Trajectory, task: Task, split: str, stage: int) -> bool:
-    recorded = (task.name, split) in solution.records[stage].predictions
-    return recorded and task.outputs == solution.stages[stage].task.outputs
-
-
-def _losses(solution: Trajectory, task: Task, split: str, counts: list[int]) -> np.ndarray:
-    undefined = [np.full((count, solution.members), np.nan) for count in counts]
-    return np.concatenate(
-        [
-            solution.losses(task, split, stage)
-            if _is_defined(solution, task, split, stage)
-            else gap
-            for stage, gap in enumerate(undefined)
-        ]
-    )
-
-
-def _predictions(solution: Trajectory, task: Task, split: str, counts: list[int]) -> np.ndarray:
-    samples = len(task.split(split)[0])
-    undefined = [
-        np.full((count, solution.members, samples, task.outputs), np.nan) for count in counts
-    ]
-    return np.concatenate(
-        [
-            solution.predictions(task, split, s) if _is_defined(solution, task, split, s) else gap
-            for s, gap in enumerate(undefined)
-        ]
-    )
+def _over_stages(solution: Trajectory, task: Task, split: str, ask, *shape: int) -> np.ndarray:
+    """What ``ask`` answers for every stage, at all times; NaN where a stage does not define it."""
+    found = []
+    for i, (stage, record) in enumerate(zip(solution.stages, solution.records, strict=True)):
+        recorded = (task.name, split) in record.predictions
+        if recorded and task.outputs == stage.task.outputs:
+            found.append(ask(task, split, i))
+        else:
+            found.append(np.full((len(record.times), solution.members, *shape), np.nan))
+    return np.concatenate(found)
 
 
 def _labels(tasks: list[Task]) -> list[str]:

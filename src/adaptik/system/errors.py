@@ -1,6 +1,7 @@
 """What adaptik raises when a request cannot be met: each message names argument and cure."""
 
-from numbers import Integral
+import math
+from numbers import Integral, Real
 
 
 class InputError(ValueError):
@@ -26,6 +27,13 @@ def require_integers(least: int, **values: object) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
             raise InputError(f"{name} must be an integer >= {least}, got {value!r}")
+
+
+def require_at_least_zero(**values: object) -> None:
+    """Refuse named values that are no finite numbers >= 0."""
+    for name, value in values.items():
+        if not (isinstance(value, Real) and 0 <= float(value) < math.inf):
+            raise InputError(f"{name} must be a finite number >= 0, got {value!r}")
 
 
 def require_between(low: float, high: float, **values: object) -> None:

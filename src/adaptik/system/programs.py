@@ -13,7 +13,7 @@ import pickle
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, wraps
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +27,9 @@ import platformdirs
 from jax.core import Tracer
 from jaxtyping import Array
 
+from .errors import InputError
+from .files import replacing
+
 SETTING = "ADAPTIK_CACHE"  # a folder, or "off"
 LARGEST = 2**30  # bytes of compiled programs, and of exported ones
 WORTH = 0.02  # seconds of compilation from which a program is kept
@@ -34,8 +37,16 @@ WORTH = 0.02  # seconds of compilation from which a program is kept
 OPTIONS = {"cpu": {"xla_cpu_use_fusion_emitters": False}}
 # A function of another package may change without a change of its name.
 _KNOWN = sys.stdlib_module_names | {
-    "adaptik", "diffrax", "equinox", "jax", "jaxlib", "jaxtyping", "lineax", "numpy", "optimistix",
-}  # fmt: skip
+    "adaptik",
+    "diffrax",
+    "equinox",
+    "jax",
+    "jaxlib",
+    "jaxtyping",
+    "lineax",
+    "numpy",
+    "optimistix",
+}
 
 _jax: Any = jax.config  # whose settings are made when it runs
 
@@ -154,13 +165,10 @@ def _read(file: Path) -> "jax.export.Exported | None":
 
 def _write(file: Path, exported: "jax.export.Exported") -> None:
     data = exported.serialize()
-    try:
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as new:
-            new.write(hashlib.sha256(data).digest() + data)
-        os.replace(new.name, file)  # at once: other processes may read
+    with suppress(InputError, OSError):  # a full disk is no reason to stop
+        with replacing(file) as new:
+            new.write_bytes(hashlib.sha256(data).digest() + data)
         _bound(file.parent)
-    except OSError:
-        pass  # a full disk is no reason to stop
 
 
 def _bound(folder: Path) -> None:

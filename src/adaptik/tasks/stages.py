@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ..mathematics import losses
-from ..system.errors import InputError, require_integers
+from ..system.errors import InputError, require_at_least_zero, require_integers
 from . import Task
 
 LOSS_TOL = 1e-4
@@ -88,10 +88,8 @@ class Stage:
         if not isinstance(self.task, Task):
             raise InputError(f"task must be an adaptik.Task, got {type(self.task).__name__}")
         for name in ("richness", "weight_decay", "elastic"):
-            value = getattr(self, name)
-            if not (isinstance(value, Real) and 0 <= float(value) < math.inf):
-                raise InputError(f"{name} must be a finite number >= 0, got {value!r}")
-            object.__setattr__(self, name, float(value))
+            require_at_least_zero(**{name: getattr(self, name)})
+            object.__setattr__(self, name, float(getattr(self, name)))
         for name in ("duration", "loss_tol", "rate_tol"):
             value = getattr(self, name)
             if value is None:

@@ -137,9 +137,13 @@ def _text(path: Path) -> Table:
     import pandas as pd
 
     options: dict[str, Any] = dict(
-        header=None, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False,
+        header=None,
+        dtype=str,
+        keep_default_na=False,
+        skipinitialspace=True,
+        index_col=False,
         encoding=_encoding(path),
-    )  # fmt: skip
+    )
     separator = ","
     try:
         separator = _separator(path, options)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from ..system.errors import InputError
+from ..system.errors import InputError, require_integers
 from .base import Task
 
 
@@ -46,10 +46,10 @@ def linear_pair(
     >>> source.X.shape, target.X_test.shape
     ((50, 30), (1000, 30))
     """
-    return _pair(
-        lambda u: u, lambda u: u, alignment, n_source, n_target, dimension, n_test,
-        source_noise, target_noise, spectrum, seed, ("linear source", "linear target"),
-    )  # fmt: skip
+    links = (lambda u: u, lambda u: u)
+    names = ("linear source", "linear target")
+    samples, noises = (n_source, n_target), (source_noise, target_noise)
+    return _pair(links, names, alignment, samples, n_test, noises, dimension, spectrum, seed)
 
 
 def hermite_pair(
@@ -77,14 +77,11 @@ def hermite_pair(
     >>> bool(abs(target.y_test.var() - 1) < 0.2)
     True
     """
-    for name, degree in (("source_degree", source_degree), ("target_degree", target_degree)):
-        if degree < 1 or degree != int(degree):
-            raise InputError(f"{name} must be a positive integer, got {degree}")
-    return _pair(
-        _hermite(source_degree), _hermite(target_degree), alignment, n_source, n_target,
-        dimension, n_test, source_noise, target_noise, spectrum, seed,
-        (f"He{source_degree} source", f"He{target_degree} target"),
-    )  # fmt: skip
+    require_integers(1, source_degree=source_degree, target_degree=target_degree)
+    links = (_hermite(source_degree), _hermite(target_degree))
+    names = (f"He{source_degree} source", f"He{target_degree} target")
+    samples, noises = (n_source, n_target), (source_noise, target_noise)
+    return _pair(links, names, alignment, samples, n_test, noises, dimension, spectrum, seed)
 
 
 def _hermite(degree: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -94,18 +91,14 @@ def _hermite(degree: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _pair(
-    source_link, target_link, alignment, n_source, n_target, dimension, n_test,
-    source_noise, target_noise, spectrum, seed, names,
-):  # fmt: skip
+    links, names, alignment, samples, n_test, noises, dimension, spectrum, seed
+) -> tuple[Task, Task]:
+    """Pairs are of the source and the target."""
     if not -1 <= alignment <= 1:
         raise InputError(f"alignment must lie in [-1, 1], got {alignment}")
-    if dimension < 2:
-        raise InputError(f"dimension must be at least 2, got {dimension}")
-    counts = {"n_source": n_source, "n_target": n_target, "n_test": n_test}
-    for name, count in counts.items():
-        if count < 1:
-            raise InputError(f"{name} must be at least 1, got {count}")
-    for name, noise in (("source_noise", source_noise), ("target_noise", target_noise)):
+    require_integers(2, dimension=dimension)
+    require_integers(1, n_source=samples[0], n_target=samples[1], n_test=n_test)
+    for name, noise in zip(("source_noise", "target_noise"), noises, strict=True):
         if not noise >= 0:
             raise InputError(f"{name} is a variance and must be >= 0, got {noise}")
     scales = _scales(spectrum, dimension)
@@ -114,9 +107,8 @@ def _pair(
     directions = (shared, alignment * shared + math.sqrt(1 - alignment**2) * other)
     tasks = []
     for direction, link, noise, n, name in zip(
-        directions, (source_link, target_link), (source_noise, target_noise),
-        (n_source, n_target), names, strict=True,
-    ):  # fmt: skip
+        directions, links, noises, samples, names, strict=True
+    ):
         X, X_test = (rng.standard_normal((m, dimension)) * scales for m in (n, n_test))
         unit = direction / np.linalg.norm(direction * scales)
         y = link(X @ unit) + math.sqrt(noise) * rng.standard_normal(n)

@@ -20,7 +20,8 @@ each so short that they stay in equilibrium. Gains that fall as 1/n average the 
 at the end.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -150,10 +151,9 @@ class Layers:
         phi = self.features(sites)
         kernels = np.stack([(f.T * w) @ f for f, w in zip(phi[:-1], weights, strict=False)])
         pulls = []
-        for chains, site, w, kernel in zip(
-            self.chains[1:], sites[1:], weights[1:], at.kernels if late else kernels,
-            strict=True,
-        ):  # fmt: skip
+        below = at.kernels if late else kernels
+        above = zip(self.chains[1:], sites[1:], weights[1:], below, strict=True)
+        for chains, site, w, kernel in above:
             moved = (chains.slopes(site).T * w) @ np.asarray(chains.xi)
             inverse = root_of(kernel)[1]
             pulls.append(inverse @ (moved + moved.T) @ inverse / 2)
@@ -182,15 +182,163 @@ class Layers:
 
 
 def _site(points, directions, signs) -> Site:
-    return Site(
-        jnp.zeros((1, points.shape[1])), jnp.ones(()), jnp.asarray(points),
-        jnp.asarray(directions), jnp.asarray(signs),
-    )  # fmt: skip
+    mean, scale = jnp.zeros((1, points.shape[1])), jnp.ones(())
+    return Site(mean, scale, *map(jnp.asarray, (points, directions, signs)))
 
 
 def _pulled(points, pull) -> Site:
     values, vectors = np.linalg.eigh(pull)
     return _site(points, vectors * np.sqrt(np.abs(values)), np.sign(values))
+
+
+class Search:
+    """The unknowns and the particles of one replicate, on their way to the saddle point."""
+
+    def __init__(self, layers: Layers, max_iterations: int):
+        self.layers, self.max_iterations = layers, max_iterations
+        self.at = layers.start()
+        self.sites = layers.sites(self.at)
+        self.even = np.tile(layers.even, (len(layers.chains), 1))
+        self.logarithms = 0.0  # of all partition functions
+        self.steps, self.lost = 0, False
+
+    def goes_on(self) -> bool:
+        """Whether there are steps left, and particles that have not run away."""
+        return self.steps < self.max_iterations and not self.lost
+
+    def look(self, calibrated: bool) -> "Wanted | None":
+        """Begin a step: what the equations ask for, nothing where particles have run away."""
+        self.steps += 1
+        layers, sites = self.layers, self.sites
+        weights = layers.weights(sites, DIRECTIONS) if calibrated else self.even
+        try:
+            step, last = layers.asked(self.at, sites, weights, calibrated)
+        except np.linalg.LinAlgError:
+            self.lost = True
+            return None
+        return Wanted(step, last.residual, weights, layers.log_tilts(sites))
+
+    def go(self, wanted: "Wanted", newton: float, damping: float, resample: bool) -> float:
+        """End the step: these parts of Delta's and of the others' as far as particles can follow.
+
+        Returns how much of that it was.
+        """
+        layers, step = self.layers, wanted.step
+        step = Unknowns(newton * step.delta, damping * step.kernels, damping * step.pulls)
+        step = layers.carried(self.at, step)
+        reached = _reached(layers, self.at, self.sites, step, wanted.tilts)
+        if resample:
+            for c, logarithm in zip(layers.chains, reached.change, strict=True):
+                c.resample(logarithm)
+        # d ln Z is the mean change of the tilt's logarithm: half of it from the particles before.
+        self.logarithms += 0.5 * np.sum(wanted.weights * reached.change)
+        for c, s in zip(layers.chains, reached.sites, strict=True):
+            c.move(s)
+        change = layers.log_tilts(reached.sites) - layers.log_tilts(self.sites)
+        self.logarithms += 0.5 * np.sum(self.even * change)
+        self.at, self.sites = reached.at, reached.sites
+        return reached.part
+
+    def found(self, averages: "Averages") -> DeepSaddle:
+        layers, sites = self.layers, self.sites
+        weights = layers.weights(sites)
+        return DeepSaddle(
+            tuple(np.asarray(c.xi) for c in layers.chains),
+            weights,
+            self.at,
+            dual_of(layers.features(sites)[-1], weights[-1], layers.y, layers.ridge),
+            layers.plain_action(self.at) - self.logarithms,
+            averages.residual(self.at, layers.y),
+            max(map(correlation, averages.before, layers.log_tilts(sites)), default=1.0),
+            min(c.acceptance for c in layers.chains),
+            self.steps,
+            averages.settled,
+        )
+
+
+class Wanted(NamedTuple):
+    """What the equations ask to change, and what it was found from."""
+
+    step: Unknowns
+    residual: Float[np.ndarray, "P C"]  # of the equation for Delta
+    weights: Float[np.ndarray, "L M"]
+    tilts: Float[np.ndarray, "L M"]  # their logarithms
+
+
+class Reached(NamedTuple):
+    """Where a step ended, and how much of it that was."""
+
+    at: Unknowns
+    sites: list[Site]
+    change: Float[np.ndarray, "L M"]  # of the tilts' logarithms
+    part: float
+
+
+@dataclass
+class Averages:
+    """What the steps of the second phase leave behind."""
+
+    before: Float[np.ndarray, "L M"] | tuple[()] = ()  # the particles' tilts when it began
+    asked: list[Unknowns] = field(default_factory=list)  # Delta's residual, other equations' steps
+    settled: bool = False
+
+    def residual(self, at: Unknowns, y) -> Float[np.ndarray, " 3"]:
+        """As :attr:`DeepSaddle.residual`, averaged over the later half of the steps."""
+        if not self.asked:
+            return np.full(3, np.inf)
+        asked = self.asked[len(self.asked) // 2 :]
+        delta = np.mean([a.delta for a in asked], axis=0)
+        found = [np.linalg.norm(delta) / np.linalg.norm(y), 0.0, 0.0]
+        for i, (kernel, pull) in enumerate(zip(at.kernels, at.pulls, strict=True)):
+            root, _ = root_of(kernel)
+            gap = np.mean([a.kernels[i] for a in asked], axis=0)
+            found[1] = max(found[1], np.linalg.norm(gap) / np.linalg.norm(kernel))
+            if np.any(pull):
+                gap = root @ np.mean([a.pulls[i] for a in asked], axis=0) @ root
+                found[2] = max(found[2], np.linalg.norm(gap) / np.linalg.norm(root @ pull @ root))
+        return np.array(found)
+
+
+def _relax(search: Search) -> None:
+    """First phase: damped steps, until particles have followed enough of them all the way."""
+    whole = 0
+    while whole < RELAXED and search.goes_on():
+        wanted = search.look(calibrated=False)
+        if wanted is not None:
+            whole += search.go(wanted, 1.0, DAMPING, resample=True) == 1.0
+
+
+def _average(search: Search, tol: float) -> Averages:
+    """Second phase: gains that fall as 1/n, after some steps to forget the weights before."""
+    averages, began, damping = Averages(), search.steps, CALIBRATED_DAMPING
+    while search.goes_on():
+        wanted = search.look(calibrated=True)
+        if wanted is None:
+            break
+        if search.steps == began + 1:
+            averages.before = wanted.tilts
+        if search.steps <= began + CALIBRATED:
+            search.go(wanted, 1.0, damping, resample=False)
+            continue
+        step = wanted.step
+        averages.asked.append(Unknowns(wanted.residual, step.kernels, step.pulls))
+        count, y = len(averages.asked), search.layers.y
+        if count > AVERAGED and averages.residual(search.at, y).max() <= tol:
+            averages.settled = True
+            break
+        search.go(wanted, 1 / count, 1 / (count + 1 / damping), resample=False)
+    return averages
+
+
+def _reached(layers: Layers, at: Unknowns, now: list[Site], step: Unknowns, tilts) -> Reached:
+    """As much of a step as moves no layer's tilt by more than :data:`REACH`, nor over the edge."""
+    for part in 0.8 ** np.arange(60):
+        after = at.moved(step, float(part))
+        sites = layers.sites(after)
+        change = layers.log_tilts(sites) - tilts
+        if np.std(change, axis=1).max() <= REACH and layers.allow(now, sites):
+            break
+    return Reached(after, sites, change, float(part))
 
 
 def settle_deep(
@@ -203,6 +351,9 @@ def settle_deep(
     max_iterations: int,
 ) -> DeepSaddle:
     """Move Phi, B, Delta and the particles of all layers to the saddle point.
+
+    Particles relax first, with weights that are all the same, and are resampled on the way; with
+    weights that make Stein's identity exact the steps are then averaged.
 
     Parameters
     ----------
@@ -219,82 +370,6 @@ def settle_deep(
     max_iterations
         Steps before giving up.
     """
-    layers = Layers(chains, anchor, y, richness, ridge)
-    at = layers.start()
-    sites = layers.sites(at)
-    even = np.tile(layers.even, (len(chains), 1))
-    relaxed, calibrated, steps, logarithms = 0, 0, 0, 0.0
-    asked, before, settled = [], np.zeros(0), False
-    while steps < max_iterations:
-        steps += 1
-        late = relaxed >= RELAXED
-        weights = layers.weights(sites, DIRECTIONS) if late else even
-        try:
-            step, last = layers.asked(at, sites, weights, late)
-        except np.linalg.LinAlgError:  # the particles have run away
-            break
-        tilts = layers.log_tilts(sites)
-        damping, newton = (CALIBRATED_DAMPING if late else DAMPING), 1.0
-        if late:
-            calibrated += 1
-            before = tilts if calibrated == 1 else before
-        if calibrated > CALIBRATED:
-            asked.append(Unknowns(last.residual, step.kernels, step.pulls))
-            settled = len(asked) > AVERAGED and _late(asked, at, y).max() <= tol
-            if settled:
-                break
-            damping, newton = 1 / (len(asked) + 1 / damping), 1 / len(asked)
-        step = Unknowns(newton * step.delta, damping * step.kernels, damping * step.pulls)
-        after, new, change, part = _reached(layers, at, sites, layers.carried(at, step), tilts)
-        if not late:
-            relaxed += part == 1.0
-            for c, logarithm in zip(chains, change, strict=True):
-                c.resample(logarithm)
-        # d ln Z is the mean change of the tilt's logarithm: half of it from the particles before.
-        logarithms += 0.5 * np.sum(weights * change)
-        for c, s in zip(chains, new, strict=True):
-            c.move(s)
-        change = layers.log_tilts(new) - layers.log_tilts(sites)
-        logarithms += 0.5 * np.sum(even * change)
-        at, sites = after, new
-    weights = layers.weights(sites)
-    return DeepSaddle(
-        tuple(np.asarray(c.xi) for c in chains),
-        weights,
-        at,
-        dual_of(layers.features(sites)[-1], weights[-1], y, ridge),
-        layers.plain_action(at) - logarithms,
-        _late(asked, at, y),
-        max(map(correlation, before, layers.log_tilts(sites)), default=1.0),
-        min(c.acceptance for c in chains),
-        steps,
-        settled,
-    )
-
-
-def _reached(layers: Layers, at: Unknowns, now: list[Site], step: Unknowns, tilts):
-    """As much of a step as moves no layer's tilt by more than :data:`REACH`, nor over the edge."""
-    for part in 0.8 ** np.arange(60):
-        after = at.moved(step, float(part))
-        sites = layers.sites(after)
-        change = layers.log_tilts(sites) - tilts
-        if np.std(change, axis=1).max() <= REACH and layers.allow(now, sites):
-            break
-    return after, sites, change, float(part)
-
-
-def _late(asked: list[Unknowns], at: Unknowns, y) -> Float[np.ndarray, " 3"]:
-    """Residuals averaged over the later half of the averaging."""
-    if not asked:
-        return np.full(3, np.inf)
-    asked = asked[len(asked) // 2 :]
-    delta = np.mean([a.delta for a in asked], axis=0)
-    found = [np.linalg.norm(delta) / np.linalg.norm(y), 0.0, 0.0]
-    for i, (kernel, pull) in enumerate(zip(at.kernels, at.pulls, strict=True)):
-        root, _ = root_of(kernel)
-        gap = np.mean([a.kernels[i] for a in asked], axis=0)
-        found[1] = max(found[1], np.linalg.norm(gap) / np.linalg.norm(kernel))
-        if np.any(pull):
-            gap = root @ np.mean([a.pulls[i] for a in asked], axis=0) @ root
-            found[2] = max(found[2], np.linalg.norm(gap) / np.linalg.norm(root @ pull @ root))
-    return np.array(found)
+    search = Search(Layers(chains, anchor, y, richness, ridge), max_iterations)
+    _relax(search)
+    return search.found(_average(search, tol))

@@ -12,7 +12,7 @@ short enough for Monte Carlo to equilibrate them. Steps with falling gains then 
 sampling noise out (Robbins and Monro).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax.numpy as jnp
 import numpy as np
@@ -96,6 +96,128 @@ def _outer(phi, delta) -> Float[np.ndarray, "M PC"]:
     return (phi[:, :, None] * (phi @ delta)[:, None, :]).reshape(len(phi), -1)
 
 
+class Search:
+    """Delta and the particles of one replicate, on their way to the saddle point."""
+
+    def __init__(
+        self,
+        chains: Chains,
+        site: Site,
+        y: Float[np.ndarray, "P C"],
+        richness: float,
+        ridge: float,
+        given: Float[np.ndarray, " M"],
+        anchors: Float[np.ndarray, "M rank"] | None,
+        max_iterations: int,
+    ):
+        """Arguments as in :func:`settle`."""
+        self.chains, self.site, self.y, self.given, self.anchors = chains, site, y, given, anchors
+        self.richness, self.ridge, self.max_iterations = richness, ridge, max_iterations
+        self.delta, self.action = np.zeros_like(y), 0.0
+        self.steps, self.stuck = 0, 0
+        self.phi: np.ndarray | None = None  # of the particles where moments were last taken
+        self.seen: tuple[np.ndarray, Moments] | None = None  # Delta and moments there
+
+    def goes_on(self) -> bool:
+        """Whether there are steps left, and steps that lead somewhere."""
+        return self.steps < self.max_iterations and self.stuck < STUCK
+
+    def look(self) -> tuple[Moments, float]:
+        """Begin a step: the moments, and how much of Newton's step the particles can follow."""
+        self.steps += 1
+        earlier = None if self.anchors is None else self.phi
+        self.phi, weights = self._weighed()
+        now = Moments(self.phi, weights, self.y, self.delta, self.ridge, self.richness, earlier)
+        if self.seen is not None:
+            self.action += _climbed(self.seen, (self.delta, now), self.y, self.ridge, self.richness)
+        self.seen = (self.delta, now)
+        part = _reach(self.chains, self.site, self.phi, now.u, now.step, self.richness)
+        self.stuck = self.stuck + 1 if part < TINY else 0
+        return now, part
+
+    def go(self, now: Moments, part: float, resample: bool) -> None:
+        """End the step: go that part of it; particles follow, resampled where they share a law."""
+        self.delta = self.delta + part * now.step
+        self.site = self.site._replace(directions=jnp.asarray(self.richness * self.delta))
+        if self.anchors is None and resample:
+            gained = self._tilts(self.phi) - np.sum(now.u**2, 1)
+            self.chains.resample(0.5 * self.richness**2 * gained)
+        self.chains.move(self.site)
+
+    def found(self, averages: "Averages") -> Saddle:
+        phi, weights = self._weighed()
+        return Saddle(
+            np.asarray(self.chains.xi),
+            weights,
+            self.delta,
+            dual_of(phi, weights, self.y, self.ridge),
+            self.action,
+            averages.residual(self.y),
+            correlation(averages.before, self._tilts(phi)),
+            self.chains.acceptance,
+            self.steps,
+            averages.settled,
+        )
+
+    def _weighed(self) -> tuple[Float[np.ndarray, "M P"], Float[np.ndarray, " M"]]:
+        phi = self.chains.features(self.site)
+        return phi, self.chains.calibrated(self.site, self.given, self.anchors)
+
+    def _tilts(self, phi) -> Float[np.ndarray, " M"]:
+        """|Delta^T phi|^2 of every particle: the logarithm of its tilt times 2/gamma^2."""
+        return np.sum((phi @ self.delta) ** 2, 1)
+
+
+@dataclass
+class Averages:
+    """What the steps of the second phase leave behind."""
+
+    before: Float[np.ndarray, " M"] | None = None  # the particles' tilts when it began
+    residuals: list[Float[np.ndarray, "P C"]] = field(default_factory=list)
+    settled: bool = False
+
+    def residual(self, y) -> float:
+        """Relative, averaged over the later half of the steps."""
+        if not self.residuals:
+            return np.inf
+        late = np.mean(self.residuals[len(self.residuals) // 2 :], axis=0)
+        return float(np.linalg.norm(late) / np.linalg.norm(y))
+
+
+def _approach(search: Search) -> None:
+    """First phase: as much of Newton's steps as particles can follow, until a few are whole."""
+    whole = 0
+    while whole < FULL_STEPS and search.goes_on():
+        now, part = search.look()
+        whole = whole + 1 if part == 1.0 else 0
+        search.go(now, part, resample=whole < FULL_STEPS)
+
+
+def _average(search: Search, tol: float) -> Averages:
+    """Second phase: gains that fall as 1/n average the sampling noise out.
+
+    A residual that does not fall from one look at it to the next is no noise: particles still find
+    new places. The phase ends then with nothing, and the first begins again.
+    """
+    averages, level = Averages(), np.inf
+    while search.goes_on():
+        now, part = search.look()
+        if averages.before is None:
+            averages.before = np.sum(now.u**2, 1)
+        averages.residuals.append(now.residual)
+        count, residual = len(averages.residuals), averages.residual(search.y)
+        if count > AVERAGED and residual <= tol:
+            averages.settled = True
+            break
+        rises = count % AVERAGED == 0 and residual > level
+        search.go(now, min(part, 1 / count), resample=rises)
+        if rises:
+            return Averages()
+        if count % AVERAGED == 0:
+            level = residual
+    return averages
+
+
 def _reach(chains: Chains, site: Site, phi, u, step, richness: float) -> float:
     """How much of a step moves the tilt by :data:`REACH` at most, and not over the edge.
 
@@ -122,7 +244,7 @@ def settle(
     tol: float,
     max_iterations: int,
 ) -> Saddle:
-    """Move Delta and the particles to the saddle point.
+    """Move Delta and the particles to the saddle point, by an approach and an averaging.
 
     Parameters
     ----------
@@ -142,65 +264,12 @@ def settle(
     max_iterations
         Newton steps before giving up.
     """
-    delta, action, full, gains, behind = np.zeros_like(y), 0.0, 0, 0, None
-    residuals, before = [], None
-    steps, stuck, earlier, settled, level = 0, 0, None, False, np.inf
-    while steps < max_iterations and stuck < STUCK:
-        steps += 1
-        phi = chains.features(site)
-        weights = chains.calibrated(site, given, anchors)
-        now = Moments(phi, weights, y, delta, ridge, richness, earlier)
-        if behind is not None:
-            action += _climbed(behind, (delta, now), y, ridge, richness)
-        behind = (delta, now)
-        earlier = None if anchors is None else phi
-        part = _reach(chains, site, phi, now.u, now.step, richness)
-        stuck = stuck + 1 if part < TINY else 0
-        if full >= FULL_STEPS:
-            before = np.sum(now.u**2, 1) if before is None else before
-            residuals.append(now.residual)
-            late = _late(residuals, y)
-            settled = gains >= AVERAGED and late <= tol
-            if settled:
-                break
-            gains += 1
-            part = min(part, 1 / gains)
-            if gains % AVERAGED == 0:
-                # A residual that does not fall is no noise: particles still find new places.
-                if late > level:
-                    full, gains, residuals, before, late = 0, 0, [], None, np.inf
-                level = late
-        else:
-            full = full + 1 if part == 1.0 else 0
-        delta = delta + part * now.step
-        site = site._replace(directions=jnp.asarray(richness * delta))
-        if anchors is None and full < FULL_STEPS:
-            chains.resample(
-                0.5 * richness**2 * (np.sum((phi @ delta) ** 2, 1) - np.sum(now.u**2, 1))
-            )
-        chains.move(site)
-    phi = chains.features(site)
-    weights = chains.calibrated(site, given, anchors)
-    return Saddle(
-        np.asarray(chains.xi),
-        weights,
-        delta,
-        dual_of(phi, weights, y, ridge),
-        action,
-        _late(residuals, y),
-        correlation(before, np.sum((phi @ delta) ** 2, 1)),
-        chains.acceptance,
-        steps,
-        settled,
-    )
-
-
-def _late(residuals: list[np.ndarray], y) -> float:
-    """Relative residual averaged over the later half of the averaging."""
-    if not residuals:
-        return np.inf
-    late = np.mean(residuals[len(residuals) // 2 :], axis=0)
-    return float(np.linalg.norm(late) / np.linalg.norm(y))
+    search = Search(chains, site, y, richness, ridge, given, anchors, max_iterations)
+    averages = Averages()
+    while search.goes_on() and not averages.settled:
+        _approach(search)
+        averages = _average(search, tol)
+    return search.found(averages)
 
 
 def _climbed(start, end, y, ridge: float, richness: float) -> float:

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from ...linear_theory.revealed import BasisFull
 from ...mathematics import sampling
 from ...mathematics.activations import Activation
+from ...mathematics.bases import Columns, Packing, fresh_of, gram, meet
 from ...system.errors import InputError
-from .series import Hidden, Population, fresh_of, gram
+from .series import Hidden, Population
 
 ROOM = 48  # directions of a matrix that the vector has room for beyond those revealed
 QUASI = 128  # Sobol columns of every layer at most
@@ -42,35 +42,24 @@ def on_host(activation: Activation):
     )
 
 
-class Columns:
-    """Columns of N numbers in a buffer that grows; views handed out earlier stay as they are."""
-
-    def __init__(self, start: Float[np.ndarray, "N d"]):
-        self.count = start.shape[1]
-        self.rows = np.empty((2 * self.count + ROOM, len(start)), start.dtype)
-        self.rows[: self.count] = start.T
-
-    @property
-    def array(self) -> Float[np.ndarray, "N d"]:
-        return self.rows[: self.count].T
-
-    def append(self, new: Float[np.ndarray, "N k"]) -> Float[np.ndarray, "N d"]:
-        count = self.count + new.shape[1]
-        if count > len(self.rows):
-            grown = np.empty((2 * count, self.rows.shape[1]), self.rows.dtype)
-            grown[: self.count] = self.rows[: self.count]
-            self.rows = grown
-        self.rows[self.count : count] = new.T
-        self.count = count
-        return self.array
-
-
 class PopulationFlow:
-    """Gradient flow of one replicate in a rich stage, as :class:`.march.Revealing`."""
+    """Gradient flow of one replicate in a rich stage, as :class:`..run.Revealing`."""
 
-    def __init__(self, start: Population, X, labels, base, recorded, activation, objective,
-                 richness: float, decay: float, frozen: int, tol: float,
-                 rng: np.random.Generator):  # fmt: skip
+    def __init__(
+        self,
+        start: Population,
+        X,
+        labels,
+        base,
+        recorded,
+        activation,
+        objective,
+        richness: float,
+        decay: float,
+        frozen: int,
+        tol: float,
+        rng: np.random.Generator,
+    ):
         """``base`` is f - <z phi>/gamma on X; ``recorded`` pairs points with the same there."""
         dtype = start.first.dtype
         self.X, self.labels, self.base, self.recorded = X.astype(dtype), labels, base, recorded
@@ -99,30 +88,27 @@ class PopulationFlow:
 
     def _make_room(self):
         room = max(ROOM, 2 * self.labels.size)
-        self.room = [(W.S.shape[1] + room, W.Q.shape[1] + room) for W in self.hidden]
+        hidden = [(W.S.shape[1] + room, W.Q.shape[1] + room) for W in self.hidden]
+        head = (self.width, self.labels.shape[1])
+        self.packing = Packing([self.first.first.shape, *hidden, head])
 
     def trains(self, k: int) -> bool:
         """Whether the matrix above hidden layer ``k + 1`` trains."""
         return k + 1 >= self.frozen
 
     def _pack(self, first, learned, head):
-        parts = [first.ravel() / self.root]
-        for M, room in zip(learned, self.room, strict=True):
-            padded = np.zeros(room)
-            padded[: M.shape[0], : M.shape[1]] = M
-            parts.append(padded.ravel())
-        return np.concatenate([*parts, head.ravel() / self.root])
+        return self.packing.pack([first / self.root, *learned, head / self.root])
 
     def _unpack(self, t, y):
-        rank, outputs, dtype = self.first.first.shape[1], self.labels.shape[1], self.X.dtype
-        first = (self.root * y[: self.width * rank]).reshape(self.width, rank).astype(dtype)
-        at, hidden, fade = self.width * rank, [], math.exp(-self.decay * t)
-        for k, (W, room) in enumerate(zip(self.hidden, self.room, strict=True)):
-            M = y[at : at + room[0] * room[1]].reshape(room)[: W.S.shape[1], : W.Q.shape[1]]
+        first, head = self.packing.room[0], self.packing.room[-1]
+        revealed = [W.M.shape for W in self.hidden]
+        first, *learned, head = self.packing.unpack(y, [first, *revealed, head])
+        dtype, fade = self.X.dtype, math.exp(-self.decay * t)
+        hidden = []
+        for k, (W, M) in enumerate(zip(self.hidden, learned, strict=True)):
             shrink = (fade if self.trains(k) else 1.0) * self.first.hidden[k].shrink
             hidden.append(replace(W, M=M.astype(dtype), shrink=shrink))
-            at += room[0] * room[1]
-        return first, hidden, (self.root * y[at:]).reshape(self.width, outputs).astype(dtype)
+        return (self.root * first).astype(dtype), hidden, (self.root * head).astype(dtype)
 
     def start(self):
         return self._pack(self.first.first, [W.M for W in self.first.hidden], self.first.head)
@@ -141,28 +127,17 @@ class PopulationFlow:
     def _meet(self, k: int, W: Hidden, V, backward: bool):
         """Extend the basis of matrix k until it holds V: W, and V in the basis."""
         basis = W.S if backward else W.Q
-        allowed = self.tol * np.linalg.norm(V, axis=0)
-        met = basis.T @ V / self.width
-        rest = V - basis @ met
-        if (np.linalg.norm(rest, axis=0) <= allowed).all():
-            return W, met
-        rest = rest - basis @ (basis.T @ rest / self.width)
-        values, vectors = np.linalg.eigh(gram(rest))
-        values, vectors = values[::-1], vectors[:, ::-1]
-        # What every column misses once the first 0, 1, 2 .. directions are taken.
-        missed = np.cumsum((values[:, None] * vectors.T**2)[::-1], axis=0)[::-1]
-        enough = (missed <= allowed**2 / self.width).all(axis=1)
-        count = int(np.argmax(enough)) if enough.any() else len(values)
-        if basis.shape[1] + count > self.room[k][0 if backward else 1]:
-            raise BasisFull
-        scale = vectors[:, :count] / np.sqrt(values[:count])
-        new = fresh_of(rest @ scale.astype(V.dtype), basis)
-        return self._extended(k, W, new, backward), np.concatenate([met, new.T @ V / self.width])
+        inside, new = meet(basis, V, self.tol, self.width)
+        if not new.shape[1]:
+            return W, inside
+        s, q = W.M.shape
+        self.packing.check(k + 1, (len(inside), q) if backward else (s, len(inside)))
+        return self._extended(k, W, new, backward), inside
 
     def _extended(self, k: int, W: Hidden, v, backward: bool) -> Hidden:
         here, there = (k + 1, k) if backward else (k, k + 1)  # where v lives, where it is sent
         self._see(here, v)
-        fresh = fresh_of(self._drawn(there, v.shape[1]), self.seen[there].array)
+        fresh = fresh_of(self._drawn(there, v.shape[1]), self.seen[there].array, self.width)
         self.seen[there].append(fresh)
         (s, q), new, bases = W.M.shape, v.shape[1], self.bases[k]
         M = np.zeros((s + new * backward, q + new * (not backward)), v.dtype)
@@ -190,10 +165,10 @@ class PopulationFlow:
             )
         for _ in range(2):
             v = v - seen @ (seen.T @ v / self.width)
-        values, vectors = np.linalg.eigh(gram(v))
+        values, vectors = np.linalg.eigh(gram(v, self.width))
         new = values > np.finfo(v.dtype).eps * max(values[-1], 1e-3)
         scale = vectors[:, new] / np.sqrt(values[new])
-        self.seen[layer].append(fresh_of(v @ scale.astype(v.dtype), seen))
+        self.seen[layer].append(fresh_of(v @ scale.astype(v.dtype), seen, self.width))
 
     def reveal_forward(self, first, hidden: list[Hidden]):
         """phi_l, phi'(h_l) and <Q, phi_l> of all layers, revealing the matrices on the way."""
@@ -213,7 +188,7 @@ class PopulationFlow:
         hidden = list(self.hidden)
         phis, _, _ = self.reveal_forward(self.first.first, hidden)
         self._see(len(hidden), phis[-1])
-        head = fresh_of(self._drawn(len(hidden), outputs), self.seen[-1].array)
+        head = fresh_of(self._drawn(len(hidden), outputs), self.seen[-1].array, self.width)
         self.seen[-1].append(head)
         seen = tuple(basis.array for basis in self.seen)
         return replace(self.first, hidden=tuple(hidden), head=head, seen=seen)

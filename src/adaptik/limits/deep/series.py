@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from ...mathematics.bases import fresh_of
 from ...system.registry import register
 
 
@@ -91,7 +92,7 @@ class Population:
 
     def _one(self, rng, layer: int) -> Float[np.ndarray, "N 1"]:
         z = rng.standard_normal((len(self.first), 1), self.first.dtype)
-        return fresh_of(z, self.seen[layer])
+        return fresh_of(z, self.seen[layer], len(z))
 
     def jointly(self, points, phi, slope):
         """h_l and g_l of every layer at any inputs with their joint law: ``(N, n)``, ``(N, n, C)``.
@@ -132,7 +133,7 @@ class Population:
         seen, dtype = self.seen[layer], self.first.dtype
         z = rng.standard_normal((len(self.first), len(sizes)), dtype)
         if seen.shape[1] + len(sizes) <= len(z) // 2:
-            z = fresh_of(z, seen)
+            z = fresh_of(z, seen, len(z))
         return z @ (sizes * vectors).T.astype(dtype)
 
 
@@ -141,16 +142,3 @@ def _principal(covariance: Float[np.ndarray, "n n"]):
     values, vectors = np.linalg.eigh(covariance.astype(float))
     kept = values > 1e-6 * max(values[-1], 1e-6)
     return np.sqrt(values[kept]), vectors[:, kept]
-
-
-def gram(sample: Float[np.ndarray, "N k"]) -> Float[np.ndarray, "k k"]:
-    """<x, x> of all pairs of columns, in double precision."""
-    sample = sample.astype(float)
-    return sample.T @ sample / len(sample)
-
-
-def fresh_of(sample: Float[np.ndarray, "N k"], seen: Float[np.ndarray, "N d"]):
-    """The sample orthogonal to all that was seen, with <x, x> = I."""
-    sample = sample - seen @ (seen.T @ sample / len(sample))
-    values, vectors = np.linalg.eigh(gram(sample))
-    return sample @ ((vectors / np.sqrt(values)) @ vectors.T).astype(sample.dtype)

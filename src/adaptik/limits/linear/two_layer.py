@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from ...mathematics import losses
 from ...mathematics.losses import Loss
-from ...mathematics.stepping import AbstractLinearisation, LinearisedFlow
+from ...mathematics.stepping import AbstractLinearisation, Linearised, LinearisedFlow
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, by_size
 from ...solution import Advance, Kernels, Request, SpanState, recorded_inputs
 from ...system.errors import require_between, require_integers
@@ -222,7 +222,11 @@ class MomentFlow(LinearisedFlow):
         heads = jnp.max(jnp.abs(error.A)) / jnp.max(jnp.abs(y.A))
         return seen + features + heads
 
-    def linearise(self, y: Moments):
+    def linearise(self, y: Moments) -> Linearised:
+        """B and B~ of the moments, with M and A as they are at y; how these move is left to N.
+
+        The predictor decays at 2 lambda, as all moments do, or at lambda on frozen features.
+        """
         samples, outputs = self.labels.shape
         feature, inputs = self.inside @ y.M @ self.inside.T, self.inside @ self.inside.T
         ntk = feature[:, None, :, None] * jnp.eye(outputs)[:, None, :]
@@ -232,9 +236,12 @@ class MomentFlow(LinearisedFlow):
         stiff = jnp.einsum("pac,paqb,qbd->pcqd", root, ntk, root) / samples
         rates, modes = jnp.linalg.eigh(stiff.reshape(samples * outputs, -1))
         modes = jnp.einsum("pac,pcn->pan", root, modes.reshape(samples, outputs, -1))
-        decay = self.decay if self.frozen else 2 * self.decay
-        lin = MomentLinearisation(self, y, modes)
-        return lin, self(y), jnp.maximum(rates, 0.0)[None], decay
+        return Linearised(
+            stiff=MomentLinearisation(self, y, modes),
+            velocity=self(y),
+            rates=jnp.maximum(rates, 0.0)[None],
+            decay=self.decay if self.frozen else 2 * self.decay,
+        )
 
 
 class MomentLinearisation(AbstractLinearisation):

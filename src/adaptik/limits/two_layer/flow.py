@@ -11,7 +11,12 @@ from jaxtyping import Array, Float
 
 from ...mathematics.activations import Activation
 from ...mathematics.losses import Loss
-from ...mathematics.stepping import AbstractFlow, AbstractLinearisation, LinearisedFlow
+from ...mathematics.stepping import (
+    AbstractFlow,
+    AbstractLinearisation,
+    Linearised,
+    LinearisedFlow,
+)
 from ..particles import block_size, field, over_blocks, readout
 from .sliding import has_kink, shares
 
@@ -133,7 +138,11 @@ class ParticleFlow(LinearisedFlow):
         bound = jnp.sqrt(jnp.mean(moved + turned).astype(jnp.float64) * size) / self.richness
         return jnp.sqrt(jnp.mean(jnp.square(change))) + PARTICLE_WEIGHT * bound
 
-    def linearise(self, y: Law):
+    def linearise(self, y: Law) -> Linearised:
+        """B H B~ with K the NTK of the particles, the curvature H and R as they are at y.
+
+        The pull of elastic coupling and the motion of the features are left to N.
+        """
         y = self._cast(y)
         h, phi, f = self._forward(y)
         slope = self.activation.derivative(h)
@@ -160,8 +169,12 @@ class ParticleFlow(LinearisedFlow):
         )
         modes = jnp.einsum("rpac,rpcn->rpan", root, modes.reshape(*f.shape, -1))
         signal = self._signal(f)
-        lin = Linearisation(y, h, phi, slope, self.anchors.coordinates, modes, self.richness)
-        return lin, self._move(y, phi, slope, signal), jnp.maximum(rates, 0.0), self.decay
+        return Linearised(
+            stiff=Linearisation(y, h, phi, slope, self.anchors.coordinates, modes, self.richness),
+            velocity=self._move(y, phi, slope, signal),
+            rates=jnp.maximum(rates, 0.0),
+            decay=self.decay,
+        )
 
 
 class Linearisation(AbstractLinearisation):

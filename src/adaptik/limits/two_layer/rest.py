@@ -12,17 +12,20 @@ way off it is followed. Families of stationary points (neurons of homogeneous ac
 what they carry in any way) are no obstacle: sigma stays positive.
 
 E'' couples neurons through f alone. Within one neuron only phi'' keeps it from having a closed
-inverse; without phi'' it is the preconditioner of conjugate gradients, exact for ReLU.
+inverse; without phi'' it is the preconditioner of conjugate gradients (:class:`Curvature`), exact
+for ReLU.
 
-Neurons that come to rest on kinks of phi are held there (see sliding.py): a step that carries them
+Neurons that come to rest on kinks of phi are held there (see kinks.py): a step that carries them
 across ends on the kink, following steps keep to it, until it can no longer hold them.
 """
+
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ...mathematics.stepping import Rest
 from .flow import Law, ParticleFlow, push_of
@@ -41,6 +44,13 @@ AGREEMENT = 0.3  # of the fall of E with that of its quadratic model, relative
 ROUNDING = 1e-13  # relative, of E
 
 
+class Resting(NamedTuple):
+    """Stationary particles of one replicate, and the kinks that hold them there."""
+
+    law: Law
+    on: Bool[Array, "M P"]
+
+
 def at_rest(flow: ParticleFlow, law: Law) -> Rest:
     """Where a flow that is nearly at rest comes to rest: stationary particles in double precision.
 
@@ -55,10 +65,9 @@ def at_rest(flow: ParticleFlow, law: Law) -> Rest:
         steps += taken
         if there is None:
             return Rest(None, steps)
-        law, on = there
-        found.append(law)
-        rates.append(_rate(one, law, on))
-        held += float(jnp.mean(jnp.any(on, 1))) / len(precise.offset)
+        found.append(there.law)
+        rates.append(_rate(one, *there))
+        held += float(jnp.mean(jnp.any(there.on, 1))) / len(precise.offset)
     remark = f", {held:.1%} of neurons on kinks" if held else ""
     found = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
     return Rest(found, steps, float(np.mean(rates)), remark)
@@ -78,55 +87,65 @@ def _doubled(tree):
     return jax.tree.map(double, tree)
 
 
-def _descend(flow: ParticleFlow, law: Law) -> tuple[tuple[Law, Array] | None, int]:
-    """The same for one replicate, with the kinks that neurons rest on."""
+def _descend(flow: ParticleFlow, law: Law) -> tuple[Resting | None, int]:
+    """One replicate's particles at rest, nothing where they were not found, and the steps taken."""
     decay = float(flow.decay)
     sigma, factor = FIRST * decay, FASTER
     on = jnp.zeros((law.w.shape[1], len(flow.anchors.gram)), bool)
     fresh, most = on, KINKED_STEPS if has_kink(flow.activation) else STEPS
     for step in range(1, most + 1):
-        there, kinks, hits, same, surprise, size = _attempt(
-            flow, law, on, fresh, jnp.asarray(sigma)
-        )
-        if not surprise <= 1:
+        tried = _attempt(flow, law, on, fresh, jnp.asarray(sigma))
+        if not tried.surprise <= 1:
             sigma, factor = SLOWER * sigma, CAREFUL
             continue
-        law, on, fresh = there, kinks, hits
-        if sigma <= NEWTON * decay and size <= CHANGE and same:
-            return (law, on), step
+        law, on, fresh = tried.law, tried.on, tried.caught
+        if sigma <= NEWTON * decay and tried.length <= CHANGE and tried.same_kinks:
+            return Resting(law, on), step
         sigma, factor = max(factor * sigma, 0.1 * NEWTON * decay), max(FASTER, factor**2)
-    return ((law, on) if _rate(flow, law, on) <= RATE else None), most
+    return (Resting(law, on) if _rate(flow, law, on) <= RATE else None), most
+
+
+class Attempt(NamedTuple):
+    """Where a step leads, and what decides whether it is taken."""
+
+    law: Law
+    on: Bool[Array, "M P"]  # kinks that hold there
+    caught: Bool[Array, "M P"]  # those of them that this step ended on
+    same_kinks: Bool[Array, ""]  # whether on is what it was before
+    surprise: Float[Array, ""]  # how far E falls from its quadratic model's fall; 1 is allowed
+    length: Float[Array, ""]  # of the step, in units of the predictor
 
 
 @eqx.filter_jit
-def _attempt(flow: ParticleFlow, law: Law, on, fresh, sigma):
-    """A step: where it leads, the kinks that hold there and whether they are the same, how far off
-    its quadratic model is (1 is allowed), its length."""
+def _attempt(flow: ParticleFlow, law: Law, on, fresh, sigma) -> Attempt:
+    """One step from a law that is held on kinks, ``fresh`` those that the step before ended on."""
     given = on
     law, on = let_go(flow, law, on, fresh)
     held = Held.at(flow, on)
 
-    def bend(v: Law) -> Law:
+    def curved(v: Law) -> Law:
+        """(sigma + E'') v along the kinks; E'' is minus the derivative of the flow."""
         change = jax.jvp(flow, (law,), (v,))[1]
         return held.along(jax.tree.map(lambda a, b: sigma * a - b, v, change))
 
-    slope = held.along(flow(law))  # -E'
-    approximate = Bend.at(flow, law, on, sigma)
+    downhill = held.along(flow(law))  # -E'
+    nearly = Curvature.at(flow, law, on, sigma)
     step, _ = jax.scipy.sparse.linalg.cg(
-        bend, slope, tol=CG_TOL, maxiter=CG_STEPS, M=lambda v: held.along(approximate.solve(v))
+        curved, downhill, tol=CG_TOL, maxiter=CG_STEPS, M=lambda v: held.along(nearly.solve(v))
     )
     there = jax.tree.map(jnp.add, law, step)
-    fall = 0.5 * (_product(slope, step) + sigma * _product(step, step))  # of a quadratic E
+    # Of a quadratic E, <-E', step> - <step, E'' step>/2, with (sigma + E'') step = -E'.
+    expected = 0.5 * (_product(downhill, step) + sigma * _product(step, step))
     hits = caught(flow, held, law, there)
     on = on | hits
     there = Held.at(flow, on).along(there)
     before = _energy(flow, law)
     fallen = before - _energy(flow, there)
-    allowed = AGREEMENT * jnp.maximum(fall, 0.0) + ROUNDING * before
+    allowed = AGREEMENT * jnp.maximum(expected, 0.0) + ROUNDING * before
     surprise = jnp.where(  # across kinks E is not quadratic: all that is asked is that it falls
-        hits.any(), -fallen / (ROUNDING * before), jnp.abs(fallen - fall) / allowed
+        hits.any(), -fallen / (ROUNDING * before), jnp.abs(fallen - expected) / allowed
     )
-    return there, on, hits, jnp.all(on == given), surprise, flow.weigh(law, step)
+    return Attempt(there, on, hits, jnp.all(on == given), surprise, flow.weigh(law, step))
 
 
 @eqx.filter_jit
@@ -143,62 +162,93 @@ def _energy(flow: ParticleFlow, law: Law):
     return 0.5 * flow.richness**2 * (flow.loss(law) + flow.burden(law))
 
 
-class Bend(eqx.Module):
-    """sigma + E'' without phi'', and its inverse.
+class Curvature(eqx.Module):
+    """sigma + E'' without phi'' (theory section 2, "Rest"), and its inverse.
 
-    With V = gamma sum_mu phi'_mu x_mu Delta_mu^T of a neuron and U_mu its gradient of <z phi_mu>,
+    One neuron's weights and readout feel each other through the error signals, and all neurons
+    through f:
 
-        [[a I, -V], [-V^T, b I]] + U <U^T .>/P,    a = sigma + lambda + delta, b = sigma + lambda.
+        sigma + E'' = A + U <U^T .>/P,          A = [[a, -V], [-V^T, b]],
+        V = gamma sum_mu phi'_mu x_mu Delta_mu^T        (coordinates, C), neuron by neuron
+        U_mu,c = (z_c phi'_mu x_mu, phi_mu e_c)         gradient of z_c phi_mu
+        a = sigma + lambda + delta,             b = sigma + lambda.
+
+    A is inverted by eliminating weights, the sum over neurons by Woodbury's identity:
+
+        A^-1 (w, z) = ((w + V t)/a, t),         t = B^-1 (z + V^T w/a),    B = b - V^T V/a,
+        (sigma + E'')^-1 = A^-1 - A^-1 U core^-1 <U^T A^-1 .>,    core = P + <U^T A^-1 U>.
+
+    Attributes
+    ----------
+    pull
+        gamma Delta, shape ``(1, P, C)``.
+    B_inverse
+        Of every neuron, with eigenvalues that are positive.
+    core_root
+        Cholesky factor of ``core``.
     """
 
     flow: ParticleFlow
     z: Float[Array, "1 M C"]
     phi: Float[Array, "1 M P"]
-    slope: Float[Array, "1 M P"]
-    pull: Float[Array, "1 P C"]  # gamma Delta
+    slope: Float[Array, "1 M P"]  # phi', 0 on kinks that hold
+    pull: Float[Array, "1 P C"]
     a: Float[Array, ""]
-    inner: Float[Array, "1 M C C"]  # (b - V^T V/a)^-1
-    core: Float[Array, "PC PC"]  # Cholesky factor of P + <U^T A^-1 U>
+    B_inverse: Float[Array, "1 M C C"]
+    core_root: Float[Array, "PC PC"]
 
     @classmethod
-    def at(cls, flow: ParticleFlow, law: Law, on, sigma) -> "Bend":
+    def at(cls, flow: ParticleFlow, law: Law, on: Bool[Array, "M P"], sigma) -> "Curvature":
+        """At a law of which the kinks ``on`` hold."""
         h, phi, f = flow._forward(law)
         slope = jnp.where(on, 0.0, flow.activation.derivative(h))
         pull = flow.richness * flow._signal(f)
         a, b = sigma + flow.decay + flow.elastic, sigma + flow.decay
         gram = flow.anchors.gram
+        # phi'_mu V^T x_mu: how the weights' part of U_mu acts on the readout, without z/a.
         strength = slope[..., None] * pull[:, None]
-        felt = slope[..., None] * jnp.einsum("pq,rmqc->rmpc", gram, strength)  # phi'_mu V^T x_mu
-        square = jnp.einsum("rpc,rmpd->rmcd", pull, felt)  # V^T V
-        values, vectors = jnp.linalg.eigh(square)
+        felt = slope[..., None] * jnp.einsum("pq,rmqc->rmpc", gram, strength)
+        VtV = jnp.einsum("rpc,rmpd->rmcd", pull, felt)
+        values, vectors = jnp.linalg.eigh(VtV)
         values = 1 / jnp.maximum(b - values / a, 0.5 * sigma)  # steps that grow are not Newton's
-        inner = jnp.einsum("rmce,rme,rmde->rmcd", vectors, values, vectors)
-        root = vectors * jnp.sqrt(values)[..., None, :]
-        samples, outputs = f.shape[1:]
-        reach = jnp.einsum("rmp,rmce->rmpce", phi, root)
-        reach = reach + jnp.einsum("rmc,rmpd,rmde->rmpce", law.z / a, felt, root)
-        reach = jnp.moveaxis(reach[0], -1, 1).reshape(-1, samples * outputs)
-        own = (law.z[0][:, None, :] * slope[0][..., None]).reshape(-1, samples * outputs)
-        core = own.T @ own * jnp.kron(gram, jnp.ones((outputs, outputs))) / a + reach.T @ reach
-        core = core / len(own) + samples * jnp.eye(samples * outputs)
-        return cls(flow, law.z, phi, slope, pull, a, inner, jnp.linalg.cholesky(core))
+        B_inverse = jnp.einsum("rmce,rme,rmde->rmcd", vectors, values, vectors)
+        B_root = vectors * jnp.sqrt(values)[..., None, :]  # of the inverse
+        core_root = jnp.linalg.cholesky(_core(law.z, phi, slope, felt, B_root, a, gram))
+        return cls(flow, law.z, phi, slope, pull, a, B_inverse, core_root)
 
     def _alone(self, v: Law) -> Law:
-        """Neurons by themselves."""
+        """A^-1 v: neurons by themselves."""
         coordinates = self.flow.anchors.coordinates
         moved = self.slope * coordinates.changes(v.w)
         t = v.z + jnp.einsum("rpc,rmp->rmc", self.pull, moved) / self.a
-        t = jnp.einsum("rmcd,rmd->rmc", self.inner, t)
+        t = jnp.einsum("rmcd,rmd->rmc", self.B_inverse, t)
         strength = self.slope * jnp.einsum("rpc,rmc->rmp", self.pull, t)
         return Law((v.w + coordinates.pushed(strength)) / self.a, t)
 
     def solve(self, v: Law) -> Law:
+        """(sigma + E'')^-1 v."""
         coordinates = self.flow.anchors.coordinates
         alone = self._alone(v)
         moved = self.slope * coordinates.changes(alone.w)
         change = jnp.einsum("rmc,rmp->rpc", self.z, moved)
         change = change + jnp.einsum("rmc,rmp->rpc", alone.z, self.phi)
-        change = (change / self.phi.shape[1]).ravel()
-        back = jax.scipy.linalg.cho_solve((self.core, True), change).reshape(self.pull.shape)
-        shared = push_of(self.z, self.phi, self.slope, coordinates, back, 1.0)
+        change = (change / self.phi.shape[1]).ravel()  # <U^T A^-1 v>
+        signal = jax.scipy.linalg.cho_solve((self.core_root, True), change)
+        shared = push_of(
+            self.z, self.phi, self.slope, coordinates, signal.reshape(self.pull.shape), 1.0
+        )  # U times the signal
         return jax.tree.map(jnp.subtract, alone, self._alone(shared))
+
+
+def _core(z, phi, slope, felt, B_root, a, gram) -> Float[Array, "PC PC"]:
+    """P + <U^T A^-1 U>, with B^-1 = ``B_root`` ``B_root``^T and ``felt`` = phi'_mu V^T x_mu."""
+    samples, outputs = phi.shape[2], z.shape[2]
+    # Readouts, once weights are eliminated: B_root^T (phi_mu e_c + V^T x_mu phi'_mu z_c/a).
+    readouts = jnp.einsum("rmp,rmce->rmpce", phi, B_root)
+    readouts = readouts + jnp.einsum("rmc,rmpd,rmde->rmpce", z / a, felt, B_root)
+    readouts = jnp.moveaxis(readouts[0], -1, 1).reshape(-1, samples * outputs)
+    # Weights: z_c phi'_mu x_mu, whose products are those of z_c phi'_mu times the inputs' kernel.
+    weights = (z[0][:, None, :] * slope[0][..., None]).reshape(-1, samples * outputs)
+    total = weights.T @ weights * jnp.kron(gram, jnp.ones((outputs, outputs))) / a
+    total = (total + readouts.T @ readouts) / len(weights)
+    return total + samples * jnp.eye(samples * outputs)

@@ -1,8 +1,8 @@
 """Time stepping of gradient flows: the loop, and two solvers for diffrax."""
 
 from .chebyshev import Chebyshev
-from .exponential import AbstractLinearisation, Exponential, LinearisedFlow
-from .flow import HORIZON, AbstractFlow, Rest, Trajectory, integrate, outcome
+from .exponential import AbstractLinearisation, Exponential, Linearised, LinearisedFlow
+from .flow import HORIZON, AbstractFlow, Integration, Rest, integrate, outcome
 
 __all__ = [
     "HORIZON",
@@ -10,9 +10,10 @@ __all__ = [
     "AbstractLinearisation",
     "Chebyshev",
     "Exponential",
+    "Integration",
+    "Linearised",
     "LinearisedFlow",
     "Rest",
-    "Trajectory",
     "integrate",
     "outcome",
 ]

@@ -72,8 +72,11 @@ def _step(flow: AbstractFlow, y0: PyTree, h, state: _State):
     slope = flow(y1)
     error = jax.tree.map(
         lambda a, b, fa, fb: 0.8 * (a - b) + jnp.asarray(0.4 * h, a.dtype) * (fa + fb),
-        y0, y1, state.slope, slope,
-    )  # fmt: skip
+        y0,
+        y1,
+        state.slope,
+        slope,
+    )
     size = jnp.where(too_many, jnp.inf, flow.weigh(y0, error))
     return y1, spread_error(size, y0), _State(direction, slope)
 
@@ -125,9 +128,12 @@ def _chebyshev_step(flow, y0, f0, h, stages):
                 return jnp.asarray(c, y.dtype)
 
             return (
-                cast(1 - mu - nu) * y + cast(mu) * yb + cast(nu) * ya
-                + cast(mu_step * h) * fb + cast(pull * h) * f
-            )  # fmt: skip
+                cast(1 - mu - nu) * y
+                + cast(mu) * yb
+                + cast(nu) * ya
+                + cast(mu_step * h) * fb
+                + cast(pull * h) * f
+            )
 
         y_new = jax.tree.map(combine, y0, y_before, y_last, f_last, f0)
         return j + 1, t, (b_last, b_new), 1 - b_new * t[1][0], y_last, y_new

@@ -51,14 +51,46 @@ class AbstractLinearisation(eqx.Module):
         return flow(_add((1.0, y), (1.0, change))), None
 
 
+class Linearised(NamedTuple):
+    """A flow about one point y0: the part that steps integrate exactly, and its speed there.
+
+    The flow obeys, with A constant and N whatever is left (theory section 2, "stiff and slow
+    parts"),
+
+        y' = A y + N(y),        A v = -decay v - stiff.spread(stiff.read(v)),
+
+    so that after a time h, with phi_1(x) = (exp(x) - 1)/x,
+
+        y(h) = y0 + h phi_1(h A) velocity + int_0^h exp((h - s) A) [N(y(s)) - N(y0)] ds.
+
+    The first two terms are exact, whatever the rates; the integral, in which features move, is
+    what a step approximates. N vanishes from it where the kernel and the curvature of the loss
+    are constant. A need not be all of the flow's Jacobian.
+
+    Attributes
+    ----------
+    stiff
+        B and B~ in the eigenmodes of S = R^T K R/P.
+    velocity
+        dy/dt = A y0 + N(y0), shaped like y.
+    rates
+        Eigenvalues of S, at least 0: ``stiff.read(stiff.spread(u)) = rates * u``.
+    decay
+        Rate at which weight decay shrinks all of y.
+    """
+
+    stiff: AbstractLinearisation
+    velocity: PyTree
+    rates: Float[Array, "members modes"]
+    decay: Float[Array, ""]
+
+
 class LinearisedFlow(AbstractFlow):
     """A flow that knows its stiff part."""
 
     @abstractmethod
-    def linearise(
-        self, y: PyTree
-    ) -> tuple[AbstractLinearisation, PyTree, Float[Array, "members modes"], Float[Array, ""]]:
-        """The linearisation at y, dy/dt, the eigenvalues of S, and the weight decay."""
+    def linearise(self, y: PyTree) -> Linearised:
+        """The flow about y, with the curvature and the kernel that it has there."""
 
 
 def phi_functions(x: Float[Array, "..."], count: int) -> list[Float[Array, "..."]]:
@@ -140,13 +172,13 @@ class Exponential(diffrax.AbstractAdaptiveSolver):
 @eqx.filter_jit  # diffrax traces a step four times; this, once
 def _step(flow: LinearisedFlow, y0: PyTree, h):
     """y after h, and the error in the shape that step control wants."""
-    lin, slope, rates, decay = flow.linearise(y0)
+    stiff, velocity, rates, decay = flow.linearise(y0)
 
     # All functions of the step in one evaluation: compiles fast.
     fractions = (1 / 2, 2 / 3, 1.0)
     hs = h * jnp.asarray(fractions)
     plain = phi_functions(jnp.asarray(-hs * decay), 2)
-    stiff = [None, *_divided(hs.reshape(-1, *(1,) * rates.ndim), rates, decay)]
+    divided = [None, *_divided(hs.reshape(-1, *(1,) * rates.ndim), rates, decay)]
 
     def moved(c, *terms):
         """sum factor h phi_k(c h A) v, from triples (factor, k, v), and its reading."""
@@ -154,20 +186,20 @@ def _step(flow: LinearisedFlow, y0: PyTree, h):
         apart = [(factor * h * plain[k][i], v.apart) for factor, k, v in terms]
         within, read = jnp.zeros_like(rates), jnp.zeros_like(rates)
         for factor, k, v in terms:
-            within += factor * h * (stiff[k][i] * v.read + plain[k][i] * v.within)
-            read += factor * h * (plain[k][i] + rates * stiff[k][i]) * v.read
-        return _add(*apart, (1.0, lin.spread(within))), read
+            within += factor * h * (divided[k][i] * v.read + plain[k][i] * v.within)
+            read += factor * h * (plain[k][i] + rates * divided[k][i]) * v.read
+        return _add(*apart, (1.0, stiff.spread(within))), read
 
     # In the precision of the flow, which may be less than that of y.
-    low = jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), y0, slope)
+    low = jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), y0, velocity)
 
     def defect(c, change, change_read, before=None):
         """N(y0 + change) - N(y0), and what the next node may want to know."""
-        field, after = lin.field(flow, low, change, c, h, before)
-        apart = _add((1.0, field), (-1.0, slope), (decay, change))
-        return _Parts(apart, change_read, lin.read(apart) + rates * change_read), after
+        field, after = stiff.field(flow, low, change, c, h, before)
+        apart = _add((1.0, field), (-1.0, velocity), (decay, change))
+        return _Parts(apart, change_read, stiff.read(apart) + rates * change_read), after
 
-    start = _Parts(slope, jnp.zeros_like(rates), lin.read(slope))
+    start = _Parts(velocity, jnp.zeros_like(rates), stiff.read(velocity))
     change, change_read = moved(1 / 2, (1 / 2, 1, start))
     d2, after = defect(1 / 2, change, change_read)
     change, change_read = moved(2 / 3, (2 / 3, 1, start), (8 / 9, 2, d2))

@@ -32,12 +32,12 @@ class AbstractFlow(eqx.Module):
         """dy/dt."""
 
     @abstractmethod
-    def loss(self, y: PyTree) -> Float[Array, ""]:
-        """Training loss, averaged over samples and members."""
-
     def losses(self, y: PyTree) -> Float[Array, " parts"]:
         """What the training loss is the sum of: one part for each output, or all in one."""
-        return self.loss(y)[None]
+
+    def loss(self, y: PyTree) -> Float[Array, ""]:
+        """Training loss, averaged over samples and members."""
+        return jnp.sum(self.losses(y))
 
     def units(self) -> Float[Array, " parts"]:
         """In what each part is judged, such as the mean square of the output's labels."""
@@ -94,8 +94,8 @@ class Progress(NamedTuple):
     pace: Float[Array, ""]  # the largest rate, alike
 
 
-class Trajectory(NamedTuple):
-    """What :func:`integrate` returns; unreached record times hold infinities."""
+class Integration(NamedTuple):
+    """A flow as it was integrated; unreached record times hold infinities."""
 
     record_times: Float[Array, " T"]
     recorded: PyTree  # each leaf with a leading axis T
@@ -160,60 +160,72 @@ def integrate(
     rate_tol: Float[Array, ""],
     tol: Float[Array, ""],
     max_steps: int,
-) -> Trajectory:
+) -> Integration:
     """Flow from ``y0`` for ``duration`` or until the loss meets its tolerances.
 
     Tolerances are of every output, in its own unit; negative ones switch the second rule off.
     ``record(t, y)`` is kept at ``record_times`` and ``y`` itself at ``snapshot_times``; the stepper
     lands exactly on both. ``tol`` bounds the error of one step in units of the predictor.
     """
-    done = _integrate(
-        flow, y0, record, solver, duration, record_times, snapshot_times, loss_tol, rate_tol, tol,
-        max_steps, progress.listened(),
-    )  # fmt: skip
+    times = _Times(duration, record_times, snapshot_times)
+    allowed = _Allowed(loss_tol, rate_tol, tol)
+    done = _integrate(flow, y0, record, solver, times, allowed, max_steps, progress.listened())
     tree = jax.tree.structure(y0)
     snapshots = done.pop("snapshots")
-    return Trajectory(
+    return Integration(
         end=tree.unflatten(done.pop("end")),
         snapshots=tree.unflatten(snapshots) if snapshots else None,
         **done,
     )
 
 
+class _Times(NamedTuple):
+    duration: Float[Array, ""]
+    record: Float[Array, " T"]
+    snapshots: Float[Array, " S"]
+
+
+class _Allowed(NamedTuple):
+    """Tolerances."""
+
+    loss: Float[Array, ""]
+    rate: Float[Array, ""]
+    step: Float[Array, ""]
+
+
 @kept
 def _integrate(
-    flow, y0, record, solver, duration, record_times, snapshot_times, loss_tol, rate_tol, tol,
-    max_steps: int, watched: bool,
-) -> dict[str, Any]:  # fmt: skip
-    """The fields of :class:`Trajectory`, of states the leaves alone."""
+    flow, y0, record, solver, times: _Times, allowed: _Allowed, max_steps: int, watched: bool
+) -> dict[str, Any]:
+    """The fields of :class:`Integration`, of states the leaves alone."""
 
     def stop(t, y, args, **_):
-        now, settled = _settled(args, y, loss_tol, rate_tol)
+        now, settled = _settled(args, y, allowed.loss, allowed.rate)
         if watched:
             jax.debug.callback(progress.report, t, now.loss)
-        return settled | (t >= duration)
+        return settled | (t >= times.duration)
 
     # With one time alone, steps take as long as if each were recorded: keep y, record it after.
-    once = len(record_times) == 1
+    once = len(times.record) == 1
     subsaves = [
         diffrax.SubSaveAt(
-            ts=record_times, fn=lambda t, y, args: y if once else _recorded(record, t, y)
+            ts=times.record, fn=lambda t, y, args: y if once else _recorded(record, t, y)
         ),
         diffrax.SubSaveAt(t1=True),
     ]
-    if len(snapshot_times):
-        subsaves.append(diffrax.SubSaveAt(ts=snapshot_times))
-    landings = jnp.concatenate([record_times, snapshot_times, duration[None]])
-    landings = jnp.unique(landings, size=len(landings))
+    if len(times.snapshots):
+        subsaves.append(diffrax.SubSaveAt(ts=times.snapshots))
+    landings = jnp.concatenate([times.record, times.snapshots, times.duration[None]])
+    control = diffrax.PIDController(rtol=0.0, atol=allowed.step, norm=_ScalarNorm(), dtmin=1e-12)
     controller = diffrax.ClipStepSizeController(
-        diffrax.PIDController(rtol=0.0, atol=tol, norm=_ScalarNorm(), dtmin=1e-12), step_ts=landings
+        control, step_ts=jnp.unique(landings, size=len(landings))
     )
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, y, args: args(y)),
         solver,
         t0=0.0,
         t1=2 * HORIZON,  # a constant, for what diffrax makes of it compiles for long
-        dt0=jnp.minimum(0.01, 0.1 * duration),
+        dt0=jnp.minimum(0.01, 0.1 * times.duration),
         y0=y0,
         args=flow,
         saveat=diffrax.SaveAt(subs=subsaves),
@@ -225,8 +237,8 @@ def _integrate(
     assert solution.ys is not None and solution.ts is not None
     end = jax.tree.map(lambda leaf: leaf[0], solution.ys[1])
     end_time = solution.ts[1][0]
-    now, _ = _settled(flow, end, loss_tol, rate_tol)
-    stopped, arrived = solution.result == diffrax.RESULTS.event_occurred, end_time >= duration
+    now, _ = _settled(flow, end, allowed.loss, allowed.rate)
+    stopped, arrived = solution.result == diffrax.RESULTS.event_occurred, end_time >= times.duration
     recorded = solution.ys[0]
     if once:
         recorded = jax.lax.map(lambda at: _recorded(record, *at), (solution.ts[0], recorded))
@@ -246,15 +258,15 @@ def _integrate(
     )
 
 
-def outcome(trajectory: Trajectory, loss_tol: float, rate_tol: float) -> Outcome:
+def outcome(done: Integration, loss_tol: float, rate_tol: float) -> Outcome:
     """How a stage ended; negative tolerances mean that it had a duration."""
-    if not np.isfinite(float(trajectory.loss)):
+    if not np.isfinite(float(done.loss)):
         return Outcome.DIVERGED
-    if trajectory.settled:
-        converged = float(trajectory.unlearned) <= loss_tol and float(trajectory.pace) <= rate_tol
+    if done.settled:
+        converged = float(done.unlearned) <= loss_tol and float(done.pace) <= rate_tol
         return Outcome.CONVERGED if converged else Outcome.STALLED
-    if trajectory.arrived:
+    if done.arrived:
         return Outcome.REACHED_DURATION if loss_tol < 0 else Outcome.OUT_OF_STEPS
-    if trajectory.exhausted:
+    if done.exhausted:
         return Outcome.OUT_OF_STEPS
     return Outcome.DIVERGED

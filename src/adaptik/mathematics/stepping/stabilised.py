@@ -36,9 +36,16 @@ class StabilisedChebyshev(OdeSolver):
     """
 
     def __init__(
-        self, fun: Slope, t0: float, y0: Float[np.ndarray, " n"], t_bound: float, *,
-        atol: float, first_step: float, nudge: float,
-    ):  # fmt: skip
+        self,
+        fun: Slope,
+        t0: float,
+        y0: Float[np.ndarray, " n"],
+        t_bound: float,
+        *,
+        atol: float,
+        first_step: float,
+        nudge: float,
+    ):
         super().__init__(fun, t0, y0, t_bound, vectorized=False)
         self.atol, self.h, self.nudge = atol, first_step, nudge
         self.f = self.fun(t0, self.y)
@@ -91,9 +98,13 @@ class _Hermite(DenseOutput):
 
 
 def chebyshev_step(
-    fun: Slope, t: float, y0: Float[np.ndarray, " n"], f0: Float[np.ndarray, " n"], h: float,
+    fun: Slope,
+    t: float,
+    y0: Float[np.ndarray, " n"],
+    f0: Float[np.ndarray, " n"],
+    h: float,
     stages: int,
-) -> Float[np.ndarray, " n"]:  # fmt: skip
+) -> Float[np.ndarray, " n"]:
     """One step of ``stages`` >= 2 evaluations (Sommeijer, Shampine & Verwer 1998).
 
     Examples
