@@ -117,7 +117,7 @@ class Deep(AbstractLimit[DeepState]):
 
     def advance(self, state: DeepState, stage: Stage, request: Request) -> Advance[DeepState]:
         limit, reason = self._of(state)
-        if isinstance(limit, Reveal):
+        if isinstance(state, RevealState):
             reason = f"smooth activation, some {_directions(stage)} directions to reveal"
         record, end, snapshots = limit.advance(state, stage, request)
         cost = replace(record.cost, method=f"{record.cost.method} ({reason})")
