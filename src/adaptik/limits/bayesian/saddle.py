@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ...mathematics.losses import relative_residual
 from .chains import Chains, Site
 
 REACH = 0.35  # standard deviation of the change of the logarithm of the tilt in one step
@@ -41,7 +42,8 @@ class Saddle:
     action
         J, from its gradient along the path from Delta = 0.
     residual
-        rms of y - Delta/beta - Phi Delta, averaged over the last steps, relative to that of y.
+        rms of y - Delta/beta - Phi Delta, averaged over the last steps, relative to that of y, of
+        the output where it is largest.
     memory
         Correlation of the particles' tilt with that at the start of the averaging.
     acceptance
@@ -205,7 +207,7 @@ def _late(residuals: list[np.ndarray], y) -> float:
     if not residuals:
         return np.inf
     late = np.mean(residuals[len(residuals) // 2 :], axis=0)
-    return float(np.linalg.norm(late) / np.linalg.norm(y))
+    return relative_residual(late, y)
 
 
 def _climbed(start, end, y, ridge: float, richness: float) -> float:
