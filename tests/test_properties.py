@@ -61,16 +61,21 @@ class Data:
 
 @cache
 def problem(seed: int) -> tuple[Data, Data, np.ndarray]:
-    """A source, a target (each with rows to hold out) and new inputs."""
+    """A source, a target (each with rows to hold out) and new inputs.
+
+    Columns are of like size and the source's labels linear, so that single precision is enough:
+    flows that have to run for long tell every rounding.
+    """
     rng = np.random.default_rng(seed)
     sizes = np.cumsum([0, N_SOURCE + N_TEST, N_TARGET + N_TEST, 6])
-    cells = rng.choice(91**2, sizes[-1], replace=False)  # no row twice
-    X = np.column_stack([cells // 91, cells % 91, rng.integers(2, size=len(cells))])
-    wave = 40 * np.sin(X[:, 0] / 20) + 0.3 * X[:, 1] + 10 * X[:, 2]
-    parts = []
-    for i, (start, stop) in enumerate(zip(sizes[:2], sizes[1:3], strict=True)):
-        y = np.round(wave - 20 * i * np.cos(X[:, 1] / 15))[start:stop]
-        parts.append(Data(X[start:stop], y, (y > np.median(y)).astype(int)))
+    cells = rng.choice(6 * 6 * 2, sizes[-1], replace=False)  # no row twice
+    X = np.column_stack([cells // 12, cells // 2 % 6, cells % 2])
+    labels = 9 * X[:, 0] - 14 * X[:, 1] + 20 * X[:, 2] - 9
+    labels[sizes[1] :] += 8 * (X[sizes[1] :, 0] - 2) ** 2
+    parts = [
+        Data(X[a:b], labels[a:b].astype(float), (labels[a:b] > np.median(labels[a:b])).astype(int))
+        for a, b in zip(sizes[:2], sizes[1:3], strict=True)
+    ]
     return parts[0], parts[1], X[sizes[2] :]
 
 
@@ -351,15 +356,18 @@ def test_loaded_pairs(count, plainly, parquet, tmp_path):
 
 # -- questions asked of files ------------------------------------------------------------------
 
-ASKED: dict[str, Any] = dict(activation="erf", particles=PARTICLES, replicates=2, **SIZES)
+ASKED: dict[str, Any] = dict(activation="relu", particles=PARTICLES, replicates=2, **SIZES)
 STUDY: dict[str, Any] = ASKED | dict(
-    richness=(0.0, 1.0), target_richness=(0.0,), head="kept", folds=2, check_seeds=0
+    richness=(0.0,), target_richness=(0.0,), head="kept", folds=2, check_seeds=0
 )
-POINT: dict[str, Any] = ASKED | dict(head="kept", network_width=16, network_seeds=1)
+POINT: dict[str, Any] = ASKED | dict(
+    activation="erf", head="kept", mode="readout", source_richness=1.0, network_width=32,
+    network_seeds=1,
+)  # fmt: skip
 
 
 def of_point(files, kind: str) -> dict[str, Any]:
-    found = transfer_point(**files, **POINT, mode="readout", source_richness=1.0)
+    found = transfer_point(**files, **POINT)
     return {
         name: value for name, value in found.items()
         if name.startswith("relative") or name in ("accuracy", "duration", "outcome")
@@ -398,8 +406,8 @@ def of_study(files, kind: str) -> dict[str, Any]:
 
 
 def of_command(files, kind: str, typed, folder: Path, capsys) -> dict[str, Any]:
-    options = {"n-source": N_SOURCE, "n-target": N_TARGET, "n-test": N_TEST, "activation": "erf",
-               "particles": PARTICLES, "replicates": 2, "richness": "0,1", "target-richness": 0,
+    options = {"n-source": N_SOURCE, "n-target": N_TARGET, "n-test": N_TEST, "activation": "relu",
+               "particles": PARTICLES, "replicates": 2, "richness": 0, "target-richness": 0,
                "head": "kept", "folds": 2, "check-seeds": 0}  # fmt: skip
     given_ = {"source": files["source"], "target": files["target"], "kind": kind, **options}
     line = " ".join(f"--{name} {value}" for name, value in given_.items())
@@ -407,6 +415,18 @@ def of_command(files, kind: str, typed, folder: Path, capsys) -> dict[str, Any]:
     assert typed(f"transfer {line} --json --out {folder / 'report'}") == 0
     document = json.loads(capsys.readouterr().out)
     return of_rows(document["rows"], document["verdict"]["sentence"], kind)
+
+
+def far(found: dict[str, Any], expected: dict[str, Any], tol: float) -> dict[str, tuple]:
+    """What differs: numbers by more than ``tol`` of 1 or of their size, anything else at all."""
+
+    def same(a: Any, b: Any) -> bool:
+        if isinstance(a, float) and isinstance(b, float):
+            return abs(a - b) <= tol * max(1.0, abs(b)) or (np.isnan(a) and np.isnan(b))
+        return a == b
+
+    pairs = {name: (found[name], value) for name, value in expected.items()}
+    return {name: pair for name, pair in pairs.items() if not same(*pair)}
 
 
 FRONT_ENDS = {"point": (3, 40), "study": (3, 25), "sweep": (2, 15), "command": (2, 10)}
@@ -439,11 +459,6 @@ def test_answers_of_files(front_end, count, plainly, parquet, tmp_path, run, cap
         seed, kind = drawn[0], drawn[-1]
         found, expected = ask(written(drawn, tmp_path), kind), plain(seed, kind)
         assert list(found) == list(expected)
-        for name, value in expected.items():
-            if isinstance(value, float):
-                close = pytest.approx(value, rel=1e-4, abs=1e-5, nan_ok=True)
-                assert found[name] == close, name
-            else:
-                assert found[name] == value, name
+        assert not far(found, expected, 1e-4), far(found, expected, 1e-4)
 
     examples(count, same, pairs)
