@@ -19,8 +19,8 @@ def of_table(
     """A task of a table's rows.
 
     Where the file has no test data, ``n_test`` rows (default a fifth) are held out at random.
-    Rows are drawn from the sorted table, so that neither their order in the file nor the unit of
-    a column matters.
+    Rows are drawn from the sorted table, so that the file's order of rows and columns does not
+    matter.
     """
     path = table.name
     encoded, classes = labels.encode(table.labels, kind)
@@ -49,7 +49,7 @@ def of_table(
 
 
 def _sorted_rows(X: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Row numbers in an order that depends neither on the file's nor on the inputs' units."""
+    """Row numbers by value of the first column (by name, in a table), then the next; labels last."""
     return np.lexsort(np.column_stack([X, y]).T[::-1])
 
 
