@@ -63,8 +63,8 @@ class Data:
 def problem(seed: int) -> tuple[Data, Data, np.ndarray]:
     """A source, a target (each with rows to hold out) and new inputs.
 
-    Columns are of like size and the source's labels linear, so that single precision is enough:
-    flows that have to run for long tell every rounding.
+    Columns are of like size and the source's labels linear, so that nothing has to train for long,
+    which would magnify rounding.
     """
     rng = np.random.default_rng(seed)
     sizes = np.cumsum([0, N_SOURCE + N_TEST, N_TARGET + N_TEST, 6]).tolist()
@@ -354,12 +354,14 @@ def test_loaded_pairs(count, kind, plainly, parquet, tmp_path):
 
 
 # -- questions asked of files ------------------------------------------------------------------
+# At richness 0, which is solved in closed form: flows of particles in single precision magnify
+# rounding, here to 3e-4. Richer ones stand above, in double precision.
 
 ASKED: dict[str, Any] = dict(activation="relu", particles=PARTICLES, replicates=2, **SIZES)
 STUDY: dict[str, Any] = ASKED | dict(
     richness=(0.0,), target_richness=(0.0,), head="kept", folds=2, check_seeds=0
 )
-POINT: dict[str, Any] = ASKED | dict(activation="erf", head="kept", mode="lazy")
+POINT: dict[str, Any] = ASKED | dict(head="kept", mode="lazy", source_richness=0.0)
 
 
 def of_point(files, kind: str) -> dict[str, Any]:
@@ -454,8 +456,7 @@ def test_answers_of_files(front_end, count, kind, plainly, parquet, tmp_path, ru
 
     def same(drawn):
         seed, *sides, _ = drawn
-        # Along the flow of the point's source single precision loses digits; nothing else flows.
-        tol = 1e-4 if front_end == "point" else tolerance(*sides)
+        tol = tolerance(*alike(*sides))
         found, expected = ask(written(drawn, kind, tmp_path)), plain(seed)
         assert list(found) == list(expected)
         assert not far(found, expected, tol), far(found, expected, tol)

@@ -49,7 +49,7 @@ def of_table(
 
 
 def _sorted_rows(X: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Row numbers by value of the first column (by name, in a table), then the next; labels last."""
+    """Row numbers by value of the first column (by name, in a table), the next, labels last."""
     return np.lexsort(np.column_stack([X, y]).T[::-1])
 
 
