@@ -343,3 +343,28 @@ def test_averaging_starts_over_while_particles_find_new_places():
     limit = ak.Bayesian("cos(1)", temperature=0.1, particles=1024, replicates=1)
     solution = ak.solve([ak.Stage(task, 0.7)], limit, record=2)
     assert solution.outcome.ok and solution.states[-1].residual.max() < 0.02
+
+
+def test_every_output_is_judged_in_its_own_unit():
+    """The first output alone, mostly noise that no tilt changes, would meet the tolerance."""
+    X = np.random.default_rng(0).standard_normal((9, 3))
+    inside, noise = X[:, 0] / np.linalg.norm(X[:, 0]), np.linalg.svd(X)[0][:, -1]
+    y = np.column_stack([0.01 * inside + noise, 1e-6 * inside])
+    stages = [ak.Stage(ak.Task(X, y), richness=100.0)]
+    solution = ak.solve(stages, ak.BayesianLinear(temperature=0.5, tol=0.01))
+    K, f = solution.kernel(X).value, solution.predict(X).value
+    expected = K @ np.linalg.solve(K + 0.5 * np.eye(len(X)), y)
+    assert solution.outcome is ak.Outcome.CONVERGED
+    assert max(distance(f[:, c], expected[:, c]) for c in range(2)) < 0.02
+
+
+@pytest.mark.parametrize("late", [saddle._late, deep_saddle._late])
+def test_residuals_of_samplers_are_those_of_the_worst_output(late):
+    y, left = np.array([[3.0, 0.0], [4.0, 1e-6]]), np.array([[0.05, 0.0], [0.0, 3e-7]])
+    steps, none = [left] * 4, np.zeros((0, 2, 2))
+    if late is deep_saddle._late:
+        steps = [deep_saddle.Unknowns(step, none, none) for step in steps]
+        found = late(steps, steps[0], y)[0]
+    else:
+        found = late(steps, y)
+    assert found == pytest.approx(0.3)

@@ -309,3 +309,14 @@ def test_bad_sweep_files_are_one_line(tmp_path, run, capsys, text, message):
     assert run(f"sweep {config}") == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "cases").exists()
+
+
+@pytest.mark.evidence
+def test_without_a_home_a_refusal_is_still_one_line():
+    environment = {k: v for k, v in os.environ.items() if k != "MPLCONFIGDIR"}
+    done = subprocess.run(
+        [sys.executable, "-m", "adaptik", "transfer", "--out", "/dev/null/x"],
+        env=environment | {"HOME": "/dev/null", "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": ""},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr

@@ -3,8 +3,10 @@
 import gc
 import io
 import json
+import logging
 import os
 import sys
+import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -213,6 +215,9 @@ def sweep(
         data = sweeps.sweep(function, grid, retry_failed=retry_failed, progress=show, **settings)
     done, failed = (int((data.status == code).sum()) for code in (1, 2))
     _say(f"{done} of {grid.size} cases done, {failed} failed: {settings['store']}")
+    texts = data.notes.values.ravel() if "notes" in data else ()
+    for note in dict.fromkeys(line for text in texts for line in text.splitlines()):
+        _say(f"note: {note}", err=True)
     if failed:
         first = next(text for text in data.error.values.ravel() if text)
         _say(f"first error: {first}", err=True)
@@ -437,6 +442,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack the signs of a table
             stream.reconfigure(errors="replace")
+    # A home that cannot be written, or a full folder of compiled programs, changes no answer.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     code = _run()
     try:
         sys.stdout.flush()

@@ -274,8 +274,9 @@ class SquaredFlow:
         """Dual coefficients c at time ``t`` (``inf`` allowed)."""
         return self.eigenvectors @ self._dual_modes(np.asarray(t))
 
+    # jaxtyping does not take NumPy's ArrayLike, a type alias since 2.5.
     def loss_and_rate(
-        self, t: Float[ArrayLike, "*T"]
+        self, t: ArrayLike
     ) -> tuple[Float[np.ndarray, "*T"], Float[np.ndarray, "*T"]]:
         """Mean squared error on the samples at times ``t`` and its rates of decrease."""
         residual, motion = self._residual_and_motion(t)
@@ -289,7 +290,7 @@ class SquaredFlow:
         residual = self.labels - held
         return residual, self.eigenvalues * residual - self.decay * held
 
-    def parts(self, t: Float[ArrayLike, "*T"]) -> Float[np.ndarray, "2 *T C"]:
+    def parts(self, t: ArrayLike) -> Float[np.ndarray, "2 *T C"]:
         """As :meth:`loss_and_rate`, for every output."""
         if len(self.labels) == self.samples:
             return np.stack(self.loss_and_rate(t))[..., None]

@@ -76,6 +76,20 @@ class Loss:
         return xp.where(squares > 0, squares, xp.where(every > 0, every, 1.0))
 
 
+def relative_residual(residual: Labels, y: Labels) -> float:
+    """Root mean square of what is left of the labels y, of the output where it is worst.
+
+    Each output counts in the unit of its own labels (:meth:`Loss.units`).
+
+    Examples
+    --------
+    >>> relative_residual(np.array([[0.5, 0.0], [0.0, 1e-3]]), np.array([[5.0, 2e-3], [0.0, 0.0]]))
+    0.5
+    """
+    squares = np.mean(np.square(residual), axis=0) / SQUARED.units(np.asarray(y))
+    return float(np.sqrt(squares.max()))
+
+
 def _identity_root(f, y):
     eye = jnp.eye(f.shape[-1], dtype=jnp.result_type(f))
     return jnp.broadcast_to(eye, (*f.shape, f.shape[-1]))

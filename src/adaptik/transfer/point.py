@@ -66,7 +66,9 @@ def transfer_point(
         networks). Losses are in squares of the labels as they stand in the data; each is there
         again as ``relative_...``, in variances of the training labels (for classes the same).
         ``label_mean`` and ``label_std`` of the target's outputs are what regression labels were
-        centred and scaled by before richness acted on them (0 and 1 for classes).
+        centred and scaled by before richness acted on them (0 and 1 for classes). ``notes`` is
+        what was assumed or found while the data were read, one line each, in one text, which a
+        sweep can store.
 
     Raises
     ------
@@ -106,6 +108,7 @@ def transfer_point(
         "outcome": theory.outcome.value,
         "label_mean": scale.mean,
         "label_std": scale.std,
+        "notes": "\n".join(dict.fromkeys((*first.notes, *second.notes))),
     }
 
 

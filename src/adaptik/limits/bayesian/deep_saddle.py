@@ -28,6 +28,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ...kernels.regression import dual_of
+from ...mathematics.losses import relative_residual
 from .chains import Chains, Site
 from .saddle import REACH, Moments, correlation
 
@@ -71,8 +72,9 @@ class DeepSaddle:
     action
         At the saddle point; logarithms of partition functions are integrated along the path.
     residual
-        Of the equations for Delta, Phi and B: the mean over the last steps relative to y, to Phi
-        and to B (as seen by neurons of covariance Phi), the largest over layers.
+        Of the equations for Delta, Phi and B: the mean over the last steps relative to y (of the
+        worst output), to Phi and to B (as seen by neurons of covariance Phi), the largest over
+        layers.
     memory
         Largest over layers of the correlation of the particles' tilt with that when weights were
         first calibrated.
@@ -288,7 +290,7 @@ class Averages:
             return np.full(3, np.inf)
         asked = self.asked[len(self.asked) // 2 :]
         delta = np.mean([a.delta for a in asked], axis=0)
-        found = [np.linalg.norm(delta) / np.linalg.norm(y), 0.0, 0.0]
+        found = [relative_residual(delta, y), 0.0, 0.0]
         for i, (kernel, pull) in enumerate(zip(at.kernels, at.pulls, strict=True)):
             root, _ = root_of(kernel)
             gap = np.mean([a.kernels[i] for a in asked], axis=0)

@@ -72,8 +72,8 @@ class Bayesian(AbstractLimit[BayesianState | DeepBayesianState]):
     replicates
         Independent particle systems; their spread is the standard error.
     tol
-        Residual of the saddle-point equations relative to the labels up to which a stage counts
-        as converged.
+        Residual of the saddle-point equations relative to the labels, of the worst output, up to
+        which a stage counts as converged.
     max_iterations
         Steps after which a stage gives up.
 

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...mathematics.losses import relative_residual
 from ...solution import Advance, Cost, Outcome, Request, StageRecord, recorded_inputs
 from ...system.errors import require_between, require_integers
 from ...tasks import Task
@@ -41,8 +42,8 @@ class BayesianLinear(AbstractLimit[LinearState | LinearPosteriorState]):
     temperature
         T > 0.
     tol
-        Residual of the saddle-point equations relative to the labels; with more than one hidden
-        layer, of the action's slope relative to the prior's part.
+        Residual of the saddle-point equations relative to the labels, of the worst output; with
+        more than one hidden layer, of the action's slope relative to the prior's part.
     max_iterations
         Newton steps after which a stage gives up.
     depth
@@ -175,10 +176,10 @@ def _maximise(points, y, source, ridge: float, stage: Stage, tol: float, max_ite
     tilt, elastic = stage.richness if moves else 0.0, stage.elastic
     given = (points, y, source, *(jnp.asarray(float(c)) for c in (ridge, tilt, elastic)))
     kind = dict(moves=moves, tilted=tilt > 0)
-    flat, size = jnp.zeros(y.size), float(jnp.linalg.norm(y))
+    flat = jnp.zeros(y.size)
     value, slope = _slope(flat, *given, **kind)
     steps = 0
-    while float(jnp.linalg.norm(slope)) > tol * size and steps < max_iterations:
+    while (left := relative_residual(slope.reshape(y.shape), y)) > tol and steps < max_iterations:
         direction = -jnp.linalg.solve(_curvature(flat, *given, **kind), slope)
         part, rise = 1.0, float(slope @ direction)
         while True:
@@ -193,4 +194,4 @@ def _maximise(points, y, source, ridge: float, stage: Stage, tol: float, max_ite
     delta = flat.reshape(y.shape)
     Q = jnp.linalg.inv(_precision(points, delta, tilt, elastic))
     M = Q + elastic**2 * Q @ source @ Q
-    return np.asarray(delta), np.asarray(M), float(jnp.linalg.norm(slope)) / size, steps
+    return np.asarray(delta), np.asarray(M), left, steps

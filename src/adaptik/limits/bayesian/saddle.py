@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ...kernels.regression import dual_of
+from ...mathematics.losses import relative_residual
 from .chains import Chains, Site
 
 REACH = 0.35  # standard deviation of the change of the logarithm of the tilt in one step
@@ -42,7 +43,8 @@ class Saddle:
     action
         J, from its gradient along the path from Delta = 0.
     residual
-        rms of y - Delta/beta - Phi Delta, averaged over the last steps, relative to that of y.
+        rms of y - Delta/beta - Phi Delta, averaged over the last steps, relative to that of y, of
+        the output where it is largest.
     memory
         Correlation of the particles' tilt with that at the start of the averaging.
     acceptance
@@ -181,7 +183,7 @@ class Averages:
         if not self.residuals:
             return np.inf
         late = np.mean(self.residuals[len(self.residuals) // 2 :], axis=0)
-        return float(np.linalg.norm(late) / np.linalg.norm(y))
+        return relative_residual(late, y)
 
 
 def _approach(search: Search) -> None:

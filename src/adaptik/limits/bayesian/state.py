@@ -38,7 +38,8 @@ class BayesianState(AbstractState):
     action
         The action at the saddle point, shape ``(R,)``; NaN where the features were frozen.
     residual
-        rms of y - Delta/beta - Phi Delta relative to that of y, shape ``(R,)``.
+        rms of y - Delta/beta - Phi Delta relative to that of y, of the output where it is largest,
+        shape ``(R,)``.
     effective
         Effective number of neurons, 1/sum weights^2, shape ``(R,)``.
     memory
