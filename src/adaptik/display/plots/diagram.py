@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ...linear_theory.diagram import QUANTITIES, SHOWN, Axis, Diagram
-from .study import GREY, MARKERS, STYLE
+from .style import GREY, MARKERS, STYLE, shades
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -57,7 +57,7 @@ def phase_map(diagram: Diagram, dataset: "xr.Dataset") -> Figure:
     return figure
 
 
-def curves(title: str, panels: Sequence[Diagram], datasets: "Sequence[xr.Dataset]") -> Figure:
+def phase_curves(title: str, panels: Sequence[Diagram], datasets: "Sequence[xr.Dataset]") -> Figure:
     """Lines of theory over every panel's x, one for each value of its y, and simulated points."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.6 * len(panels), 3.9), layout="constrained")
@@ -65,8 +65,8 @@ def curves(title: str, panels: Sequence[Diagram], datasets: "Sequence[xr.Dataset
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for ax, panel, dataset in zip(axes, panels, datasets, strict=True):
             symbol, words, _ = QUANTITIES[panel.y.name]
-            shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.88, len(panel.y.values)))
-            for i, (level, shade) in enumerate(zip(panel.y.values, shades, strict=True)):
+            levels = panel.y.values
+            for i, (level, shade) in enumerate(zip(levels, shades(len(levels)), strict=True)):
                 ax.plot(panel.x.values, dataset.value.values[i], color=shade, linewidth=1.8)
                 here = dataset.isel(check=dataset.check_y.values == level)
                 ax.errorbar(

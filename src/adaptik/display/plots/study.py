@@ -16,26 +16,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from .style import GREY, MARKERS, OKABE_ITO, STYLE, shades
+
 if TYPE_CHECKING:
     import xarray as xr
 
     from ...transfer.study import Curve, Row, TransferStudy
 
-GREY = "0.45"
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vP*"
 RICHNESS = "source richness γ₁"
 _LOG_RANGE = 15.0  # ratio of largest to smallest loss from which its axis is logarithmic
-STYLE: dict[Any, Any] = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.labelsize": 10,
-    "legend.fontsize": 9,
-    "legend.frameon": False,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-}
 
 
 def figures(study: "TransferStudy") -> dict[str, Figure]:
@@ -356,8 +345,7 @@ def _richness_colours(richness: Iterable[float | None]) -> dict[float | None, An
     values = _known(richness)
     if len(values) < 2:
         return {v: OKABE_ITO[0] for v in values}
-    shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, len(values)))
-    return dict(zip(values, shades, strict=True))
+    return dict(zip(values, shades(len(values)), strict=True))
 
 
 def _by_mode(items: Iterable[Any]) -> dict[str, list[Any]]:

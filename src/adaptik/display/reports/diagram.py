@@ -90,18 +90,18 @@ def draw(diagram: Diagram, folder: str | Path, **checks) -> Path:
     ``folder`` is made if missing and gets ``phase_diagram.png``, ``phase_diagram.zarr.zip`` (the
     data set) and ``config.json``. Returns the picture's path.
     """
-    from ..plots import diagram as diagram_plots
+    from ..plots.diagram import phase_map
 
     folder = _prepared(folder, "phase_diagram", 1)
     dataset = phase_diagram(diagram, **checks)
-    return _write(folder, "phase_diagram", [dataset], diagram_plots.phase_map(diagram, dataset))
+    return _write(folder, "phase_diagram", [dataset], phase_map(diagram, dataset))
 
 
 def draw_preset(name: str, folder: str | Path, *, draws: int = 20, seed: int = 0) -> Path:
     """Draw a paper figure, with simulations on its curves; files as in :func:`draw`."""
     if name not in PRESETS:
         raise InputError(f"preset {name!r} is unknown; use one of {tuple(PRESETS)}")
-    from ..plots import diagram as diagram_plots
+    from ..plots.diagram import phase_curves
 
     preset = PRESETS[name]
     folder = _prepared(folder, name, len(preset.panels))
@@ -109,7 +109,7 @@ def draw_preset(name: str, folder: str | Path, *, draws: int = 20, seed: int = 0
         phase_diagram(panel, checks=on_curves(panel), draws=draws, seed=seed)
         for panel in preset.panels
     ]
-    figure = diagram_plots.curves(preset.title, preset.panels, datasets)
+    figure = phase_curves(preset.title, preset.panels, datasets)
     return _write(folder, name, datasets, figure)
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ... import sweeps
 from ...system.errors import InputError
-from ..plots.study import MARKERS, OKABE_ITO, STYLE
+from ..plots.style import MARKERS, OKABE_ITO, STYLE
 from . import study as report
 
 PICTURES = 8  # of a sweep's results, at most

@@ -6,12 +6,12 @@ from typing import Any
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ..tasks import hermite_pair
-from ..tasks.stages import Stage
-from . import curves
-from .both import PAPER, Accuracy, Both
-from .finding import cases, configuration, decode
-from .verdict import Claim, ratio_over_draws
+from ...tasks import hermite_pair
+from ...tasks.stages import Stage
+from .. import curves
+from ..both import PAPER, Accuracy, Both, stacked
+from ..finding import cases, configuration, decode
+from ..verdict import Claim, ratio_over_draws, sides
 
 CURRICULA = {"3 alone": (), "2 → 3": (2,), "1 → 3": (1,), "1 → 2 → 3": (1, 2), "2 → 1 → 3": (2, 1)}
 
@@ -42,9 +42,14 @@ class Config(Accuracy):
 PRESETS = {
     "quick": Config(),
     "full": Config(
-        **PAPER, dimension=20, n_train=300, n_test=2000, duration=200.0, final_duration=500.0,
+        **PAPER,
+        dimension=20,
+        n_train=300,
+        n_test=2000,
+        duration=200.0,
+        final_duration=500.0,
     ),
-}  # fmt: skip
+}
 
 
 def compute(config: Config, **sweep: Any) -> xr.Dataset:
@@ -56,48 +61,43 @@ def case(config: str, draw: int) -> xr.Dataset:
     """One draw of the data; curricula share their first stages."""
     c = decode(Config, config)
     sizes: dict[str, Any] = dict(
-        n_source=c.n_train, n_target=c.n_train, dimension=c.dimension, n_test=c.n_test,
+        n_source=c.n_train,
+        n_target=c.n_train,
+        dimension=c.dimension,
+        n_test=c.n_test,
         seed=c.seed + draw,
-    )  # fmt: skip
+    )
     # The same seed gives the same direction and inputs for every degree.
     tasks = {k: hermite_pair(k, 3, 1.0, **sizes)[0] for k in (1, 2)}
     last = hermite_pair(1, 3, 1.0, **sizes)[1]
+    seen = [*tasks.values(), last]
     done: dict[tuple[int, ...], Both | None] = {(): None}
-    found = []
-    for order in CURRICULA.values():
-        for k in range(1, len(order) + 1):
-            if order[:k] not in done:
-                stage = Stage(tasks[order[k - 1]], c.richness, duration=c.duration)
-                observe = [*tasks.values(), last]
-                done[order[:k]] = Both.run(
-                    [stage], c, draw, after=done[order[: k - 1]], observe=observe, record=2
+    found = {}
+    for name, order in CURRICULA.items():
+        for k in range(len(order)):
+            if order[: k + 1] not in done:
+                stage, before = Stage(tasks[order[k]], c.richness, duration=c.duration), order[:k]
+                done[order[: k + 1]] = Both.run(
+                    [stage], c, draw, after=done[before], observe=seen, record=2
                 )
         final = Stage(last, c.richness, duration=c.final_duration)
         both = Both.run([final], c, draw, after=done[order], record=17)
-        found.append(both.over_time(last=last))
-    return xr.concat(found, "curriculum").assign_coords(curriculum=list(CURRICULA))
+        found[name] = both.over_time(last=last)
+    return stacked("curriculum", found)
 
 
 def draw(dataset: xr.Dataset) -> Figure:
     """Loss on the last task over its stage, one curve for each curriculum."""
-    config = configuration(dataset, Config)
-    figure, (ax,) = curves.panels(1, width=6.2)
-    for i, name in enumerate(CURRICULA):
-        one = dataset.sel(curriculum=name)
-        curves.series(
-            ax, dataset.time.values, one.theory_last, one.network_last, **curves.look(i),
-            label=name, linestyle="--" if i == 0 else "-",
-        )  # fmt: skip
-    curves.time_axis(ax, config.final_duration)
+    figure, (ax,) = curves.panels(width=6.2)
+    curves.family(ax, dataset, "last", "curriculum", dashed=["3 alone"])
+    curves.time_axis(ax, configuration(dataset, Config).final_duration)
     ax.set(ylabel="test loss on He3", title="the last of three polynomials")
     ax.set_ylim(bottom=0)
     curves.beside(ax, "degrees in order")
-    curves.note(figure)
     return figure
 
 
-def caption(config: Config) -> str:
-    c = config
+def caption(c: Config) -> str:
     return (
         f"Single-index teachers He1, He2, He3 of one direction, D = {c.dimension}, {c.n_train} "
         f"samples of each, {c.n_test} test samples; every stage rich, γ = {c.richness:g}, with a "
@@ -108,17 +108,14 @@ def caption(config: Config) -> str:
 def check(dataset: xr.Dataset) -> tuple[Claim, ...]:
     """The curriculum 1, 2, 3 against none, and against the reversed order of its first two."""
     last = dataset.isel(time=-1)
-
-    def loss(name: str) -> tuple[xr.DataArray, xr.DataArray]:
-        at = last.sel(curriculum=name)
-        return at.theory_last, at.network_last
-
+    alone, rising, reversed_ = (
+        sides(last, "last", curriculum=name) for name in ("3 alone", "1 → 2 → 3", "2 → 1 → 3")
+    )
     return (
         ratio_over_draws(
             "the curriculum 1 → 2 → 3 lowers the final loss on He3 below training it alone",
-            loss("3 alone"), loss("1 → 2 → 3"),
+            alone,
+            rising,
         ),
-        ratio_over_draws(
-            "it lowers it below that of 2 → 1 → 3", loss("2 → 1 → 3"), loss("1 → 2 → 3")
-        ),
-    )  # fmt: skip
+        ratio_over_draws("it lowers it below that of 2 → 1 → 3", reversed_, rising),
+    )

@@ -1,17 +1,17 @@
 """Two single-index polynomials learned one after the other, both richly: losses over time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ..tasks.stages import Stage
-from ..tasks.teachers import hermite_pair
-from . import curves
-from .both import PAPER, Accuracy, Both
-from .finding import cases, configuration, decode
-from .verdict import Claim, over_draws, ratio_over_draws
+from ...tasks.stages import Stage
+from ...tasks.teachers import hermite_pair
+from .. import curves
+from ..both import PAPER, Accuracy, Both, stacked
+from ..finding import cases, configuration, decode
+from ..verdict import Claim, means, over_draws, ratio_over_draws, sides
 
 RUNS = ("scratch", "fresh head", "kept head")
 
@@ -47,14 +47,9 @@ class Config(Accuracy):
 
 
 def presets(source_degree: int, target_degree: int) -> dict[str, Config]:
-    degrees: dict[str, Any] = dict(source_degree=source_degree, target_degree=target_degree)
-    return {
-        "quick": Config(**degrees),
-        "full": Config(
-            **degrees, **PAPER, dimension=20, n_source=800, n_target=200,
-            n_test=2000, target_duration=500.0,
-        ),
-    }  # fmt: skip
+    quick = Config(source_degree=source_degree, target_degree=target_degree)
+    sizes = dict(dimension=20, n_source=800, n_target=200, n_test=2000)
+    return {"quick": quick, "full": replace(quick, **PAPER, **sizes, target_duration=500.0)}
 
 
 def compute(config: Config, **sweep: Any) -> xr.Dataset:
@@ -70,47 +65,46 @@ def case(config: str, draw: int) -> xr.Dataset:
     """One draw of the data."""
     c = decode(Config, config)
     source, target = hermite_pair(
-        c.source_degree, c.target_degree, c.alignment, n_source=c.n_source, n_target=c.n_target,
-        dimension=c.dimension, n_test=c.n_test, seed=c.seed + draw,
-    )  # fmt: skip
+        c.source_degree,
+        c.target_degree,
+        c.alignment,
+        n_source=c.n_source,
+        n_target=c.n_target,
+        dimension=c.dimension,
+        n_test=c.n_test,
+        seed=c.seed + draw,
+    )
     stage = Stage(source, c.richness, duration=c.source_duration)
     before = Both.run([stage], c, draw, observe=[target])
-    found = []
+    found = {}
     for run in RUNS:
         head: Literal["fresh", "kept"] = "kept" if run == "kept head" else "fresh"
         after, seen = (None, [source]) if run == "scratch" else (before, [])
         last = Stage(target, c.richness, duration=c.target_duration, head=head)
         both = Both.run([last], c, draw, after=after, observe=seen)
-        found.append(both.over_time(source=source, target=target))
-    return xr.concat(found, "run").assign_coords(run=list(RUNS))
+        found[run] = both.over_time(source=source, target=target)
+    return stacked("run", found)
 
 
 def draw(dataset: xr.Dataset) -> Figure:
     """Target loss and source loss over the time of the target stage."""
-    config = configuration(dataset, Config)
+    c = configuration(dataset, Config)
     figure, axes = curves.panels(2, width=4.4)
-    words = (("target", config.target_degree), ("source", config.source_degree))
-    for ax, (what, degree) in zip(axes, words, strict=True):
-        for i, run in enumerate(RUNS):
-            if what == "source" and run == "scratch":
-                continue
-            one = dataset.sel(run=run)
-            curves.series(
-                ax, dataset.time.values, one[f"theory_{what}"], one[f"network_{what}"],
-                label=run, **curves.look(i), linestyle="--" if run == "scratch" else "-",
-            )  # fmt: skip
-        curves.time_axis(ax, config.target_duration)
+    degrees = {"target": c.target_degree, "source": c.source_degree}
+    for ax, (what, degree) in zip(axes, degrees.items(), strict=True):
+        first = 1 if what == "source" else 0  # from scratch there is no source to forget
+        shown = dataset.isel(run=slice(first, None))
+        curves.family(ax, shown, what, "run", dashed=["scratch"], first=first)
+        curves.time_axis(ax, c.target_duration)
         ax.set_ylabel(f"{what} test loss (He{degree})")
         ax.set_ylim(bottom=0)
-    axes[0].set_title(f"He{config.source_degree} → He{config.target_degree}: learning the target")
+    axes[0].set_title(f"He{c.source_degree} → He{c.target_degree}: learning the target")
     axes[1].set_title("forgetting the source")
     curves.beside(axes[1], "target stage", of=axes[0])
-    curves.note(figure)
     return figure
 
 
-def caption(config: Config) -> str:
-    c = config
+def caption(c: Config) -> str:
     return (
         f"Single-index teachers He{c.source_degree} → He{c.target_degree}, alignment "
         f"{c.alignment:g}, D = {c.dimension}, P₁ = {c.n_source}, P₂ = {c.n_target}, "
@@ -122,25 +116,15 @@ def caption(config: Config) -> str:
 def gain(dataset: xr.Dataset, statement: str, **settings: Any) -> Claim:
     """By how much the final target loss after a source (fresh head) is below that from scratch."""
     last = dataset.isel(time=-1)
-    scratch, after = (last.sel(run=r) for r in ("scratch", "fresh head"))
-    return ratio_over_draws(
-        statement,
-        (scratch.theory_target, scratch.network_target),
-        (after.theory_target, after.network_target),
-        **settings,
-    )
+    scratch, after = (sides(last, "target", run=run) for run in ("scratch", "fresh head"))
+    return ratio_over_draws(statement, scratch, after, **settings)
 
 
 def forgetting(dataset: xr.Dataset) -> Claim:
     """By how much the source loss rises while the head is kept."""
-    kept = dataset.sel(run="kept head")
-    rise = [
-        (kept[f"{side}_source"].isel(time=-1) - kept[f"{side}_source"].isel(time=0))
-        .mean(member)
-        .values
-        for side, member in (("theory", "replicate"), ("network", "seed"))
-    ]
+    kept = means(dataset, "source", run="kept head")
     return over_draws(
-        "with a kept head the source loss rises during the target stage (forgetting)", *rise,
+        "with a kept head the source loss rises during the target stage (forgetting)",
+        *(side[:, -1] - side[:, 0] for side in kept),
         unit="",
-    )  # fmt: skip
+    )

@@ -6,12 +6,12 @@ from typing import Any
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ..tasks import hermite_pair
-from ..tasks.stages import Stage
-from . import curves
-from .both import PAPER, Accuracy, Both, fine_tuned
-from .finding import cases, configuration, decode
-from .verdict import Claim, ratio_over_draws
+from ...tasks import hermite_pair
+from ...tasks.stages import Stage
+from .. import curves
+from ..both import PAPER, Accuracy, Both, fine_tuned
+from ..finding import cases, configuration, decode, listed
+from ..verdict import Claim, ratio_over_draws, sides
 
 SOURCES = ("none (lazy features)", "abundant", "limited", "limited, over-rich")
 
@@ -50,9 +50,14 @@ class Config(Accuracy):
 PRESETS = {
     "quick": Config(),
     "full": Config(
-        **PAPER, dimension=20, abundant=1000, limited=60, n_target=(5, 10, 20, 50, 100, 200, 400),
-        n_test=2000, ),
-}  # fmt: skip
+        **PAPER,
+        dimension=20,
+        abundant=1000,
+        limited=60,
+        n_target=(5, 10, 20, 50, 100, 200, 400),
+        n_test=2000,
+    ),
+}
 
 
 def compute(config: Config, **sweep: Any) -> xr.Dataset:
@@ -66,9 +71,15 @@ def case(config: str, draw: int, source: str) -> xr.Dataset:
     c = decode(Config, config)
     n_source = c.abundant if source == "abundant" else c.limited
     pretraining, target = hermite_pair(
-        c.degree, c.degree, c.alignment, n_source=n_source, n_target=max(c.n_target),
-        dimension=c.dimension, n_test=c.n_test, seed=c.seed + draw,
-    )  # fmt: skip
+        c.degree,
+        c.degree,
+        c.alignment,
+        n_source=n_source,
+        n_target=max(c.n_target),
+        dimension=c.dimension,
+        n_test=c.n_test,
+        seed=c.seed + draw,
+    )
     gamma = {SOURCES[0]: 0.0, SOURCES[3]: c.over_rich}.get(source, c.richness)
     first = Stage(pretraining, gamma, duration=c.duration)
     before = Both.run([first], c, draw, observe=[target], record=2) if gamma > 0 else None
@@ -77,47 +88,39 @@ def case(config: str, draw: int, source: str) -> xr.Dataset:
 
 def draw(dataset: xr.Dataset) -> Figure:
     """Loss against target samples, one curve for each kind of source."""
-    config = configuration(dataset, Config)
-    figure, (ax,) = curves.panels(1, width=6.4)
-    for i, source in enumerate(SOURCES):
-        one = dataset.sel(source=source)
-        curves.series(
-            ax, config.n_target, one.theory_loss, one.network_loss, **curves.look(i), label=source,
-            linestyle="--" if i == 0 else "-",
-        )  # fmt: skip
-    curves.samples_axis(ax, config.n_target)
-    ax.set_title(f"He{config.degree} → He{config.degree}, alignment {config.alignment:g}, readout")
+    c = configuration(dataset, Config)
+    figure, (ax,) = curves.panels(width=6.4)
+    curves.family(ax, dataset, "loss", "source", dashed=SOURCES[:1])
+    curves.samples_axis(ax, c.n_target)
+    ax.set_title(f"He{c.degree} → He{c.degree}, alignment {c.alignment:g}, readout")
     curves.beside(ax, "source data")
-    curves.note(figure)
     return figure
 
 
-def caption(config: Config) -> str:
-    c = config
+def caption(c: Config) -> str:
     return (
         f"Single-index teachers He{c.degree} → He{c.degree}, alignment {c.alignment:g}, D = "
         f"{c.dimension}; source stage with P₁ = {c.abundant} (abundant) or {c.limited} (limited) "
         f"samples at γ₁ = {c.richness:g}, over-rich at γ₁ = {c.over_rich:g}, for "
         f"t₁ = {c.duration:g}; then a fresh readout on frozen features, P₂ = "
-        f"{', '.join(map(str, c.n_target))}; {c.n_test} test samples; {c.accuracy}."
+        f"{listed(c.n_target)}; {c.n_test} test samples; {c.accuracy}."
     )
 
 
 def check(dataset: xr.Dataset) -> tuple[Claim, ...]:
     """Abundant against lazy and limited source data, and over-rich against rich."""
     few = configuration(dataset, Config).n_target[1]
-
-    def loss(source: str) -> tuple[xr.DataArray, xr.DataArray]:
-        at = dataset.sel(source=source, n_target=few)
-        return at.theory_loss, at.network_loss
-
-    lazy, abundant, limited, over = (loss(s) for s in SOURCES)
+    lazy, abundant, limited, over = (
+        sides(dataset, "loss", source=source, n_target=few) for source in SOURCES
+    )
     return (
         ratio_over_draws(f"at P₂ = {few} abundant source data lower the loss", lazy, abundant),
         ratio_over_draws("they do so more than limited source data", limited, abundant),
         ratio_over_draws(
             "an over-rich source stage on limited data raises the loss above that of a rich one "
             "(the fall is negative)",
-            limited, over, sense=-1,
+            limited,
+            over,
+            sense=-1,
         ),
-    )  # fmt: skip
+    )

@@ -6,18 +6,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ..linear_theory.diagram import Diagram
-from ..networks import Network, train
-from ..solution import Solution
-from ..tasks import Task
-from ..tasks.stages import Stage, target_stage
+from ...linear_theory.diagram import Diagram
+from ...networks import Network, train
+from ...solution import Solution
+from ...tasks import Task
+from ...tasks.stages import Stage, target_stage
 
 
 def losses(
     diagram: Diagram,
     points: Sequence[tuple[float, float]],
     *,
-    dimension: int,
     width: int,
     draws: int,
     seed: int,
@@ -28,6 +27,7 @@ def losses(
     richness of a stage is gamma_1/sqrt(D) (theory section 3.1). NaN where the source samples are
     about as many as dimensions: gradient flow does not end there.
     """
+    dimension = diagram.dimension
     found = np.full((len(points), draws), np.nan)
     for draw in range(draws):
         rng = np.random.default_rng([seed, draw])

@@ -1,6 +1,6 @@
 """Target stages of posteriors that are pulled to a sample of the source's posterior."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,15 +9,16 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from ..limits import Bayesian, BayesianLinear
-from ..limits.base import Limit
-from ..limits.solving import solve
-from ..networks import Network, sample_posterior
-from ..solution import Solution
-from ..solution.estimate import leave_one_out, pseudo_values
-from ..tasks import Task
-from ..tasks.stages import Stage
-from .both import Accuracy, named
+from ...limits import Bayesian, BayesianLinear
+from ...limits.base import Limit
+from ...limits.solving import solve
+from ...networks import Network, sample_posterior
+from ...solution import Solution
+from ...solution.estimate import leave_one_out, pseudo_values
+from ...tasks import Task
+from ...tasks.stages import Stage
+from ..both import Accuracy, named, stacked
+from ..finding import listed
 
 COMPARED = 100  # test inputs at most on which kernels are compared
 
@@ -58,19 +59,31 @@ class Config(Accuracy):
         )
 
     @property
+    def pull(self) -> str:
+        """In words, for captions."""
+        return (
+            f"the target stage with a pull δ = {listed(self.elastic)} towards a sample of the "
+            f"source's posterior; {self.accuracy}"
+        )
+
+    @property
     def limit(self) -> Limit:
         if self.activation == "linear":
             return BayesianLinear(self.temperature)
-        return Bayesian(
-            self.activation, temperature=self.temperature, particles=self.particles,
-            replicates=self.replicates,
-        )  # fmt: skip
+        sizes: dict[str, Any] = dict(particles=self.particles, replicates=self.replicates)
+        return Bayesian(self.activation, temperature=self.temperature, **sizes)
 
 
 PAPER: dict[str, Any] = dict(
-    particles=16_384, replicates=8, width=4000, networks=8, draws=10, warmup=200, samples=400,
+    particles=16_384,
+    replicates=8,
+    width=4000,
+    networks=8,
+    draws=10,
+    warmup=200,
+    samples=400,
     elastic=(0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 300.0),
-)  # fmt: skip
+)
 
 
 def pulled(
@@ -88,46 +101,48 @@ def pulled(
     """
     key, first = config.seed + draw, Stage(source, richness)
     network = Network(config.width, config.activation)
+    chains: dict[str, Any] = dict(
+        temperature=config.temperature,
+        chains=config.networks,
+        warmup=config.warmup,
+        samples=config.samples,
+    )
     sides = {
         "theory": partial(solve, limit=config.limit, key=key, record=2),
-        "network": partial(
-            sample_posterior, network=network, temperature=config.temperature,
-            chains=config.networks, warmup=config.warmup, samples=config.samples, key=key,
-        ),
-    }  # fmt: skip
+        "network": partial(sample_posterior, network=network, key=key, **chains),
+    }
     before = {name: run([first], observe=targets) for name, run in sides.items()}
-    found = []
+    found = {}
     for task in targets:
         stages = [Stage(task, richness, elastic=delta) for delta in config.elastic]
         ends = {
             name: [run([stage], after=before[name]) for stage in stages]
             for name, run in sides.items()
         }
-        loss = {name: np.stack([_losses(end, task) for end in each]) for name, each in ends.items()}
-        one = [named(_members(loss), "loss")]
-        for what, pick in (("source", lambda each: each[0].states[-2]), ("scratch", _last)):
-            likeness = {
-                name: np.stack([_cosines(end.states[-1], pick(each), task) for end in each])
-                for name, each in ends.items()
-            }
-            one.append(named(_members(likeness), f"{what}_kernel"))
-        found.append(xr.merge(one))
-    counts = [task.n_train for task in targets]
-    return xr.concat(found, "n_target").assign_coords(n_target=counts, elastic=list(config.elastic))
+        found[task.n_train] = xr.merge(_observed(ends, task))
+    return stacked("n_target", found).assign_coords(elastic=list(config.elastic))
 
 
-def _last(ends: list[Solution]) -> Any:
-    return ends[0].states[-1]
+def _observed(ends: dict[str, list[Solution]], task: Task) -> Iterator[xr.Dataset]:
+    """Losses and cosines of the ends of all target stages."""
+    losses = {name: [_losses(end, task) for end in each] for name, each in ends.items()}
+    yield named(_members(losses), "loss")
+    for what, stage in (("source", -2), ("scratch", -1)):
+        likeness = {
+            name: [_cosines(end.states[-1], each[0].states[stage], task) for end in each]
+            for name, each in ends.items()
+        }
+        yield named(_members(likeness), f"{what}_kernel")
 
 
-def _members(sides: dict[str, Float[np.ndarray, "elastic members"]]) -> xr.Dataset:
-    theory = sides["theory"]
+def _members(sides: dict[str, list[Float[np.ndarray, " members"]]]) -> xr.Dataset:
+    """Of both sides, at every pull."""
+    theory, network = np.stack(sides["theory"]), np.stack(sides["network"])
     if theory.shape[1] == 1:  # exact: nothing is spread
         theory = np.repeat(theory, 2, axis=1)
-    return xr.Dataset({
-        "theory": (("elastic", "replicate"), theory),
-        "network": (("elastic", "seed"), sides["network"]),
-    })  # fmt: skip
+    return xr.Dataset(
+        {"theory": (("elastic", "replicate"), theory), "network": (("elastic", "seed"), network)}
+    )
 
 
 def _losses(end: Solution, task: Task) -> Float[np.ndarray, " members"]:

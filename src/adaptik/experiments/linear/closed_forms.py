@@ -4,17 +4,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from ..display.plots import diagram as diagram_plots
-from ..display.reports.diagram import PRESETS, on_curves
-from ..linear_theory.diagram import QUANTITIES, Axis, Diagram, phase_diagram
-from . import curves, linear_networks, verdict
-from .finding import cases, configuration, decode
+from ...display.plots.diagram import phase_curves
+from ...display.plots.style import shades
+from ...display.reports.diagram import PRESETS, on_curves
+from ...linear_theory.diagram import QUANTITIES, Axis, Diagram, phase_diagram
+from .. import curves, verdict
+from ..finding import cases, configuration, decode, listed
+from . import trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,22 +96,27 @@ def case(config: str, panel: int) -> xr.Dataset:
     diagram = c.panels[panel]
     found = phase_diagram(diagram, checks=on_curves(diagram), draws=c.draws, seed=c.seed)
     if diagram.quantity == "loss" and not diagram.anisotropic:
-        small = replace(diagram, dimension=c.network_dimension)
-        points = on_curves(small)
-        trained = linear_networks.losses(
-            small, points, dimension=c.network_dimension, width=c.width, draws=c.networks,
-            seed=c.seed,
-        )  # fmt: skip
-        predicted = [float(small.shown(*map(np.asarray, small.evaluate(*p)))) for p in points]
-        found["trained"] = (("network_check", "network"), trained)
-        found["predicted"] = ("network_check", np.array(predicted))
-        found["network_x"], found["network_y"] = (
-            ("network_check", np.array(side)) for side in zip(*points, strict=True)
-        )
-    return xr.Dataset({
-        f"{name}{panel}": ([f"{d}{panel}" for d in found[name].dims], found[name].values)
-        for name in [*map(str, found.data_vars), "check_x", "check_y"]
-    })  # fmt: skip
+        found = found.assign(_networks(replace(diagram, dimension=c.network_dimension), c))
+    return xr.Dataset(
+        {
+            f"{name}{panel}": ([f"{d}{panel}" for d in found[name].dims], found[name].values)
+            for name in [*map(str, found.data_vars), "check_x", "check_y"]
+        }
+    )
+
+
+def _networks(diagram: Diagram, c: Config) -> dict[str, Any]:
+    """Losses of trained networks at points of a small diagram, and what theory predicts there."""
+    points = on_curves(diagram)
+    losses = trained.losses(diagram, points, width=c.width, draws=c.networks, seed=c.seed)
+    predicted = [float(diagram.shown(*map(np.asarray, diagram.evaluate(*p)))) for p in points]
+    x, y = np.transpose(points)
+    return {
+        "trained": (("network_check", "network"), losses),
+        "predicted": ("network_check", np.array(predicted)),
+        "network_x": ("network_check", x),
+        "network_y": ("network_check", y),
+    }
 
 
 def panel(dataset: xr.Dataset, i: int) -> xr.Dataset:
@@ -117,9 +124,9 @@ def panel(dataset: xr.Dataset, i: int) -> xr.Dataset:
     config = configuration(dataset, Config)
     diagram = config.panels[i]
     named = [n for n in map(str, dataset.data_vars) if n.endswith(str(i))]
-    found = xr.Dataset({
-        n[:-1]: ([str(d)[:-1] for d in dataset[n].dims], dataset[n].values) for n in named
-    })  # fmt: skip
+    found = xr.Dataset(
+        {n[:-1]: ([str(d)[:-1] for d in dataset[n].dims], dataset[n].values) for n in named}
+    )
     axes = {axis.name: axis.values for axis in (diagram.x, diagram.y)}
     return found.assign_coords(axes).assign_attrs(draws=config.draws)
 
@@ -128,32 +135,15 @@ def draw(dataset: xr.Dataset) -> Figure:
     """The panels."""
     config = configuration(dataset, Config)
     found = [panel(dataset, i) for i in range(len(config.panels))]
-    figure = diagram_plots.curves(FIGURES[config.figure][0], config.panels, found)
+    figure = phase_curves(FIGURES[config.figure][0], config.panels, found)
     if len(config.panels) == 1:
         figure.set_size_inches(6.8, 3.9)  # room for the words
     for ax, one, diagram in zip(figure.axes, found, config.panels, strict=True):
         lowest = float((one.simulated - one.standard_error).min())
         if lowest < 0:
             ax.set_ylim(bottom=1.1 * lowest)
-        if "trained" not in one:
-            continue
-        count = one.sizes["network"]
-        error = one.trained.std("network", ddof=1, skipna=False) / np.sqrt(count)
-        shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.88, len(diagram.y.values)))
-        for level, shade in zip(diagram.y.values, shades, strict=True):
-            here = np.flatnonzero(one.network_y.values == level)
-            ax.errorbar(
-                one.network_x.values[here], one.trained.mean("network", skipna=False).values[here],
-                error.values[here], color=shade, marker="x", markersize=5, linestyle="",
-                elinewidth=1, zorder=4,
-            )  # fmt: skip
-        handle = ax.errorbar([], [], [], color="0.3", marker="x", linestyle="")
-        handles, labels = ax.get_legend_handles_labels()
-        title = QUANTITIES[diagram.y.name][1]
-        ax.legend(
-            [*handles, handle], [*labels, "trained networks"], title=title, loc="center left",
-            bbox_to_anchor=(1.0, 0.5), frameon=False,
-        )  # fmt: skip
+        if "trained" in one:
+            _draw_networks(ax, one, diagram)
     if any("trained" in one for one in found):
         curves.note(
             figure,
@@ -163,21 +153,37 @@ def draw(dataset: xr.Dataset) -> Figure:
     return figure
 
 
+def _draw_networks(ax: Axes, one: xr.Dataset, diagram: Diagram) -> None:
+    mean, error = _trained(one)
+    cross: dict[str, Any] = dict(marker="x", linestyle="")
+    levels = diagram.y.values
+    for level, shade in zip(levels, shades(len(levels)), strict=True):
+        here = np.flatnonzero(one.network_y.values == level)
+        at = one.network_x.values[here], mean[here], error[here]
+        ax.errorbar(*at, color=shade, markersize=5, elinewidth=1, zorder=4, **cross)
+    ax.errorbar([], [], [], color="0.3", label="trained networks", **cross)
+    curves.beside(ax, QUANTITIES[diagram.y.name][1])
+
+
+def _trained(found: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard error of the trained networks at every point."""
+    losses = found.trained.transpose(..., "network").values
+    return losses.mean(-1), losses.std(-1, ddof=1) / np.sqrt(losses.shape[-1])
+
+
 def caption(config: Config) -> str:
     parts = []
     for p in config.panels:
-        values = {n: v for n, v in p.at(None, None).items() if v is not None}
-        if p.quantity == "over_rich":
-            counted = ("alignment", "noise_alignment", "nu_source")
-            values = {n: v for n, v in values.items() if n in counted}
+        counted = ("alignment", "noise_alignment", "nu_source")
         fixed = ", ".join(
             f"{QUANTITIES[n][0]} = {'∞' if v == np.inf else f'{v:g}'}"
-            for n, v in values.items()
-            if n not in (p.x.name, p.y.name)
+            for n, v in p.at(None, None).items()
+            if v is not None and n not in (p.x.name, p.y.name)
+            if p.quantity != "over_rich" or n in counted
         )
-        levels = ", ".join(f"{v:g}" for v in p.y.values)
         how = "" if p.quantity == "over_rich" else f"; {p.head} head, {p.finetune}"
-        parts.append(f"{p.x.label} against curves of {p.y.label} = {levels}; {fixed}{how}")
+        levels = f"curves of {p.y.label} = {listed(p.y.values)}"
+        parts.append(f"{p.x.label} against {levels}; {fixed}{how}")
     return (
         f"Two-layer linear networks, closed forms and simulations of finite samples (D = "
         f"{config.dimension}, {config.draws} draws a point, seed {config.seed}; crosses where "
@@ -206,10 +212,10 @@ def _apart_from_theory(found: xr.Dataset, config: Config) -> Iterator[tuple[str,
     simulated = (found.simulated - found.theory).values, found.standard_error.values
     sides = [("simulated", found.check_x, found.check_y, *simulated, config.draws)]
     if "trained" in found:
-        mean, count = found.trained.mean("network", skipna=False), config.networks
-        error = found.trained.std("network", ddof=1, skipna=False).values / np.sqrt(count)
-        difference = (mean - found.predicted).values
-        sides.append(("network", found.network_x, found.network_y, difference, error, count))
+        mean, error = _trained(found)
+        difference = mean - found.predicted.values
+        place = found.network_x, found.network_y
+        sides.append(("network", *place, difference, error, config.networks))
     for what, x, y, difference, error, count in sides:
         t = difference / np.where(error < 1e-12, np.nan, error)  # nothing is random there
         apart = np.copysign(-stats.norm.ppf(stats.t.sf(np.abs(t), count - 1)), t)
@@ -235,10 +241,17 @@ def fall(
         errors.append(float(np.sqrt((at.standard_error**2).sum()) / at.sizes["check"]))
     ratio = simulated[1] / simulated[0]
     error = np.hypot(errors[1], ratio * errors[0]) / simulated[0]
-    return verdict.Claim(
-        statement, 1 - theory[1] / theory[0], 0.0, network=1 - ratio,
-        network_standard_error=float(error), evidence="simulations", **settings,
-    )  # fmt: skip
+    return simulated_claim(
+        statement, 1 - theory[1] / theory[0], 1 - ratio, float(error), **settings
+    )
+
+
+def simulated_claim(
+    statement: str, value: float, simulated: float, error: float, **settings: Any
+) -> verdict.Claim:
+    """A claim about a number of the closed forms, with the same number of simulations."""
+    beside: dict[str, Any] = dict(network=simulated, network_standard_error=error)
+    return verdict.Claim(statement, value, 0.0, evidence="simulations", **beside, **settings)
 
 
 def _at(found: xr.Dataset, place: dict[str, float]) -> xr.Dataset:

@@ -2,22 +2,22 @@
 
 import xarray as xr
 
-from . import polynomial_stages
-from .polynomial_stages import caption, compute, draw
-from .verdict import Claim
+from ..verdict import Claim
+from . import two_stages
+from .two_stages import caption, compute, draw
 
 __all__ = ["PRESETS", "caption", "check", "compute", "draw"]
 
-PRESETS = polynomial_stages.presets(5, 2)
+PRESETS = two_stages.presets(5, 2)
 NEGLIGIBLE = 0.1
 
 
 def check(dataset: xr.Dataset) -> tuple[Claim, ...]:
     """The final loss falls by less than 10 %, or rises."""
-    gain = polynomial_stages.gain(
+    gain = two_stages.gain(
         dataset,
         f"pretraining lowers the final target loss by less than {NEGLIGIBLE:.0%}",
         bound=NEGLIGIBLE,
         sense=-1,
     )
-    return (gain, polynomial_stages.forgetting(dataset))
+    return (gain, two_stages.forgetting(dataset))

@@ -12,13 +12,15 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.optimize import minimize_scalar
 
-from ..limits import TwoLayer
-from ..limits.solving import solve
-from ..tasks import Task, linear_pair
-from ..tasks.stages import Stage
-from . import curves, elastic_pull
-from .finding import cases, configuration, decode
-from .verdict import Claim, over_draws, ratio_over_draws
+from ...display.plots.style import look
+from ...limits import TwoLayer
+from ...limits.solving import solve
+from ...tasks import Task, linear_pair
+from ...tasks.stages import Stage
+from .. import curves
+from ..finding import cases, configuration, decode, listed
+from ..verdict import Claim, over_draws, ratio_over_draws, sides
+from . import elastic_pull
 
 LARGEST = 1e3  # values of delta searched for the best one
 SMALLEST = 1e-3
@@ -52,10 +54,14 @@ class Config(elastic_pull.Config):
 PRESETS = {
     "quick": Config(),
     "full": Config(
-        **elastic_pull.PAPER, alignment=(0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
-        dimension=100, n_source=130, n_target=40, n_test=5000,
+        **elastic_pull.PAPER,
+        alignment=(0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+        dimension=100,
+        n_source=130,
+        n_target=40,
+        n_test=5000,
     ),
-}  # fmt: skip
+}
 
 
 def compute(config: Config, **sweep: Any) -> xr.Dataset:
@@ -72,9 +78,13 @@ def case(config: str, draw: int, alignment: float) -> xr.Dataset:
     """One draw of the data and one overlap of the teachers."""
     c = decode(Config, config)
     source, target = linear_pair(
-        alignment, n_source=c.n_source, n_target=c.n_target, dimension=c.dimension,
-        n_test=c.n_test, seed=c.seed + draw,
-    )  # fmt: skip
+        alignment,
+        n_source=c.n_source,
+        n_target=c.n_target,
+        dimension=c.dimension,
+        n_test=c.n_test,
+        seed=c.seed + draw,
+    )
     found = elastic_pull.pulled(source, [target], c.richness, c, draw).isel(n_target=0, drop=True)
     found = found[["theory_loss", "network_loss"]]
     found["flow_loss"] = "elastic", flow_losses(c, source, target)
@@ -86,17 +96,14 @@ def flow_losses(c: Config, source: Task, target: Task) -> list[float]:
     """Test losses of gradient flow with the posterior's ridge and pull."""
     limit = TwoLayer(c.activation, particles=c.particles, replicates=c.replicates)
     decay = c.temperature / c.n_source
-    first = solve(
-        [Stage(source, c.richness, weight_decay=decay)], limit, observe=[target], record=2
-    )
+    stage = Stage(source, c.richness, weight_decay=decay)
+    first = solve([stage], limit, observe=[target], record=2)
     decay = c.temperature / c.n_target
-    return [
-        float(solve(
-            [Stage(target, c.richness, weight_decay=decay, elastic=delta * decay)],
-            limit, after=first, record=2,
-        ).loss(target))
-        for delta in c.elastic
-    ]  # fmt: skip
+    stages = [
+        Stage(target, c.richness, weight_decay=decay, elastic=delta * decay) for delta in c.elastic
+    ]
+    ends = (solve([stage], limit, after=first, record=2) for stage in stages)
+    return [float(end.loss(target)) for end in ends]
 
 
 def best_elastic(c: Config, source: Task, target: Task) -> float:
@@ -115,74 +122,54 @@ def best_elastic(c: Config, source: Task, target: Task) -> float:
 
 def draw(dataset: xr.Dataset) -> Figure:
     """Loss against the pull for every overlap, and the best pull against the overlap."""
-    config = configuration(dataset, Config)
+    c = configuration(dataset, Config)
     figure, (left, right) = curves.panels(2, width=5.2)
-    for i, alignment in enumerate(config.alignment):
-        one = dataset.sel(alignment=alignment)
-        look = curves.look(i)
-        curves.series(
-            left, config.elastic, one.theory_loss, one.network_loss, **look, label=f"{alignment:g}"
-        )
-        left.plot(
-            config.elastic, one.flow_loss.mean("draw"), color=look["color"], linestyle=":",
-            linewidth=1.3,
-        )  # fmt: skip
-    curves.pull_axis(left, config.elastic)
+    curves.family(left, dataset, "loss", "alignment", "{:g}".format)
+    for i, flow in enumerate(dataset.flow_loss.mean("draw").transpose("alignment", ...).values):
+        left.plot(c.elastic, flow, color=look(i)["color"], linestyle=":", linewidth=1.3)
+    curves.pull_axis(left, c.elastic)
     left.plot([], [], color="0.3", linestyle=":", label="gradient flow")
     left.set(ylabel="target test loss", title="Posterior, and flow under weight decay")
     curves.beside(left, "alignment α")
     best = np.log10(dataset.best_elastic)
     error = best.std("draw", ddof=1) / np.sqrt(dataset.sizes["draw"])
-    right.errorbar(
-        config.alignment,
-        best.mean("draw"),
-        error,
-        color="0.2",
-        marker="o",
-        capsize=2,
-        markerfacecolor="white",
-    )
-    right.set(
-        xlabel="alignment of the teachers α", ylabel="best pull, log₁₀ δ (mean ± s.e.)",
-        title=f"Best pull, from {SMALLEST:g} to {LARGEST:g}",
-    )  # fmt: skip
-    curves.note(figure)
+    point: dict[str, Any] = dict(color="0.2", marker="o", markerfacecolor="white", capsize=2)
+    right.errorbar(c.alignment, best.mean("draw"), error, **point)
+    right.set(xlabel="alignment of the teachers α", ylabel="best pull, log₁₀ δ (mean ± s.e.)")
+    right.set_title(f"Best pull, from {SMALLEST:g} to {LARGEST:g}")
     return figure
 
 
-def caption(config: Config) -> str:
-    c = config
+def caption(c: Config) -> str:
     return (
-        f"Linear teachers with overlap α = {', '.join(f'{a:g}' for a in c.alignment)}, D = "
+        f"Linear teachers with overlap α = {listed(c.alignment)}, D = "
         f"{c.dimension}, P₁ = {c.n_source}, P₂ = {c.n_target}, {c.n_test} test samples; both "
-        f"stages of richness γ = {c.richness:g}, the target stage with a pull δ = "
-        f"{', '.join(f'{d:g}' for d in c.elastic)} towards a sample of the source's posterior; "
-        f"{c.accuracy}. Dotted: gradient flow with weight decay T/P and pull δT/P, run to its end."
+        f"stages of richness γ = {c.richness:g}, {c.pull}. "
+        "Dotted: gradient flow with weight decay T/P and pull δT/P, run to its end."
     )
 
 
 def check(dataset: xr.Dataset) -> tuple[Claim, ...]:
     """Related, unrelated, and how the best pull moves."""
-    config = configuration(dataset, Config)
-    low, high = config.alignment[0], config.alignment[-1]
-
-    def loss(alignment: float, elastic: float) -> tuple[xr.DataArray, xr.DataArray]:
-        at = dataset.sel(alignment=alignment, elastic=elastic)
-        return at.theory_loss, at.network_loss
-
-    free, strong = config.elastic[0], config.elastic[-1]
+    c = configuration(dataset, Config)
+    low, high = c.alignment[0], c.alignment[-1]
+    ends = c.elastic[0], c.elastic[-1]
+    related, unrelated = (
+        [sides(dataset, "loss", alignment=alpha, elastic=delta) for delta in ends]
+        for alpha in (high, low)
+    )
     best = np.log10(dataset.best_elastic)
     return (
         ratio_over_draws(
-            f"at α = {high:g} the strongest pull (δ = {strong:g}) lowers the target loss",
-            loss(high, free), loss(high, strong),
+            f"at α = {high:g} the strongest pull (δ = {ends[1]:g}) lowers the target loss",
+            *related,
         ),
         ratio_over_draws(
-            f"at α = {low:g} it raises it (the fall is negative)",
-            loss(low, free), loss(low, strong), sense=-1,
+            f"at α = {low:g} it raises it (the fall is negative)", *unrelated, sense=-1
         ),
         over_draws(
             f"the best pull is stronger at α = {high:g} than at α = {low:g} (decades)",
-            (best.sel(alignment=high) - best.sel(alignment=low)).values, unit="",
+            (best.sel(alignment=high) - best.sel(alignment=low)).values,
+            unit="",
         ),
-    )  # fmt: skip
+    )
