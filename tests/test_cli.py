@@ -110,7 +110,7 @@ BAD = {
     "--n-source 100000": "ask for fewer",
     "--n-target 0": "at least 1",
     "--n-target 3 --folds 4": "folds=4 needs at least 8",
-    "--head bent": "head must be one of",
+    "--head bent": "head must be 'fresh' or 'kept', got 'bent'",
     "--particles 20000000000": "GiB",
     "--particles 10": "at least rank + outputs",
     "--splits 0": "splits must be at least 1",

@@ -81,8 +81,16 @@ def series(
     members = network.sizes["seed"]
     error = np.sqrt((network.var("seed", ddof=1) / members).sum("draw").values) / draws
     points: dict[str, Any] = dict(color=color, marker=marker, markersize=5, markerfacecolor="white")
-    bars: dict[str, Any] = dict(linestyle="", capsize=2, elinewidth=1, zorder=3)
-    ax.errorbar(x, network.mean(("draw", "seed")).values, error, **points, **bars)
+    ax.errorbar(
+        x,
+        network.mean(("draw", "seed")).values,
+        error,
+        linestyle="",
+        capsize=2,
+        elinewidth=1,
+        zorder=3,
+        **points,
+    )
     ax.plot([], [], linestyle=linestyle, label=label, **points)
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...linear_theory.diagram import Axis, Diagram, phase_diagram
+from ...solution.to_xarray import save_dataset
 from ...system.errors import InputError
+from .folder import as_json, checked_folder, png, write_file
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -123,8 +125,6 @@ def on_curves(panel: Diagram) -> list[tuple[float, float]]:
 
 
 def _prepared(folder: str | Path, name: str, panels: int) -> Path:
-    from .study import checked_folder
-
     return checked_folder(folder, ["config.json", f"{name}.png", *_stores(name, panels)])
 
 
@@ -134,9 +134,6 @@ def _stores(name: str, panels: int) -> list[str]:
 
 
 def _write(folder: Path, name: str, datasets: "list[xr.Dataset]", figure) -> Path:
-    from ...solution.to_xarray import save_dataset
-    from .study import as_json, png, write_file
-
     write_file(folder / "config.json", as_json([dataset.attrs for dataset in datasets]))
     for dataset, store in zip(datasets, _stores(name, len(datasets)), strict=True):
         save_dataset(dataset, folder / store)

@@ -93,9 +93,13 @@ def case(config: str, draw: int) -> xr.Dataset:
     before = Both.run([first], c, draw, observe=[target], record=2)
 
     def after(kept: int, frozen: int) -> xr.Dataset:
-        times: dict[str, Any] = dict(duration=c.duration, fresh_above=kept)
-        trains = "readout" if frozen == c.depth else frozen
-        stage = Stage(target, c.target_richness, trains=trains, **times)
+        stage = Stage(
+            target,
+            c.target_richness,
+            duration=c.duration,
+            fresh_above=kept,
+            trains="readout" if frozen == c.depth else frozen,
+        )
         return named(Both.run([stage], c, draw, after=before, record=2).final(target), "loss")
 
     scratch, kept = after(0, 0), range(1, c.depth + 1)

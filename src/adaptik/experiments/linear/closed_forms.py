@@ -250,8 +250,15 @@ def simulated_claim(
     statement: str, value: float, simulated: float, error: float, **settings: Any
 ) -> verdict.Claim:
     """A claim about a number of the closed forms, with the same number of simulations."""
-    beside: dict[str, Any] = dict(network=simulated, network_standard_error=error)
-    return verdict.Claim(statement, value, 0.0, evidence="simulations", **beside, **settings)
+    return verdict.Claim(
+        statement,
+        value,
+        0.0,
+        network=simulated,
+        network_standard_error=error,
+        evidence="simulations",
+        **settings,
+    )
 
 
 def _at(found: xr.Dataset, place: dict[str, float]) -> xr.Dataset:

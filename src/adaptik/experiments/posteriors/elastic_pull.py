@@ -70,8 +70,12 @@ class Config(Accuracy):
     def limit(self) -> Limit:
         if self.activation == "linear":
             return BayesianLinear(self.temperature)
-        sizes: dict[str, Any] = dict(particles=self.particles, replicates=self.replicates)
-        return Bayesian(self.activation, temperature=self.temperature, **sizes)
+        return Bayesian(
+            self.activation,
+            temperature=self.temperature,
+            particles=self.particles,
+            replicates=self.replicates,
+        )
 
 
 PAPER: dict[str, Any] = dict(
@@ -101,15 +105,17 @@ def pulled(
     """
     key, first = config.seed + draw, Stage(source, richness)
     network = Network(config.width, config.activation)
-    chains: dict[str, Any] = dict(
-        temperature=config.temperature,
-        chains=config.networks,
-        warmup=config.warmup,
-        samples=config.samples,
-    )
     sides = {
         "theory": partial(solve, limit=config.limit, key=key, record=2),
-        "network": partial(sample_posterior, network=network, key=key, **chains),
+        "network": partial(
+            sample_posterior,
+            network=network,
+            temperature=config.temperature,
+            chains=config.networks,
+            warmup=config.warmup,
+            samples=config.samples,
+            key=key,
+        ),
     }
     before = {name: run([first], observe=targets) for name, run in sides.items()}
     found = {}

@@ -133,8 +133,15 @@ def draw(dataset: xr.Dataset) -> Figure:
     curves.beside(left, "alignment α")
     best = np.log10(dataset.best_elastic)
     error = best.std("draw", ddof=1) / np.sqrt(dataset.sizes["draw"])
-    point: dict[str, Any] = dict(color="0.2", marker="o", markerfacecolor="white", capsize=2)
-    right.errorbar(c.alignment, best.mean("draw"), error, **point)
+    right.errorbar(
+        c.alignment,
+        best.mean("draw"),
+        error,
+        color="0.2",
+        marker="o",
+        markerfacecolor="white",
+        capsize=2,
+    )
     right.set(xlabel="alignment of the teachers α", ylabel="best pull, log₁₀ δ (mean ± s.e.)")
     right.set_title(f"Best pull, from {SMALLEST:g} to {LARGEST:g}")
     return figure
