@@ -34,7 +34,7 @@ def test_sampling_errors_vanish_with_the_richness():
 def test_it_takes_noise_away_and_adds_no_bias(monkeypatch):
     reference = solve(1.0, particles=4096, key=7, replicates=3)
     better = solve(1.0)
-    monkeypatch.setattr(lazy_control, "applies", lambda state, stage: False)
+    monkeypatch.setattr(control, "applies", lambda state, stage: False)
     plain = solve(1.0)
 
     def error(solution):

@@ -59,7 +59,7 @@ def test_the_ntk_is_the_sum_over_layers():
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "tanh", "hermite(3)"])
 def test_tiles_symmetry_and_positivity(activation, monkeypatch):
-    monkeypatch.setattr(lazy_kernels, "TILE", 4)
+    monkeypatch.setattr(lazy, "TILE", 4)
     X = inputs(15)
     X[3] = X[8]  # duplicates: the matrix is singular
     X[5] = -X[2]

@@ -154,13 +154,13 @@ def test_elastic_pull_at_rest():
 
 
 def test_rest_that_is_not_found_leaves_the_flow(monkeypatch):
-    monkeypatch.setattr(stationary, "STEPS", 1)  # of smooth neurons
+    monkeypatch.setattr(rest, "STEPS", 1)  # of smooth neurons
     assert at_rest("relu", DIGITS).records[0].duration == math.inf
-    monkeypatch.setattr(stationary, "KINKED_STEPS", 1)
+    monkeypatch.setattr(rest, "KINKED_STEPS", 1)
     record = at_rest("relu", DIGITS).records[0]
     assert math.isfinite(record.duration) and "Newton" not in record.cost.method
     assert record.outcome is ak.Outcome.CONVERGED and record.rate < 1e-6
-    monkeypatch.setattr(stationary, "RATE", 1e-3)  # steps run out, but nothing moves
+    monkeypatch.setattr(rest, "RATE", 1e-3)  # steps run out, but nothing moves
     assert at_rest("relu", DIGITS).records[0].duration == math.inf
 
 

@@ -10,7 +10,7 @@ from adaptik.transfer import run
 from adaptik.transfer.case import Case
 from adaptik.transfer.options import TransferConfig
 from adaptik.transfer.point import transfer_point
-from adaptik.transfer.verdict import answer, bootstrap_gain, folds
+from adaptik.transfer.verdict import answer, bootstrap_gain, folds, notes
 
 RNG = np.random.default_rng(0)
 SMALL: dict[str, Any] = dict(n_source=12, n_target=12, n_test=20, particles=96, replicates=2)
@@ -54,6 +54,18 @@ def test_errors_of_a_row_are_those_of_its_means(splits):
     assert row.network_test_loss is None and row.source_loss_before is None
 
 
+def test_splits_of_a_row_end_as_the_worst_of_them():
+    made = case(0.5, splits=2)
+    assert made.row().outcome == "converged"
+    made.outcomes = [ak.Outcome.OUT_OF_STEPS, ak.Outcome.COLLAPSED]
+    row = made.row()
+    assert row.outcome == ak.Outcome.OUT_OF_STEPS.value
+    config = TransferConfig(check_seeds=0)
+    assert notes([row], config) == ("lazy, source richness 1.0: out of steps before converging",)
+    made.outcomes = [ak.Outcome.COLLAPSED, ak.Outcome.COLLAPSED]  # as weight decay does
+    assert notes([made.row()], config) == ()
+
+
 def test_errors_of_networks_are_their_spread():
     made = case(0.5)
     made.network_losses = [np.array([0.4, 0.5, 0.6])]
@@ -82,9 +94,14 @@ def test_networks_are_compared_with_the_theory_of_their_own_split():
 
 def test_every_split_has_networks_of_its_own():
     config = TransferConfig(
-        **SMALL, richness=(0.0,), target_richness=(0.0,), folds=2, splits=2, check_width=32,
+        **SMALL,
+        richness=(0.0,),
+        target_richness=(0.0,),
+        folds=2,
+        splits=2,
+        check_width=32,
         check_seeds=2,
-    )  # fmt: skip
+    )
     study = run(config)
     losses = []
     for split, seeds in enumerate(([0, 1], [2, 3])):

@@ -76,7 +76,7 @@ def _options_of(config: type) -> Callable[[Callable[..., None]], Callable[..., N
     return given
 
 
-def _config(typed: dict[str, Any]) -> TransferConfig:
+def typed_config(typed: dict[str, Any]) -> TransferConfig:
     """The configuration that was typed; files give all their samples, data sets some."""
     from .tasks import DATASETS
 
@@ -105,7 +105,7 @@ def transfer(
     from .transfer.comparison import run
 
     interrupts.orderly()
-    config = _config(typed)
+    config = typed_config(typed)
     if as_json and brief:
         raise InputError("--json and --brief are two ways to print; give one of them")
     checked_folder(out, FILES)

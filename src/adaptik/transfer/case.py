@@ -53,7 +53,10 @@ class Case:
     def row(self) -> Row:
         """The numbers of both units."""
         row = self._row()
-        if self.relative is None or not self.member_losses:
+        if not self.member_losses:
+            return row
+        row = replace(row, outcome=Outcome.of_all(self.outcomes).value, seconds=self.seconds)
+        if self.relative is None:
             return row
         other, names = self.relative._row(), Row.__dataclass_fields__
         changes: dict[str, Any] = {
@@ -82,8 +85,6 @@ class Case:
             accuracy=float(np.mean(self.accuracies)) if self.accuracies else None,
             source_loss_before=None if before is None else float(before),
             source_loss_after=None if after is None else float(after),
-            outcome=Outcome.of_all(self.outcomes).value,
-            seconds=self.seconds,
         )
         if self.held_out:
             errors = np.concatenate(self.held_out)

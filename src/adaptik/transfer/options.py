@@ -36,9 +36,12 @@ Kind = Annotated[
     Literal["classes", "numbers"] | None,
     Option("labels of files: classes or numbers [default: by their values, said]"),
 ]
+Richness = Annotated[tuple[float, ...], Option("source richness values")]
+TargetRichness = Annotated[tuple[float, ...], Option("target richness values; 0 is lazy")]
 Head = Annotated[Literal["fresh", "kept"], Option("fresh or kept readout on the target")]
 Activation = Annotated[str, Option("linear, relu, erf, tanh, gelu, softplus, hermite(k)...")]
 Particles = Annotated[int | None, Option("particles, or neurons a layer, per replicate")]
+CheckWidth = Annotated[int, Option("width of the networks that check the theory", least=1)]
 Replicates = Annotated[int, Option("independent particle systems", least=1)]
 
 
@@ -67,17 +70,8 @@ class TransferConfig:
     n_target: TargetSamples = 40
     n_test: TestSamples = None
     kind: Kind = None
-    richness: Annotated[tuple[float, ...], Option("source richness values")] = (
-        0.0,
-        0.5,
-        1.0,
-        2.0,
-        4.0,
-    )
-    target_richness: Annotated[tuple[float, ...], Option("target richness values; 0 is lazy")] = (
-        0.0,
-        1.0,
-    )
+    richness: Richness = (0.0, 0.5, 1.0, 2.0, 4.0)
+    target_richness: TargetRichness = (0.0, 1.0)
     head: Head = "fresh"
     splits: Annotated[int, Option("independent draws of the data", least=1)] = 1
     folds: Annotated[int, Option("K of the K-fold refits that choose the verdict", least=2)] = 4
@@ -85,9 +79,7 @@ class TransferConfig:
     depth: Annotated[int, Option("hidden layers", least=1)] = 1
     particles: Particles = None
     replicates: Replicates = 4
-    check_width: Annotated[int, Option("width of the networks that check the theory", least=1)] = (
-        1024
-    )
+    check_width: CheckWidth = 1024
     check_seeds: Annotated[int, Option("networks for each split; 0 for none", least=0)] = 8
     seed: Annotated[int, Option("fixes data, particles and networks", least=0)] = 0
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ...linear_theory.diagram import QUANTITIES, SHOWN, Axis, Diagram
-from .style import GREY, MARKERS, STYLE, shades
+from .style import GREY, MARKERS, OKABE_ITO, STYLE, shades
 
 if TYPE_CHECKING:
     import xarray as xr
