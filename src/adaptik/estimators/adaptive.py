@@ -3,8 +3,8 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -39,12 +39,12 @@ class AdaptiveKernel(BaseEstimator, ABC):
     replicates: int = 2
     random_state: Any = 0
 
-    if TYPE_CHECKING:  # what fitting sets
-        solution_: Solution | None
-        kernel_: Any
-        richness_: Any
-        classes_: Any
-        feature_names_in_: Any
+    # What fitting sets.
+    solution_: Solution | None = field(init=False)
+    kernel_: Any = field(init=False)
+    richness_: Any = field(init=False)
+    classes_: Any = field(init=False)
+    feature_names_in_: Any = field(init=False)
 
     def _limit(self) -> TwoLayer:
         return TwoLayer(

@@ -46,7 +46,7 @@ class _Transfer(AdaptiveKernel):
 
     def __sklearn_clone__(self):
         params = {k: v for k, v in self.get_params(deep=False).items() if k != "source"}
-        copies = {k: clone(v, safe=False) for k, v in params.items()}
+        copies: dict[str, Any] = {k: clone(v, safe=False) for k, v in params.items()}
         copies["source"] = self.source  # a fitted source stays fitted
         return type(self)(**copies)
 

@@ -108,7 +108,8 @@ def check(what: Any, values: Mapping[str, Any]) -> None:
         For the first of them.
     """
     for name, (kind, option) in annotations(what).items():
-        value, parts = values[name], (kind, *get_args(kind))
+        value: Any = values[name]
+        parts = (kind, *get_args(kind))
         allowed = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
         if isinstance(value, tuple) and (not value or len(set(value)) < len(value)):
             raise InputError(f"{name} must name different values, got {list(value)}")

@@ -18,7 +18,9 @@ from ..verdict import Claim, ratio_over_draws, sides
 from . import fine_tuning
 
 HEADS: tuple[Literal["fresh", "kept"], ...] = ("fresh", "kept")
-WAYS = {f"{mode}, {head} head": (mode, head) for head in HEADS for mode in ("readout", "lazy")}
+WAYS: dict[str, tuple[str, Literal["fresh", "kept"]]] = {
+    f"{mode}, {head} head": (mode, head) for head in HEADS for mode in ("readout", "lazy")
+}
 
 
 @dataclass(frozen=True, kw_only=True)
