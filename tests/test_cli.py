@@ -4,14 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 import xarray as xr
 from zarr.storage import ZipStore
 
+from adaptik import cli
 from adaptik.solution.estimate import deviate
+from adaptik.transfer.options import TransferConfig, annotations
 
 # Both stages, and the files below, have one shape: programs are compiled once.
 QUICK = "--n-source 12 --n-target 12 --n-test 20 --particles 160 --replicates 2 --folds 2"
@@ -38,6 +43,22 @@ def test_transfer_prints_one_json_document_and_writes_a_report(run, capsys, tmp_
     page = (tmp_path / "report.html").read_text()
     assert "data:image/png;base64" in page and "<script" not in page
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
+
+
+def test_options_of_a_study_are_typed_under_their_names_with_their_help():
+    declared = annotations(TransferConfig)
+    assert list(declared) == [field.name for field in fields(TransferConfig)]
+    commands: Any = typer.main.get_command(cli.app)
+    typed = {option.name: option for option in commands.commands["transfer"].params}
+    assert set(typed) == {*declared, "out", "as_json", "brief"}
+    for name, (_, option) in declared.items():
+        assert typed[name].help == option.help and typed[name].opts == [
+            f"--{name.replace('_', '-')}"
+        ]
+    assert typed["richness"].default == "0,0.5,1,2,4" and typed["seed"].default == 0
+    assert typed["n_source"].default is None  # files give all their samples
+    config = cli.typed_config({name: typed[name].default for name in declared})
+    assert config == TransferConfig()
 
 
 def test_brief_prints_the_verdict_alone(run, capsys, tmp_path):
@@ -110,7 +131,7 @@ BAD = {
     "--n-source 100000": "ask for fewer",
     "--n-target 0": "at least 1",
     "--n-target 3 --folds 4": "folds=4 needs at least 8",
-    "--head bent": "head must be one of",
+    "--head bent": "head must be 'fresh' or 'kept', got 'bent'",
     "--particles 20000000000": "GiB",
     "--particles 10": "at least rank + outputs",
     "--splits 0": "splits must be at least 1",

@@ -12,9 +12,10 @@ import xarray as xr
 
 from adaptik import sweeps
 from adaptik.display.reports import pages
-from adaptik.experiments import EXPERIMENTS, elastic_pull, find, gallery, verdict
+from adaptik.experiments import EXPERIMENTS, find, gallery, verdict
 from adaptik.experiments.both import Both
 from adaptik.experiments.finding import CaseFailed, cases, configuration
+from adaptik.experiments.posteriors import elastic_pull
 from adaptik.experiments.reproduce import configure, judge, reproduce
 from adaptik.networks import Network, train
 from adaptik.system.errors import InputError
@@ -299,7 +300,7 @@ def test_the_command_line_reproduces_resumes_and_reports(run, monkeypatch, capsy
         raise AssertionError("computed again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("adaptik.experiments.linear_curves.phase_diagram", never)
+        patch.setattr("adaptik.experiments.linear.closed_forms.phase_diagram", never)
         assert run(command) == 0  # everything is there already
     capsys.readouterr()
     before = (tmp_path / "out" / "config.json").read_bytes()

@@ -13,6 +13,8 @@ import adaptik.errors, adaptik.mathematics.stepping.flow as flow, adaptik.transf
 assert transfer_point is point.transfer_point and Integration is flow.Integration
 assert adaptik.errors.InputError is adaptik.InputError
 assert point.__spec__.name == point.__name__ == "adaptik.transfer.point"
+import adaptik.experiments.linear_curves as closed_forms
+assert closed_forms.__name__ == "adaptik.experiments.linear.closed_forms"
 from adaptik import solve
 assert solve is adaptik.solve and not hasattr(adaptik, "unheard_of")
 heavy = {"matplotlib", "dask", "zarr", "sklearn", "xarray", "pandas"} & set(sys.modules)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adaptik import activations
-from adaptik.kernels import lazy as lazy_kernels
+from adaptik.kernels import lazy
 from adaptik.kernels.lazy import kernels, nngp, ntk, propagate
 from adaptik.system.errors import InputError, MemoryLimitError
 
@@ -35,7 +35,7 @@ def test_depth_one_is_the_two_layer_kernel(activation):
     X, X2 = inputs(), inputs(4, seed=1)
     k11, k22 = (np.sum(x * x, axis=1) / 12 for x in (X, X2))
     K = X @ X2.T / 12
-    feature, gradient = lazy_kernels.two_layer(activations.get(activation), k11, K, k22)
+    feature, gradient = lazy.two_layer(activations.get(activation), k11, K, k22)
     both = kernels(X, X2, depth=1, activation=activation)
     np.testing.assert_allclose(both.nngp, feature, rtol=1e-12)
     np.testing.assert_allclose(both.ntk, feature + gradient * K, rtol=1e-12)
@@ -47,7 +47,7 @@ def test_the_ntk_is_the_sum_over_layers():
     features, slopes, phi = [K], [], activations.get("erf")
     for _ in range(3):
         v = np.diag(features[-1])
-        feature, gradient = lazy_kernels.two_layer(phi, v, features[-1], v)
+        feature, gradient = lazy.two_layer(phi, v, features[-1], v)
         features.append(feature)
         slopes.append(gradient)
     total, back = features[3], np.ones_like(K)
@@ -59,7 +59,7 @@ def test_the_ntk_is_the_sum_over_layers():
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "tanh", "hermite(3)"])
 def test_tiles_symmetry_and_positivity(activation, monkeypatch):
-    monkeypatch.setattr(lazy_kernels, "TILE", 4)
+    monkeypatch.setattr(lazy, "TILE", 4)
     X = inputs(15)
     X[3] = X[8]  # duplicates: the matrix is singular
     X[5] = -X[2]

@@ -12,8 +12,14 @@ import xarray as xr
 import zarr
 from matplotlib.figure import Figure
 
-from adaptik.display.plots import study as plots
-from adaptik.display.reports import study as report
+from adaptik.display.plots.study import (
+    forgetting,
+    kernels,
+    learning_curves,
+    loss_against_richness,
+    losses,
+)
+from adaptik.display.reports.study import BELOW_ZERO, all_notes, write
 from adaptik.system.errors import InputError
 
 FILES = {"report.html", "rows.json", "config.json", "results.zarr.zip"}
@@ -157,7 +163,7 @@ def a_study(richness=(0.0, 0.5, 1.0, 2.0, 4.0), network=True, classes=True):
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "new" / "folder"
     study = a_study()
-    return study, report.write(study, folder)
+    return study, write(study, folder)
 
 
 def test_everything_is_written(written):
@@ -200,7 +206,7 @@ def lines_of(ax):
 
 def test_learning_curves(written):
     study, _ = written
-    figure = plots.learning_curves(study)
+    figure = learning_curves(study)
     titles = [ax.get_title() for ax in figure.axes[:4]]
     assert titles == [
         "source stage", "target stage: readout",
@@ -220,7 +226,7 @@ def test_learning_curves(written):
 def test_loss_against_richness(written):
     study, _ = written
     ax = Figure(layout="constrained").add_subplot()
-    plots.loss_against_richness(study.rows, ax)
+    loss_against_richness(study.rows, ax)
     labels = ax.get_legend_handles_labels()[1]
     assert set(labels) == {
         "readout", "lazy, γ₂ = 0", "rich, γ₂ = 1", "scratch, γ₂ = 0", "scratch, γ₂ = 1"
@@ -235,7 +241,7 @@ def test_loss_against_richness(written):
 
 def test_kernels_share_one_scale(written):
     study, _ = written
-    figure = plots.kernels(study.kernels, 4.0)
+    figure = kernels(study.kernels, 4.0)
     lazy, adapted = (ax.images[0] for ax in figure.axes[:2])
     assert lazy.get_clim() == adapted.get_clim()
     assert figure.axes[1].get_title().endswith("(γ₁ = 4)")
@@ -244,7 +250,7 @@ def test_kernels_share_one_scale(written):
 def test_forgetting_skips_rows_without_numbers(written):
     study, _ = written
     ax = Figure(layout="constrained").add_subplot()
-    plots.forgetting(study.rows, ax)
+    forgetting(study.rows, ax)
     assert len(ax.get_yticklabels()) == 10  # lazy and rich at five richnesses; readout has NaN
 
 
@@ -268,22 +274,22 @@ def test_forgetting_skips_rows_without_numbers(written):
     ids=["one richness", "lazy only", "nothing", "scratch only", "nan"],
 )
 def test_partial_studies(study, tmp_path):
-    page = report.write(study, tmp_path)
+    page = write(study, tmp_path)
     assert ("Incomplete" in page.read_text()) is not study.complete
 
 
 def test_old_pictures_go(tmp_path):
-    report.write(a_study(richness=(1.0,), network=False), tmp_path)
-    report.write(replace(a_study(), curves=(), rows=(), kernels={}, alignments={}), tmp_path)
+    write(a_study(richness=(1.0,), network=False), tmp_path)
+    write(replace(a_study(), curves=(), rows=(), kernels={}, alignments={}), tmp_path)
     assert set(os.listdir(tmp_path)) == FILES
 
 
 def test_unwritable_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"cannot make the output folder.*file"):
-        report.write(a_study(), tmp_path / "file" / "out")
+        write(a_study(), tmp_path / "file" / "out")
     with pytest.raises(InputError, match=r"cannot make the output folder.*file"):
-        report.write(a_study(), tmp_path / "file")
+        write(a_study(), tmp_path / "file")
 
 
 def test_losses_of_a_data_set():
@@ -299,7 +305,7 @@ def test_losses_of_a_data_set():
             "split": ["test"],
         },
     )
-    ax = plots.losses(ds)
+    ax = losses(ds)
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), mean[:, 0, 0])
     assert [line.get_label() for line in ax.lines[:2]] == ["loss on a", "loss on b"]
     assert ax.lines[2].get_xdata()[0] == 1.0  # the second stage starts
@@ -309,6 +315,6 @@ def test_a_loss_below_zero_is_said_to_be_an_estimate():
     studies = [
         Study({}, (Row("lazy", 1.0, 0.0, loss),), notes=("first",)) for loss in (0.01, -0.01)
     ]
-    said, explained = (report.all_notes(study) for study in studies)
-    assert said == ("first",) and explained == ("first", report.BELOW_ZERO)
-    assert "estimates without bias" in report.BELOW_ZERO
+    said, explained = (all_notes(study) for study in studies)
+    assert said == ("first",) and explained == ("first", BELOW_ZERO)
+    assert "estimates without bias" in BELOW_ZERO

@@ -12,9 +12,8 @@ from scipy.optimize import brentq
 
 import adaptik as ak
 from adaptik.limits.deep.dense import EnsembleFlow
-from adaptik.limits.two_layer import kinks as sliding
+from adaptik.limits.two_layer import kinks, rest
 from adaptik.limits.two_layer import limit as two_layer
-from adaptik.limits.two_layer import rest as stationary
 from adaptik.limits.two_layer.flow import Anchors, Coordinates, Law, ParticleFlow
 from adaptik.mathematics.losses import get
 from adaptik.networks.flows import RichFlow
@@ -118,9 +117,9 @@ def test_what_newton_steps_allocate_is_predicted(outputs):
         flow, law = relu_flow(rng, 12, 8, outputs), normal_law(rng, 256, 8, outputs)
         free = jnp.zeros((256, 12), bool)
         given = (flow, law, free, free, jnp.asarray(1.0))
-        compiled = stationary._attempt.lower(*given).compile().compiled
+        compiled = rest._attempt.lower(*given).compile().compiled
         allocated = compiled.memory_analysis().temp_size_in_bytes
-    assert allocated < stationary.peak_bytes(256, 8, 12, outputs) < 4 * allocated
+    assert allocated < rest.peak_bytes(256, 8, 12, outputs) < 4 * allocated
     stage = ak.Stage(SOURCE, RICHNESS, weight_decay=DECAY)
     limit, tasks = ak.TwoLayer("relu", particles=2048, replicates=1), {SOURCE.name: SOURCE}
     flowing = limit.predicted_bytes([replace(stage, rate_tol=1e-3)], tasks)
@@ -134,7 +133,7 @@ def test_the_curvature_of_relu_neurons_is_inverted_exactly():
         sigma = jnp.asarray(3.0)
         change = jax.jvp(flow, (law,), (v,))[1]
         bent = jax.tree.map(lambda a, b: sigma * a - b, v, change)
-        back = stationary.Curvature.at(flow, law, jnp.zeros((7, 5), bool), sigma).solve(bent)
+        back = rest.Curvature.at(flow, law, jnp.zeros((7, 5), bool), sigma).solve(bent)
         for found, exact in zip(back, v, strict=True):
             np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-9)
 
@@ -155,13 +154,13 @@ def test_elastic_pull_at_rest():
 
 
 def test_rest_that_is_not_found_leaves_the_flow(monkeypatch):
-    monkeypatch.setattr(stationary, "STEPS", 1)  # of smooth neurons
+    monkeypatch.setattr(rest, "STEPS", 1)  # of smooth neurons
     assert at_rest("relu", DIGITS).records[0].duration == math.inf
-    monkeypatch.setattr(stationary, "KINKED_STEPS", 1)
+    monkeypatch.setattr(rest, "KINKED_STEPS", 1)
     record = at_rest("relu", DIGITS).records[0]
     assert math.isfinite(record.duration) and "Newton" not in record.cost.method
     assert record.outcome is ak.Outcome.CONVERGED and record.rate < 1e-6
-    monkeypatch.setattr(stationary, "RATE", 1e-3)  # steps run out, but nothing moves
+    monkeypatch.setattr(rest, "RATE", 1e-3)  # steps run out, but nothing moves
     assert at_rest("relu", DIGITS).records[0].duration == math.inf
 
 
@@ -320,10 +319,10 @@ def test_kinks_hold_what_both_sides_push_to_them(pushes, held, side):
         for after in (0.01, -0.01):
             flow, there = at(after)
             _, before = at(-after)
-            hits = sliding.caught(flow, sliding.Held.at(flow, free), before, there)
+            hits = kinks.caught(flow, kinks.Held.at(flow, free), before, there)
             np.testing.assert_array_equal(hits, [[held, False]])
-            assert not sliding.caught(flow, sliding.Held.at(flow, free), there, there).any()
-        law, on = sliding.let_go(*at(0.0), first, free)
+            assert not kinks.caught(flow, kinks.Held.at(flow, free), there, there).any()
+        law, on = kinks.let_go(*at(0.0), first, free)
         np.testing.assert_array_equal(on, [[held, False]])
         assert np.sign(float(law.w[0, 0, 0])) == side and abs(law.w[0, 0, 0]) < 1e-6
 
@@ -340,11 +339,11 @@ def test_a_second_kink_is_judged_by_what_the_first_leaves():
         pushes = jnp.asarray([[-5.0], [-2.0], [1.0]])
         labels = flow._forward(after)[2][0] + 3 * pushes
         flow = eqx.tree_at(lambda f: f.anchors.labels, flow, labels)
-        hits = sliding.caught(flow, sliding.Held.at(flow, on), before, after)
+        hits = kinks.caught(flow, kinks.Held.at(flow, on), before, after)
         np.testing.assert_array_equal(hits, [[False, True, False]])
         weaker = labels + jnp.asarray([[0.0], [3.0], [0.0]])  # 1 * 0.36 cannot hold 0.6
         flow = eqx.tree_at(lambda f: f.anchors.labels, flow, weaker)
-        hits = sliding.caught(flow, sliding.Held.at(flow, on), before, after)
+        hits = kinks.caught(flow, kinks.Held.at(flow, on), before, after)
         assert not hits.any()
 
 
@@ -356,13 +355,13 @@ def test_kinks_let_go_one_at_a_time():
         flow = flow_of(X, [[-2.0], [-4.0]], elastic=1.0, home=home)
         # Neither kink can hold that, since it would have to push upwards.
         both, none = jnp.asarray([[True, True], [False, False]]), jnp.zeros((2, 2), bool)
-        moved, on = sliding.let_go(flow, law, both, none)
+        moved, on = kinks.let_go(flow, law, both, none)
         h = np.asarray(moved.w[0] @ X.T)
         np.testing.assert_array_equal(on, [[True, False], [False, False]])
         assert h[0, 1] < 0 and abs(h[0, 0]) < 1e-12
         np.testing.assert_array_equal(h[1], law.w[0, 1] @ X.T)
         fresh = jnp.asarray([[True, False], [False, False]])  # the other one may let go next time
-        np.testing.assert_array_equal(sliding.let_go(flow, law, both, fresh)[1], both)
+        np.testing.assert_array_equal(kinks.let_go(flow, law, both, fresh)[1], both)
 
 
 def test_what_is_held_stays_on_its_kinks():
@@ -371,7 +370,7 @@ def test_what_is_held_stays_on_its_kinks():
         flow, law = relu_flow(rng, 6, 8, 1), normal_law(rng, 20, 8, 1)
         on = rng.random((20, 6)) < 0.3
         on[0], on[1] = True, False
-        held = sliding.Held.at(flow, jnp.asarray(on))
+        held = kinks.Held.at(flow, jnp.asarray(on))
         X = np.asarray(flow.anchors.coordinates.lift)
         kept = held.along(law)
         assert np.abs(np.where(on, kept.w[0] @ X.T, 0.0)).max() < 1e-12

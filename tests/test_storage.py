@@ -17,15 +17,14 @@ import pytest
 
 from adaptik import activations
 from adaptik.mathematics.activations import Activation
-from adaptik.solution import AbstractState, Cost, Kernels, Outcome, Solution, StageRecord
-from adaptik.solution import archive as storage
+from adaptik.solution import AbstractState, Cost, Kernels, Outcome, Solution, StageRecord, archive
 from adaptik.system.errors import InputError
 from adaptik.system.moved import MOVED
 from adaptik.tasks import Task
 from adaptik.tasks.stages import Stage
 
 
-@storage.register
+@archive.register
 @dataclass(frozen=True, eq=False)
 class StoredWeights(AbstractState):
     weights: np.ndarray
@@ -123,7 +122,7 @@ def test_shared_arrays_are_stored_once(tmp_path):
     shared = np.random.default_rng(0).standard_normal(50_000)
     a_solution(shared=shared).save(tmp_path / "shared.zip")
     assert (tmp_path / "shared.zip").stat().st_size < 1.5 * shared.nbytes
-    after = storage.load(tmp_path / "shared.zip")
+    after = archive.load(tmp_path / "shared.zip")
     assert after.states[0].shared is after.states[1].shared
 
 
@@ -143,7 +142,7 @@ def test_shared_arrays_are_stored_once(tmp_path):
 )
 def test_arrays_of_every_kind(tmp_path, array):
     a_solution(shared=array).save(tmp_path / "x.zip")
-    after = storage.load(tmp_path / "x.zip").states[0].shared
+    after = archive.load(tmp_path / "x.zip").states[0].shared
     assert after.dtype == array.dtype
     np.testing.assert_array_equal(after, array)
     if array.dtype.kind == "f":
@@ -153,7 +152,7 @@ def test_arrays_of_every_kind(tmp_path, array):
 @pytest.mark.parametrize("name", ["erf", "hermite(3)", "polynomial(0.123456789, 0, 0.5)"])
 def test_named_activations(tmp_path, name):
     a_solution(name).save(tmp_path / "x.zip")
-    after = storage.load(tmp_path / "x.zip").states[0].activation
+    after = archive.load(tmp_path / "x.zip").states[0].activation
     assert after.name == activations.get(name).name
     assert float(after(1.3)) == float(activations.get(name)(1.3))
 
@@ -190,9 +189,9 @@ def test_unregistered_classes_are_refused(tmp_path):
 
 def test_a_registered_name_is_not_enough():
     with pytest.raises(TypeError, match="share a name"):
-        storage.register(dataclass(frozen=True)(type("Task", (), {"__module__": "elsewhere"})))
+        archive.register(dataclass(frozen=True)(type("Task", (), {"__module__": "elsewhere"})))
     with pytest.raises(TypeError, match="frozen dataclass"):
-        storage.register(dataclass(type("Loose", (), {})))
+        archive.register(dataclass(type("Loose", (), {})))
 
 
 def test_overwriting_is_atomic(tmp_path, monkeypatch):
@@ -203,7 +202,7 @@ def test_overwriting_is_atomic(tmp_path, monkeypatch):
     def broken(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(storage.zarr, "create_group", broken)
+    monkeypatch.setattr(archive.zarr, "create_group", broken)
     with pytest.raises(InputError, match=r"result\.zip.*No space left"):
         a_solution().save(path)
     assert path.read_bytes() == good
@@ -249,7 +248,7 @@ def test_foreign_trees(tmp_path, change, reason):
     a_solution().save(path)
     tampered(path, change)
     with pytest.raises(InputError, match=rf"odd\.zip.*{reason}"):
-        storage.load(path)
+        archive.load(path)
 
 
 def entry(tree, cls, number=0):
@@ -283,7 +282,7 @@ def test_records_that_are_none(tmp_path, change, reason):
     a_solution().save(path)
     tampered(path, change)
     with pytest.raises(InputError, match=rf"cannot load .*odd\.zip.*({reason})") as refused:
-        storage.load(path)
+        archive.load(path)
     assert "\n" not in str(refused.value)
 
 
@@ -309,7 +308,7 @@ def test_arrays_larger_than_the_file(tmp_path, declared):
         for name, content in entries.items():
             new.writestr(name, content)
     with pytest.raises(InputError, match=r"cannot load .*odd\.zip"):
-        storage.load(path)
+        archive.load(path)
 
 
 def garbled(tmp_path, count):
@@ -327,7 +326,7 @@ def garbled(tmp_path, count):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # zarr's, of names that it does not know
             try:
-                after = storage.load(path)
+                after = archive.load(path)
             except InputError as error:
                 refused += 1
                 assert "cannot load" in str(error) and "\n" not in str(error)
@@ -358,16 +357,16 @@ def test_unreadable_files(tmp_path):
     for content in bad:
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"odd\.zip"):
-            storage.load(path)
+            archive.load(path)
     path.write_bytes(b"text")
     with pytest.raises(InputError, match="BadZipFile"):
-        storage.load(path)
+        archive.load(path)
     with zipfile.ZipFile(path, "w") as foreign:
         foreign.writestr("readme.txt", "hello")
     with pytest.raises(InputError, match=r"odd\.zip"):
-        storage.load(path)
+        archive.load(path)
     with pytest.raises(InputError, match="no such file"):
-        storage.load(tmp_path / "missing.zip")
+        archive.load(tmp_path / "missing.zip")
 
 
 def test_no_module_outside_the_package_is_imported(tmp_path):
@@ -375,8 +374,8 @@ def test_no_module_outside_the_package_is_imported(tmp_path):
     a_solution().save(path)
     tampered(path, lambda tree: tree["objects"][0].update({"class": "X", "module": "antigravity"}))
     code = (
-        "import sys; from adaptik.solution import archive as storage\n"
-        "try: storage.load(sys.argv[1])\n"
+        "import sys; from adaptik.solution import archive\n"
+        "try: archive.load(sys.argv[1])\n"
         "except Exception as e: print(type(e).__name__, 'antigravity' in sys.modules)"
     )
     told = subprocess.run(

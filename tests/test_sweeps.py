@@ -179,6 +179,25 @@ def test_stores_of_other_sweeps_are_refused(tmp_path, monkeypatch):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_store_goes_on_after_its_function_has_moved(tmp_path, monkeypatch):
+    calls = []
+
+    def moving(a, b):
+        calls.append((a, b))
+        return {"value": a}
+
+    moving.__module__ = "adaptik.experiments.image_fine_tuning"
+    with monkeypatch.context() as then:
+        then.setattr("adaptik.system.moved.MOVED", {})
+        run(tmp_path / "s", moving)
+    moving.__module__ = "adaptik.experiments.images.fine_tuning"
+    run(tmp_path / "s", moving)
+    assert len(calls) == 6
+    moving.__module__ = "adaptik.experiments.images.pairs"
+    with pytest.raises(ak.InputError, match="other configuration"):
+        run(tmp_path / "s", moving)
+
+
 SCRIPT = """
 import os, sys, time
 import numpy as np

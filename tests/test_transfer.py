@@ -8,24 +8,24 @@ import pytest
 import adaptik as ak
 from adaptik.transfer import run
 from adaptik.transfer.case import Case
-from adaptik.transfer.comparison import _answer, _bootstrap_gain, _folds
+from adaptik.transfer.options import TransferConfig
 from adaptik.transfer.point import transfer_point
-from adaptik.transfer.study import TransferConfig
+from adaptik.transfer.verdict import answer, bootstrap_gain, folds, notes
 
 RNG = np.random.default_rng(0)
 SMALL: dict[str, Any] = dict(n_source=12, n_target=12, n_test=20, particles=96, replicates=2)
 
 
-@pytest.mark.parametrize("folds", [2, 3])
-def test_folds_hold_out_every_sample_once_and_train_on_the_others(folds):
+@pytest.mark.parametrize("count", [2, 3])
+def test_folds_hold_out_every_sample_once_and_train_on_the_others(count):
     target = ak.tasks.load("digits", classes=(3, 5), n_train=12, n_test=4)
-    parts = _folds(target, folds, seed=1)
+    parts = folds(target, count, seed=1)
     held_out = np.concatenate([part.X_test for part in parts])
     assert sorted(map(bytes, held_out)) == sorted(map(bytes, target.X))
     for part in parts:
         trained, tested = ({bytes(row) for row in X} for X in (part.X, part.X_test))
         assert not trained & tested and len(trained | tested) == 12
-        assert abs(part.y_test.sum()) <= 1 + 12 % folds  # classes are balanced
+        assert abs(part.y_test.sum()) <= 1 + 12 % count  # classes are balanced
 
 
 def case(losses, samples=40, members=6, splits=1, noise=0.1) -> Case:
@@ -36,7 +36,7 @@ def case(losses, samples=40, members=6, splits=1, noise=0.1) -> Case:
         made.member_losses.append(members_of_split)
         made.sample_losses.append(losses + noise * RNG.standard_normal(samples))
         made.held_out.append(losses + noise * RNG.standard_normal(samples))
-        made.outcomes.append("converged")
+        made.outcomes.append(ak.Outcome.CONVERGED)
     return made
 
 
@@ -52,6 +52,18 @@ def test_errors_of_a_row_are_those_of_its_means(splits):
     assert np.mean([row.cv_loss_se for row in rows]) == pytest.approx(held_out, rel=0.15)
     row = case(0.5).row()
     assert row.network_test_loss is None and row.source_loss_before is None
+
+
+def test_splits_of_a_row_end_as_the_worst_of_them():
+    made = case(0.5, splits=2)
+    assert made.row().outcome == "converged"
+    made.outcomes = [ak.Outcome.OUT_OF_STEPS, ak.Outcome.COLLAPSED]
+    row = made.row()
+    assert row.outcome == ak.Outcome.OUT_OF_STEPS.value
+    config = TransferConfig(check_seeds=0)
+    assert notes([row], config) == ("lazy, source richness 1.0: out of steps before converging",)
+    made.outcomes = [ak.Outcome.COLLAPSED, ak.Outcome.COLLAPSED]  # as weight decay does
+    assert notes([made.row()], config) == ()
 
 
 def test_errors_of_networks_are_their_spread():
@@ -82,9 +94,14 @@ def test_networks_are_compared_with_the_theory_of_their_own_split():
 
 def test_every_split_has_networks_of_its_own():
     config = TransferConfig(
-        **SMALL, richness=(0.0,), target_richness=(0.0,), folds=2, splits=2, check_width=32,
+        **SMALL,
+        richness=(0.0,),
+        target_richness=(0.0,),
+        folds=2,
+        splits=2,
+        check_width=32,
         check_seeds=2,
-    )  # fmt: skip
+    )
     study = run(config)
     losses = []
     for split, seeds in enumerate(([0, 1], [2, 3])):
@@ -111,20 +128,20 @@ def test_every_split_has_networks_of_its_own():
     ],
 )
 def test_the_verdict_answers_before_it_explains(helps, gain, said):
-    assert said in _answer(helps, gain, 0.03, "A", "B")
+    assert said in answer(helps, gain, 0.03, "A", "B")
 
 
 @pytest.mark.parametrize("splits", [1, 4])
 def test_gains_are_positive_where_pretraining_helps_and_scatter_as_they_say(splits):
     better, worse = case(0.5, splits=splits, noise=0.05), case(0.8, splits=splits, noise=0.05)
-    gains, gain = _bootstrap_gain(better, worse, seed=0)
+    gains, gain = bootstrap_gain(better, worse, seed=0)
     assert gain == pytest.approx(1 - 0.5 / 0.8, abs=0.02) and np.mean(gains) == pytest.approx(
         gain, abs=0.02
     )
-    assert _bootstrap_gain(worse, better, seed=0)[1] < -0.4
+    assert bootstrap_gain(worse, better, seed=0)[1] < -0.4
     # Of independent studies: samples (40) and members (6) both scatter.
     found = [
-        _bootstrap_gain(
+        bootstrap_gain(
             case(0.5, splits=splits, noise=0.05), case(0.8, splits=splits, noise=0.05), 0
         )
         for _ in range(20)

@@ -1,20 +1,30 @@
 """The command line. Bad input is one line on standard error and exit code 2."""
 
 import gc
+import inspect
 import io
 import json
 import logging
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .display import terminal
+from .display.terminal import OutputLost, bar_of_cases, say
 from .system import interrupts
 from .system.errors import InputError
+from .transfer.options import TransferConfig, annotations
+
+if TYPE_CHECKING:
+    from .experiments import Entry
+
+SAMPLES = {"n_source": "source", "n_target": "target"}  # whose default depends on the data
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -41,93 +51,76 @@ def _numbers(text: str, name: str) -> tuple[float, ...]:
         raise InputError(f"{name} must be numbers separated by commas, got {text!r}") from None
 
 
+def _options_of(config: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the fields of a configuration as options, before its own.
+
+    Several numbers are typed with commas; words that are allowed are checked by the configuration.
+    """
+    parameters = []
+    for name, (kind, option) in annotations(config).items():
+        default = getattr(config, name)
+        if name in SAMPLES:  # depends on the data
+            default = None
+        if isinstance(default, tuple):
+            kind, default = str, ",".join(f"{value:g}" for value in default)
+        elif kind is not int and kind != (int | None):
+            kind = str if default is not None else str | None
+        typed: Any = Annotated[kind, typer.Option(help=option.help)]
+        parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+        parameters.append(parameter.replace(annotation=typed))
+
+    def given(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command).parameters.values()
+        own = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        command.__signature__ = inspect.Signature([*parameters, *own])  # pyright: ignore[reportFunctionMemberAccess]
+        return command
+
+    return given
+
+
+def typed_config(typed: dict[str, Any]) -> TransferConfig:
+    """The configuration that was typed; files give all their samples, data sets some."""
+    from .tasks import DATASETS
+
+    for name, side in SAMPLES.items():
+        if typed[name] is None and typed[side].split(":")[0] in DATASETS:
+            typed[name] = getattr(TransferConfig, name)
+    for name in ("richness", "target_richness"):
+        typed[name] = _numbers(typed[name], name.replace("_", "-"))
+    return TransferConfig(**typed)
+
+
 @app.command()
+@_options_of(TransferConfig)
 def transfer(
-    source: Annotated[
-        str, typer.Option(help="data set with classes, or a file: .npz, .csv, .parquet...")
-    ] = "digits:1,4",
-    target: Annotated[str, typer.Option(help="as --source")] = "digits:1,7",
-    n_source: Annotated[
-        int | None, typer.Option(help="source training samples [default: 200, or all]")
-    ] = None,
-    n_target: Annotated[
-        int | None, typer.Option(help="target training samples [default: 40, or all]")
-    ] = None,
-    n_test: Annotated[
-        int | None, typer.Option(help="test samples [default: all, at most 1000]")
-    ] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option(help="labels of files: classes or numbers [default: by their values, said]"),
-    ] = None,
-    richness: Annotated[str, typer.Option(help="source richness values")] = "0,0.5,1,2,4",
-    target_richness: Annotated[str, typer.Option(help="target richness values; 0 is lazy")] = "0,1",
-    head: Annotated[str, typer.Option(help="fresh or kept readout on the target")] = "fresh",
-    splits: Annotated[int, typer.Option(help="independent draws of the data")] = 1,
-    folds: Annotated[int, typer.Option(help="K of the K-fold refits that choose the verdict")] = 4,
-    activation: Annotated[
-        str, typer.Option(help="linear, relu, erf, tanh, gelu, softplus, hermite(k)...")
-    ] = "relu",
-    depth: Annotated[int, typer.Option(help="hidden layers")] = 1,
-    particles: Annotated[
-        int | None, typer.Option(help="particles, or neurons a layer, per replicate")
-    ] = None,
-    replicates: Annotated[int, typer.Option(help="independent particle systems")] = 4,
-    check_width: Annotated[
-        int, typer.Option(help="width of the networks that check the theory")
-    ] = 1024,
-    check_seeds: Annotated[int, typer.Option(help="networks for each split; 0 for none")] = 8,
-    seed: Annotated[int, typer.Option(help="fixes data, particles and networks")] = 0,
+    *,
     out: Annotated[Path, typer.Option(help="folder for the report")] = Path("adaptik-transfer"),
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
     brief: Annotated[
         bool, typer.Option("--brief", help="print the verdict alone; the report has the rest")
     ] = False,
+    **typed: Any,
 ) -> None:
     """Does pretraining on SOURCE help on TARGET? Theory at infinite width, checked by networks."""
-    from .display.reports import study as page
-    from .tasks.labels import checked_kind
+    from .display.reports.folder import checked_folder
+    from .display.reports.study import FILES, all_notes, document, write
     from .transfer.comparison import run
-    from .transfer.study import TransferConfig
 
     interrupts.orderly()
-    builtin = {"digits", "fashion-mnist", "cifar10"}
-    if n_source is None and source.split(":")[0] in builtin:
-        n_source = 200
-    if n_target is None and target.split(":")[0] in builtin:
-        n_target = 40
-    config = TransferConfig(
-        source=source,
-        target=target,
-        n_source=n_source,
-        n_target=n_target,
-        n_test=n_test,
-        kind=checked_kind(kind),
-        richness=_numbers(richness, "richness"),
-        target_richness=_numbers(target_richness, "target-richness"),
-        head=head,
-        splits=splits,
-        folds=folds,
-        activation=activation,
-        depth=depth,
-        particles=particles,
-        replicates=replicates,
-        check_width=check_width,
-        check_seeds=check_seeds,
-        seed=seed,
-    )
+    config = typed_config(typed)
     if as_json and brief:
         raise InputError("--json and --brief are two ways to print; give one of them")
-    page.checked_folder(out, page.FILES)
-    study = _with_progress(run, config)
-    written = page.write(study, out)
+    checked_folder(out, FILES)
+    with terminal.bar("reading data and compiling", width=28, left=False) as show:
+        study = run(config, show, lambda: say("interrupted; keeping what was finished", err=True))
+    written = write(study, out)
     if as_json:
-        _say(json.dumps(page.document(study), indent=1))
+        say(json.dumps(document(study), indent=1))
     elif brief:
-        _say(study.verdict.sentence)
+        say(study.verdict.sentence)
     else:
-        _print_table(study, page.all_notes(study))
-        _say(f"Report: {written}")
+        terminal.print_study(study, all_notes(study))
+        say(f"Report: {written}")
     if not study.complete:
         raise typer.Exit(130)
 
@@ -161,14 +154,14 @@ def phase_diagram(
     Quantities: alignment, nu_target, richness, nu_source, noise_alignment, source_noise,
     target_noise, ridge, time, exponent, contrast.
     """
-    from .display.reports import diagram as command
+    from .display.reports.diagram import draw, draw_preset
     from .linear_theory.diagram import Axis, Diagram
     from .system import programs
 
     interrupts.orderly()
     programs.keep()
     if preset is not None:
-        picture = command.draw_preset(preset, out, draws=draws, seed=seed)
+        picture = draw_preset(preset, out, draws=draws, seed=seed)
     else:
         given = {}
         for text in settings or []:
@@ -179,8 +172,8 @@ def phase_diagram(
         choices: dict[str, Any] = dict(quantity=quantity, head=head, finetune=finetune)
         axes = Axis.parse(x, points), Axis.parse(y, points)
         diagram = Diagram(*axes, settings=given, dimension=dimension, **choices)
-        picture = command.draw(diagram, out, checks=checks, draws=draws, seed=seed)
-    _say(f"Picture: {picture}")
+        picture = draw(diagram, out, checks=checks, draws=draws, seed=seed)
+    say(f"Picture: {picture}")
 
 
 @app.command()
@@ -211,16 +204,16 @@ def sweep(
         settings["workers"] = workers
     if dask is not None:
         settings["executor"] = dask
-    with _kept(settings["store"]), _bar("cases") as show:
+    with _kept(settings["store"]), bar_of_cases("cases") as show:
         data = sweeps.sweep(function, grid, retry_failed=retry_failed, progress=show, **settings)
     done, failed = (int((data.status == code).sum()) for code in (1, 2))
-    _say(f"{done} of {grid.size} cases done, {failed} failed: {settings['store']}")
+    say(f"{done} of {grid.size} cases done, {failed} failed: {settings['store']}")
     texts = data.notes.values.ravel() if "notes" in data else ()
     for note in dict.fromkeys(line for text in texts for line in text.splitlines()):
-        _say(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     if failed:
         first = next(text for text in data.error.values.ravel() if text)
-        _say(f"first error: {first}", err=True)
+        say(f"first error: {first}", err=True)
         raise typer.Exit(2)
 
 
@@ -248,7 +241,7 @@ def reproduce(
 
     if list_all:
         for entry in EXPERIMENTS:
-            _say(f"{entry.figure or '-':6s} {entry.name:34s} {entry.claim}")
+            say(f"{entry.figure or '-':6s} {entry.name:34s} {entry.claim}")
         return
     if everything == (figure is not None):
         raise InputError("name one figure, or give --all or --list")
@@ -256,40 +249,45 @@ def reproduce(
     if everything and data is not None:
         raise InputError("--data chooses the images of one figure; leave it out with --all")
 
+    interrupts.orderly()
+    where: dict[str, Any] = dict(executor=dask or "processes", workers=workers)
+
+    def folder(entry: "Entry") -> Path:
+        if out is not None and not everything:
+            return out
+        suffix = f"-{preset}-{data}" if data else f"-{preset}"
+        above = Path("adaptik-reproduce") if out is None else out
+        return above / f"{entry.figure or entry.name}{suffix}"
+
+    if not all([_reproduced(entry, folder(entry), preset, data, where) for entry in entries]):
+        raise typer.Exit(2)
+
+
+def _reproduced(
+    entry: "Entry", folder: Path, preset: str, data: str | None, where: dict[str, Any]
+) -> bool:
+    """Compute one experiment and say what it found; whether all of its cases could be computed."""
     from .display.reports import pages
     from .experiments.finding import CaseFailed
-    from .experiments.reproduce import configure
-    from .experiments.reproduce import reproduce as run
+    from .experiments.reproduce import configure, reproduce
 
-    interrupts.orderly()
-    failed = False
-    for entry in entries:
-        suffix = f"-{data}" if data else ""
-        folder = Path("adaptik-reproduce") if out is None else out
-        if out is None or everything:
-            folder /= f"{entry.figure or entry.name}-{preset}{suffix}"
-        config = configure(entry.load(), preset, data)
-        _say(f"{entry.figure or 'ours'}, {entry.name}: {entry.claim}")
-        _say(f"  {config}")
-        try:
-            with _kept(folder), _bar(entry.figure or entry.name) as show:
-                outcome = run(
-                    entry, config, folder, executor=dask or "processes", workers=workers,
-                    progress=show,
-                )  # fmt: skip
-        except CaseFailed as error:
-            _say(f"error: {error}", err=True)
-            failed = True
-            continue
-        _say(f"  {outcome.word}")
-        for claim in outcome.claims:
-            _say(f"  - {claim.sentence}")
-        _say(f"  - {outcome.agreement.sentence}")
-        for line in outcome.agreement.outliers:
-            _say(f"      {line}")
-        _say(f"  Report: {pages.write(folder)}")
-    if failed:
-        raise typer.Exit(2)
+    config = configure(entry.load(), preset, data)
+    say(f"{entry.figure or 'ours'}, {entry.name}: {entry.claim}")
+    say(f"  {config}")
+    try:
+        with _kept(folder), bar_of_cases(entry.figure or entry.name) as show:
+            outcome = reproduce(entry, config, folder, **where, progress=show)
+    except CaseFailed as error:
+        say(f"error: {error}", err=True)
+        return False
+    say(f"  {outcome.word}")
+    for claim in outcome.claims:
+        say(f"  - {claim.sentence}")
+    say(f"  - {outcome.agreement.sentence}")
+    for line in outcome.agreement.outliers:
+        say(f"      {line}")
+    say(f"  Report: {pages.write(folder)}")
+    return True
 
 
 @app.command()
@@ -300,7 +298,7 @@ def report(
     from .display.reports import pages
 
     interrupts.orderly()
-    _say(f"Report: {pages.write(folder)}")
+    say(f"Report: {pages.write(folder)}")
 
 
 @contextmanager
@@ -309,130 +307,8 @@ def _kept(folder: Path):
     try:
         yield
     except KeyboardInterrupt:
-        _say(f"interrupted; finished cases are kept in {folder}: run it again to go on", err=True)
+        say(f"interrupted; finished cases are kept in {folder}: run it again to go on", err=True)
         raise
-
-
-@contextmanager
-def _bar(label: str):
-    """A progress bar with the time left, as a function of cases done, failed and in all."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description:<16}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        job = bar.add_task(label, total=None)
-
-        def show(done: int, failed: int, total: int) -> None:
-            text = f"{label}, {failed} failed" if failed else label
-            bar.update(job, description=text, completed=done + failed, total=total)
-
-        yield show
-
-
-def _with_progress(run, config):
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description:<28}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        job = bar.add_task("reading data and compiling", total=None)
-
-        def show(label: str, done: int, total: int) -> None:
-            bar.update(job, description=label, completed=done, total=total)
-
-        return run(config, show, lambda: console.print("interrupted; keeping what was finished"))
-
-
-def _print_table(study, notes) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        title=f"{study.tasks['source']['name']} → {study.tasks['target']['name']}: target test loss"
-    )
-    for heading in (
-        "source γ₁",
-        "mode",
-        "target γ₂",
-        "theory ± s.e.",
-        "test-set s.e.",
-        "network ± s.e.",
-        "diff/s.e.",
-        "accuracy",
-        "source loss before → after",
-        "outcome",
-    ):
-        table.add_column(heading, justify="left" if heading in ("mode", "outcome") else "right")
-
-    regression = any(row.relative_test_loss is not None for row in study.rows)
-    if regression:
-        table.title = f"{table.title}, in variances of the training labels"
-        typer.echo("Losses in squares of the labels themselves are in rows.json and the report.")
-
-    def show(value, pattern="{:.3f}"):
-        return "–" if value is None else pattern.format(value)
-
-    def loss(row, name):
-        return getattr(row, f"relative_{name}" if regression else name)
-
-    for row in study.rows:
-        network = loss(row, "network_test_loss")
-        before, after = (loss(row, f"source_loss_{when}") for when in ("before", "after"))
-        table.add_row(
-            show(row.source_richness, "{:g}"),
-            row.mode,
-            show(row.target_richness, "{:g}"),
-            f"{loss(row, 'test_loss'):.4f} ± {loss(row, 'test_loss_se'):.4f}",
-            show(loss(row, "sampling_se")),
-            "–" if network is None else f"{network:.4f} ± {loss(row, 'network_test_loss_se'):.4f}",
-            show(row.difference_in_se, "{:+.1f}"),
-            show(row.accuracy),
-            "–" if before is None else f"{before:.3f} → {after:.3f}",
-            row.outcome,
-        )
-    console = Console(width=None if sys.stdout.isatty() else 150)
-    with console.capture() as shown:
-        console.print(table)
-    _say(shown.get().rstrip())
-    for note in notes:
-        _say(f"note: {note}")
-    _say(study.verdict.sentence)
-
-
-def _say(text: str, err: bool = False) -> None:
-    """Print a line; where that fails what was computed lies on disk, and one line says so."""
-    try:
-        typer.echo(text, err=err)
-    except OSError as error:
-        raise OutputLost(error) from error
-
-
-class OutputLost(InputError):
-    """Standard output takes no more: its reader has gone, or its disk is full."""
-
-    def __init__(self, error: OSError):
-        super().__init__(f"standard output takes no more: {error.strerror or error}")
 
 
 def main() -> None:

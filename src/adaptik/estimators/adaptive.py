@@ -3,7 +3,7 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,22 +25,26 @@ from ..tasks.stages import Stage
 RICHNESSES = (0.0, 0.5, 2.0, 5.0)  # tried by richness="auto"
 
 
+@dataclass(eq=False, repr=False)
 class AdaptiveKernel(BaseEstimator, ABC):
     """What all estimators share; the network has one hidden layer."""
 
-    richness: Any
-    activation: Any
-    duration: float | None
-    tol: float
-    cv: int
-    particles: int | None
-    replicates: int
-    random_state: Any
-    solution_: Solution | None
-    kernel_: Any
-    richness_: Any
-    classes_: Any
-    feature_names_in_: Any
+    richness: Any = "auto"
+    _: KW_ONLY
+    activation: Any = "relu"
+    duration: float | None = None
+    tol: float = 1e-3
+    cv: int = 4
+    particles: int | None = None
+    replicates: int = 2
+    random_state: Any = 0
+
+    # What fitting sets.
+    solution_: Solution | None = field(init=False)
+    kernel_: Any = field(init=False)
+    richness_: Any = field(init=False)
+    classes_: Any = field(init=False)
+    feature_names_in_: Any = field(init=False)
 
     def _limit(self) -> TwoLayer:
         return TwoLayer(
@@ -71,13 +75,11 @@ class AdaptiveKernel(BaseEstimator, ABC):
     # -- solving -----------------------------------------------------------------------------
 
     def _stage(self, task: Task, richness: Any, mode: str = "rich", head: str = "fresh") -> Stage:
-        common: dict[str, Any] = dict(head=head)
-        if mode == "readout" or richness == 0:
-            common |= dict(duration=np.inf if self.duration is None else self.duration)
-        else:
-            common |= dict(duration=self.duration)
-            if self.duration is None:
-                common |= dict(loss_tol=self.tol, rate_tol=self.tol / 10)
+        common: dict[str, Any] = dict(head=head, duration=self.duration)
+        frozen = mode == "readout" or richness == 0
+        if self.duration is None:
+            tolerances = dict(loss_tol=self.tol, rate_tol=self.tol / 10)
+            common |= dict(duration=np.inf) if frozen else tolerances
         if mode == "readout":
             return Stage(task, 0.0, trains="readout", **common)
         return Stage(task, richness, **common)
@@ -109,9 +111,8 @@ class AdaptiveKernel(BaseEstimator, ABC):
             if len(train) > 1 and (task.y[train] == task.y[train[0]]).all():
                 continue
             fold = Task(task.X[train], task.y[train], name=f"fold {k}")
-            refit = solve(
-                [replace(stage, task=fold)], self._limit(), key=key, record=2, after=after,
-            )  # fmt: skip
+            stages = [replace(stage, task=fold)]
+            refit = solve(stages, self._limit(), key=key, record=2, after=after)
             f = np.asarray(refit.predict(task.X[test]).value).reshape(len(test), -1)
             errors.append(np.sum((f - task.y[test]) ** 2, axis=1))
         return float(np.mean(np.concatenate(errors))) if errors else 0.0
@@ -351,19 +352,6 @@ class AdaptiveKernelRegressor(Regressor):
     [4.0]
     """
 
-    def __init__(
-        self, richness="auto", *, activation="relu", duration=None, tol=1e-3, cv=4,
-        particles=None, replicates=2, random_state=0,
-    ):  # fmt: skip
-        self.richness = richness
-        self.activation = activation
-        self.duration = duration
-        self.tol = tol
-        self.cv = cv
-        self.particles = particles
-        self.replicates = replicates
-        self.random_state = random_state
-
 
 class AdaptiveKernelClassifier(Classifier):
     __doc__ = f"""Classification by an infinitely wide network that learns features.
@@ -375,5 +363,3 @@ class AdaptiveKernelClassifier(Classifier):
     >>> AdaptiveKernelClassifier(richness=0.0, particles=64).fit(X, y).predict([[2.5]]).tolist()
     ['b']
     """
-
-    __init__ = AdaptiveKernelRegressor.__init__

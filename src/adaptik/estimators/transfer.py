@@ -1,7 +1,7 @@
 """Estimators that pretrain on a source."""
 
 import warnings
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,17 +33,20 @@ TRANSFER = """source
     """
 
 
+@dataclass(eq=False, repr=False)
 class _Transfer(AdaptiveKernel):
     """Pretraining on a source; without one, the single-task estimator."""
 
-    source: Any
-    mode: str
-    head: str
-    source_richness: Any
+    source: Any = None
+    _: KW_ONLY
+    mode: str = "rich"
+    head: str = "fresh"
+    richness: Any = "auto"
+    source_richness: Any = 1.0
 
     def __sklearn_clone__(self):
         params = {k: v for k, v in self.get_params(deep=False).items() if k != "source"}
-        copies = {k: clone(v, safe=False) for k, v in params.items()}
+        copies: dict[str, Any] = {k: clone(v, safe=False) for k, v in params.items()}
         copies["source"] = self.source  # a fitted source stays fitted
         return type(self)(**copies)
 
@@ -127,10 +130,9 @@ class _Transfer(AdaptiveKernel):
         else:
             best = pairs[0]
         self.source_richness_, self.richness_ = best
-        return solve(
-            [self._stage(task, self.richness_, self.mode, self.head)],
-            limit, key=key, record=2, after=pretrained[self.source_richness_],
-        )  # fmt: skip
+        stages = [self._stage(task, self.richness_, self.mode, self.head)]
+        before = pretrained[self.source_richness_]
+        return solve(stages, limit, key=key, record=2, after=before)
 
 
 def _unfrozen(source):
@@ -187,29 +189,9 @@ class TransferKernelRegressor(Regressor, _Transfer):
     {PARAMETERS.replace("activation" + chr(10), TRANSFER + "activation" + chr(10), 1)}
     """
 
-    def __init__(
-        self, source=None, *, mode="rich", head="fresh", richness="auto", source_richness=1.0,
-        activation="relu", duration=None, tol=1e-3, cv=4, particles=None, replicates=2,
-        random_state=0,
-    ):  # fmt: skip
-        self.source = source
-        self.mode = mode
-        self.head = head
-        self.richness = richness
-        self.source_richness = source_richness
-        self.activation = activation
-        self.duration = duration
-        self.tol = tol
-        self.cv = cv
-        self.particles = particles
-        self.replicates = replicates
-        self.random_state = random_state
-
 
 class TransferKernelClassifier(Classifier, _Transfer):
     __doc__ = f"""Classification pretrained on a source.
 
     {PARAMETERS.replace("activation" + chr(10), TRANSFER + "activation" + chr(10), 1)}
     """
-
-    __init__ = TransferKernelRegressor.__init__

@@ -1,5 +1,7 @@
 """Findings of the paper, and ours beyond it: one a file, each computed, drawn and judged.
 
+Folders are subjects; a finding is known by its name alone.
+
 Nothing heavy is imported before an experiment is loaded.
 """
 
@@ -21,116 +23,138 @@ class Entry:
 
     Attributes
     ----------
+    subject
+        What it is about: the folder of its module.
     name
-        Of its module in this package, named for the finding.
+        Of its module, named for the finding.
     figure
         Of the paper; empty for what goes beyond it.
     claim
         What the experiment tests, in one line.
     """
 
+    subject: str
     name: str
     figure: str
     claim: str
 
     def load(self) -> "Finding":
         """Import the experiment's module."""
-        finding: Finding = import_module(f".{self.name}", __name__)  # pyright: ignore[reportAssignmentType]
+        finding: Finding = import_module(f".{self.subject}.{self.name}", __name__)  # pyright: ignore[reportAssignmentType]
         return finding
 
 
 EXPERIMENTS = (
     Entry(
+        "linear",
         "aligned_source_helps",
         "fig1a",
         "after abundant source data the target loss falls with the alignment of the teachers",
     ),
     Entry(
+        "linear",
         "more_source_data_help",
         "fig1b",
         "the target loss falls with the number of source samples",
     ),
     Entry(
+        "linear",
         "over_rich_source",
         "fig1c",
         "in the over-rich limit only the overlap with the learned direction counts",
     ),
     Entry(
+        "linear",
         "richer_source_helps",
         "fig2a",
         "the target loss of linear networks falls with the richness of the source stage",
     ),
     Entry(
+        "images",
         "rich_features_need_fewer_images",
         "fig2b",
         "fine-tuning on few images works better on richer source features",
     ),
     Entry(
+        "images",
         "gain_fades_with_target_data",
         "fig2c",
         "the gain from rich source features fades as target images become many",
     ),
     Entry(
+        "polynomials",
         "easy_before_hard",
         "fig3a",
         "an easy polynomial learned first lowers the final loss on a hard one",
     ),
     Entry(
+        "polynomials",
         "hard_before_easy",
         "fig3b",
         "a hard polynomial learned first does not lower the final loss on an easy one",
     ),
     Entry(
+        "images",
         "rich_targets_want_early_stopping",
         "fig4",
         "rich target stages on images have an optimal stopping time",
     ),
     Entry(
+        "images",
         "preactivations_leave_the_gaussian",
         "fig5",
         "preactivations on the target depart from a Gaussian as its richness grows",
     ),
     Entry(
+        "posteriors",
         "pull_helps_related_tasks",
         "appB",
         "an elastic pull to the source's posterior helps related tasks and hurts unrelated ones",
     ),
     Entry(
+        "posteriors",
         "pull_on_images",
         "",
         "an elastic pull turns the target's kernel on images from scratch's into the source's",
     ),
     Entry(
+        "posteriors",
         "pull_on_polynomials",
         "",
         "rich posteriors on polynomials gain from an elastic pull where teachers are related",
     ),
     Entry(
+        "polynomials",
         "polynomial_source_data",
         "",
         "frozen features help on a polynomial after abundant, less after limited source data",
     ),
     Entry(
+        "linear",
         "anisotropic_noise_hurts",
         "",
         "with anisotropic inputs and a noisy source, transfer of identical tasks can hurt",
     ),
     Entry(
+        "polynomials",
         "when_to_switch",
         "",
         "a noisy source has an optimal duration: neither none nor the longest",
     ),
     Entry(
+        "polynomials",
         "curriculum_of_three",
         "",
         "degrees 1, 2, 3 in this order lower the final loss on degree 3 below training it alone",
     ),
     Entry(
+        "images",
         "readout_beats_lazy",
         "",
         "of rich features, the readout alone fine-tunes better than all weights lazily",
     ),
     Entry(
+        "images",
         "layers_to_keep",
         "",
         "of rich features for a related task, lower layers are worth freezing, upper ones are not",

@@ -1,6 +1,6 @@
 """The infinite-width limit and finite networks side by side, through the same stages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -90,19 +90,12 @@ class Both:
     ) -> "Both":
         """Go through ``stages``, networks for the times that the theory took."""
         key = config.seed + draw
-        theory = solve(
-            stages, config.limit, key=key, observe=observe, record=record,
-            after=None if after is None else after.theory,
-        )  # fmt: skip
-        first = 1000 * key  # networks of different draws differ
-        network = train(
-            theory.timed_stages[-len(stages) :],
-            config.network,
-            seeds=range(first, first + config.networks),
-            observe=observe,
-            record=record,
-            after=None if after is None else after.network,
-        )
+        before = (None, None) if after is None else (after.theory, after.network)
+        common: dict[str, Any] = dict(observe=observe, record=record)
+        theory = solve(stages, config.limit, key=key, after=before[0], **common)
+        times = theory.timed_stages[-len(stages) :]
+        seeds = range(1000 * key, 1000 * key + config.networks)  # of every draw others
+        network = train(times, config.network, seeds=seeds, after=before[1], **common)
         return cls(theory, network)
 
     @property
@@ -168,6 +161,11 @@ def named(dataset: xr.Dataset, what: str) -> xr.Dataset:
     return dataset.rename(theory=f"theory_{what}", network=f"network_{what}")
 
 
+def stacked(dim: str, found: Mapping[Any, xr.Dataset]) -> xr.Dataset:
+    """Data sets along a new dimension, by their levels on it."""
+    return xr.concat(list(found.values()), dim).assign_coords({dim: list(found)})
+
+
 def fine_tuned(
     target: Task,
     counts: Sequence[int],
@@ -182,9 +180,10 @@ def fine_tuned(
 
     ``after=None`` fine-tunes the features at initialisation: a lazy source leaves them as they are.
     """
-    found = []
-    for task in (of_size(target, count) for count in counts):
+    found = {}
+    for count in counts:
+        task = of_size(target, count)
         stage = target_stage(task, mode, head=head)
         both = Both.run([stage], config, draw, after=after, record=2)
-        found.append(named(both.final(task), "loss"))
-    return xr.concat(found, "n_target").assign_coords(n_target=list(counts))
+        found[count] = named(both.final(task), "loss")
+    return stacked("n_target", found)

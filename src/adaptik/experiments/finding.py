@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -26,7 +26,7 @@ class Finding(Protocol):
     PRESETS: Mapping[str, Any]
     """``"quick"`` and ``"full"``: frozen dataclasses of everything that determines the result."""
 
-    def compute(self, config: Any, **sweep: Any) -> xr.Dataset:
+    def compute(self, config: Any, /, **sweep: Any) -> xr.Dataset:
         """Theory and networks; ``sweep`` is passed to :func:`cases`."""
         ...
 
@@ -34,7 +34,7 @@ class Finding(Protocol):
         """The figure, from the data set alone."""
         ...
 
-    def caption(self, config: Any) -> str:
+    def caption(self, config: Any, /) -> str:
         """What the figure shows, with every parameter."""
         ...
 
@@ -66,6 +66,17 @@ def decode(cls: type[C], text: str) -> C:
 def configuration(dataset: xr.Dataset, cls: type[C]) -> C:
     """The configuration that a data set was computed with."""
     return decode(cls, dataset.attrs["configuration"])
+
+
+def listed(values: Iterable[float]) -> str:
+    """Numbers as captions write them.
+
+    Examples
+    --------
+    >>> listed((0.0, 0.5, 20))
+    '0, 0.5, 20'
+    """
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def cases(
@@ -100,9 +111,15 @@ def cases(
     text = json.dumps(asdict(config))
     with tempfile.TemporaryDirectory() as scratch:
         data = sweeps.sweep(
-            case, grid, store=store or Path(scratch, "cases"), fixed={"config": text},
-            executor=executor, workers=workers, retry_failed=True, progress=progress,
-        )  # fmt: skip
+            case,
+            grid,
+            store=store or Path(scratch, "cases"),
+            fixed={"config": text},
+            executor=executor,
+            workers=workers,
+            retry_failed=True,
+            progress=progress,
+        )
     if (data.status == FAILED).any():
         first = next(error for error in data.error.values.ravel() if error)
         raise CaseFailed(f"{int((data.status == FAILED).sum())} cases failed; first: {first}")

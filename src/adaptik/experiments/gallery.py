@@ -5,7 +5,6 @@
 RESULTS is what ``adaptik reproduce --all --out RESULTS`` wrote.
 """
 
-import io
 import json
 import sys
 import warnings
@@ -14,7 +13,7 @@ from pathlib import Path
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ..display.reports import study as report
+from ..display.reports.folder import checked_folder, png, write_file
 from ..system.errors import InputError
 from . import EXPERIMENTS, Entry
 
@@ -55,8 +54,8 @@ def write(results: Path, docs: Path) -> Path:
             warnings.simplefilter("ignore")  # zarr on strings
             dataset = xr.open_zarr(_unpacked(folder), consolidated=False).load()
         pictures = docs / "figures" / "gallery"
-        report.write_file(
-            report.checked_folder(pictures) / f"{entry.name}.png",
+        write_file(
+            checked_folder(pictures) / f"{entry.name}.png",
             small(entry.load().draw(dataset)),
         )
         agreement = said["agreement"]
@@ -70,7 +69,7 @@ def write(results: Path, docs: Path) -> Path:
             f"{str(results)!r} has no verdicts; run adaptik reproduce --all --out {results}"
         )
     page = docs / "gallery.md"
-    report.write_file(page, (HEAD + "\n".join(rows) + "\n\n" + "\n".join(parts)).encode())
+    write_file(page, (HEAD + "\n".join(rows) + "\n\n" + "\n".join(parts)).encode())
     return page
 
 
@@ -96,13 +95,10 @@ def _part(entry: Entry, said: dict) -> str:
 def small(figure: Figure) -> bytes:
     """The picture in at most 80 kB, as sharp as that allows."""
     for dpi in (110, 90, 75, 60, 50):
-        buffer = io.BytesIO()
-        figure.savefig(
-            buffer, format="png", dpi=dpi, facecolor="white", pil_kwargs={"optimize": True}
-        )
-        if buffer.tell() < LARGEST:
+        picture = png(figure, dpi, pil_kwargs={"optimize": True})
+        if len(picture) < LARGEST:
             break
-    return buffer.getvalue()
+    return picture
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 
 import xarray as xr
 
-from ..display.reports import study as report
+from ..display.reports.folder import as_json, checked_folder, png, write_file
 from ..solution.to_xarray import save_dataset
 from ..system.errors import DatasetNotFoundError, InputError
 from ..tasks import DATASETS, images
@@ -116,26 +116,26 @@ def reproduce(entry: Entry, config: Any, folder: str | Path, **sweep: Any) -> Ou
         Before any computation, if the folder cannot be written to or holds another experiment
         or configuration.
     """
-    folder = report.checked_folder(folder, (*FILES, f"{entry.name}.png"))
+    folder = checked_folder(folder, (*FILES, f"{entry.name}.png"))
     finding = entry.load()
     _settle(folder / "config.json", {"experiment": entry.name, **asdict(config)})
     dataset = finding.compute(config, store=folder / "cases", **sweep)
     save_dataset(dataset, folder / "results.zarr.zip")
-    report.write_file(folder / f"{entry.name}.png", report.png(finding.draw(dataset)))
+    write_file(folder / f"{entry.name}.png", png(finding.draw(dataset)))
     outcome = judge(entry, dataset, config)
-    report.write_file(folder / "verdict.json", report.as_json(outcome.document()))
+    write_file(folder / "verdict.json", as_json(outcome.document()))
     return outcome
 
 
 def _settle(file: Path, config: dict[str, Any]) -> None:
     """Write down what the folder is for, unless it is there for something else."""
-    wanted = report.as_json(config)
+    wanted = as_json(config)
     if file.exists() and file.read_bytes() != wanted:
         raise InputError(
             f"--out: {str(file.parent)!r} holds another experiment or configuration, see "
             f"{file.name} there; choose another folder"
         )
-    report.write_file(file, wanted)
+    write_file(file, wanted)
 
 
 def judge(entry: Entry, dataset: xr.Dataset, config: Any) -> Outcome:
@@ -144,6 +144,12 @@ def judge(entry: Entry, dataset: xr.Dataset, config: Any) -> Outcome:
     claims = finding.check(dataset)
     compared = getattr(finding, "agreement", verdict.agreement)(dataset)
     return Outcome(
-        entry.name, entry.figure, entry.claim, verdict.overall(claims), claims, compared,
-        finding.caption(config), float(dataset.seconds.sum()),
-    )  # fmt: skip
+        entry.name,
+        entry.figure,
+        entry.claim,
+        verdict.overall(claims),
+        claims,
+        compared,
+        finding.caption(config),
+        float(dataset.seconds.sum()),
+    )

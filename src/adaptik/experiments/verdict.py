@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -15,6 +15,7 @@ Word = Literal["reproduced", "not reproduced", "differs"]
 CONFIDENCE = 0.975  # one-sided; 2 standard errors where they are well known
 APART = 3.0  # standard errors between theory and networks that count as different
 REQUIRED = 0.95  # share of points that must not
+Sides = tuple[xr.DataArray, xr.DataArray]  # theory and networks
 
 
 @dataclass(frozen=True)
@@ -183,24 +184,58 @@ def over_draws(
     return Claim(statement, float(theory.mean()), float(error), freedom, **settings)
 
 
-def ratio_over_draws(
-    statement: str,
-    upper: tuple[xr.DataArray, xr.DataArray],
-    lower: tuple[xr.DataArray, xr.DataArray],
-    **settings,
-) -> Claim:
+def sides(dataset: xr.Dataset, what: str, **at: Any) -> Sides:
+    """``theory_{what}`` and ``network_{what}`` at one point of some axes."""
+    one = dataset.sel(at)
+    return one[f"theory_{what}"], one[f"network_{what}"]
+
+
+def means(dataset: xr.Dataset, what: str, **at: Any) -> list[np.ndarray]:
+    """:func:`sides` for every draw, over which comes first: means of the members."""
+    theory, network = sides(dataset, what, **at)
+    both = theory.mean("replicate"), network.mean("seed")
+    return [side.transpose("draw", ...).values for side in both]
+
+
+def at_best(
+    theory: Float[np.ndarray, "draws levels"], network: Float[np.ndarray, "draws levels"]
+) -> list[Float[np.ndarray, " draws"]]:
+    """Losses at the level where theory's mean over the other draws is smallest.
+
+    A level that is chosen on the losses that it is judged by would look too good.
+
+    Examples
+    --------
+    >>> losses = np.array([[0.1, 0.3], [0.5, 0.2], [0.6, 0.3]])
+    >>> at_best(losses, losses)[0].tolist()  # of the first draw level 0 is best, of others 1
+    [0.3, 0.2, 0.3]
+    """
+    draws = np.arange(len(theory))
+    others = [np.delete(theory, d, 0) if len(theory) > 1 else theory for d in draws]
+    best = [int(o.mean(0).argmin()) for o in others]
+    return [side[draws, best] for side in (theory, network)]
+
+
+def gains_of_best(
+    losses: Sequence[Float[np.ndarray, "draws levels"]], level: int
+) -> list[Float[np.ndarray, " draws"]]:
+    """By how much losses :func:`at_best` are below those at ``level``, relative to them."""
+    return [1 - low / side[:, level] for low, side in zip(at_best(*losses), losses, strict=True)]
+
+
+def ratio_over_draws(statement: str, upper: Sides, lower: Sides, **settings) -> Claim:
     """The claim that losses ``lower`` lie below losses ``upper``: 1 - mean(lower)/mean(upper).
 
     Both are pairs (theory, networks) with dimensions ``draw`` and members. The error is that over
     draws, linearised around the means.
     """
-    sides = []
+    gains = []
     for above, below in zip(upper, lower, strict=True):
         members = [d for d in above.dims if d != "draw"]
         a, b = (x.mean(members).values for x in (above, below))
         ratio = b.mean() / a.mean()
-        sides.append(1 - ratio - (b - ratio * a) / a.mean())
-    return over_draws(statement, sides[0], sides[1], **settings)
+        gains.append(1 - ratio - (b - ratio * a) / a.mean())
+    return over_draws(statement, *gains, **settings)
 
 
 def _label(value) -> str:

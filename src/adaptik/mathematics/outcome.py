@@ -1,18 +1,20 @@
 """How an iteration ended: the one ladder of outcomes that every limit and network uses."""
 
+from collections.abc import Iterable
 from enum import Enum
 
 
 class Outcome(Enum):
-    """How a stage ended; losses and their rates are judged relative to the labels of each output.
+    """How a stage ended, from best to worst.
 
-    See ``loss_tol`` of :class:`adaptik.Stage`.
+    Losses and their rates are judged relative to the labels of each output; see ``loss_tol`` of
+    :class:`adaptik.Stage`.
     """
 
     CONVERGED = "converged"
     REACHED_DURATION = "reached its duration"
-    STALLED = "stalled: the loss stopped falling above loss_tol"
     COLLAPSED = "collapsed: weight decay took all weights to zero"
+    STALLED = "stalled: the loss stopped falling above loss_tol"
     OUT_OF_STEPS = "out of steps before converging"
     DIVERGED = "diverged: step size underflow or non-finite loss"
     NON_FINITE = "not finite: predictions became NaN or infinite"
@@ -26,3 +28,17 @@ class Outcome(Enum):
     def is_lost(self) -> bool:
         """Whether nothing can go on from the stage's end."""
         return self in (Outcome.DIVERGED, Outcome.NON_FINITE)
+
+    @classmethod
+    def of_all(cls, outcomes: "Iterable[Outcome]") -> "Outcome":
+        """How several ended together: as the worst did, as the last one where all are ok.
+
+        Examples
+        --------
+        >>> Outcome.of_all([Outcome.STALLED, Outcome.CONVERGED]).name
+        'STALLED'
+        >>> Outcome.of_all([Outcome.REACHED_DURATION, Outcome.CONVERGED]).name
+        'CONVERGED'
+        """
+        *_, last = each = tuple(outcomes)
+        return last if all(o.ok for o in each) else max(each, key=list(cls).index)

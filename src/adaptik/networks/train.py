@@ -30,8 +30,6 @@ from .flows import flow_through
 from .frozen import solve_frozen
 from .mup import Member, Network, NetworkState, Run, Weights
 
-_WORST = (Outcome.NON_FINITE, Outcome.DIVERGED, Outcome.OUT_OF_STEPS, Outcome.STALLED)
-
 
 def train(
     stages: Sequence[Stage],
@@ -212,8 +210,7 @@ def _join(runs: list[Run], stage: Stage, tasks: dict[str, Task]) -> StageRecord:
     for name, X in recorded_inputs(tasks, stage.task.outputs):
         predictions[name] = f[:, :, first : first + len(X)]
         first += len(X)
-    outcomes = {run.outcome for run in runs}
-    worst = next((o for o in _WORST if o in outcomes), runs[0].outcome)
+    worst = Outcome.of_all(run.outcome for run in runs)
     costs = [run.cost for run in runs]
     cost = Cost(
         costs[0].method,

@@ -31,8 +31,7 @@ class Trajectory:
     @property
     def outcome(self) -> Outcome:
         """The worst outcome over stages."""
-        bad = [r.outcome for r in self.records if not r.outcome.ok]
-        return bad[-1] if bad else self.records[-1].outcome
+        return Outcome.of_all(record.outcome for record in self.records)
 
     @property
     def members(self) -> int:

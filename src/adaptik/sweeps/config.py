@@ -17,15 +17,17 @@ def _file():
     """What a file may hold beside the arguments of its function."""
     from pydantic import NonNegativeInt, PositiveInt
 
-    table = dict[str, Any]
-    return schema.model(
-        "config",
-        {
-            "compute": (str, ...), "grid": (table, None), "fixed": (table, None),
-            "store": (str, None), "executor": (str, None), "workers": (PositiveInt, None),
-            "threads": (PositiveInt, None), "seed": (NonNegativeInt, None),
-        },
-    )  # fmt: skip
+    fields = {
+        "compute": (str, ...),
+        "grid": (dict[str, Any], None),
+        "fixed": (dict[str, Any], None),
+        "store": (str, None),
+        "executor": (str, None),
+        "workers": (PositiveInt, None),
+        "threads": (PositiveInt, None),
+        "seed": (NonNegativeInt, None),
+    }
+    return schema.model("config", fields)
 
 
 def read(

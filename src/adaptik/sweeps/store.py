@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from ..system.errors import InputError
+from ..system.moved import present
 from . import damage
 from .grid import Grid, Index
 
@@ -127,6 +128,8 @@ class Store:
                 "another path"
             )
         damage.check_seal(self.path, there, _names(there))
+        if "function" in there["config"]:  # its module may have moved since
+            there["config"] = there["config"] | {"function": present(there["config"]["function"])}
         for part, name in (
             ("axes", "axes"),
             ("config", "configuration"),

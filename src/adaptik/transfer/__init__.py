@@ -1,7 +1,26 @@
 """The question "does pretraining help?" as one computation, and one case of it."""
 
-from .comparison import run
-from .point import transfer_point
-from .study import TransferConfig, TransferStudy
+from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .comparison import run
+    from .options import TransferConfig
+    from .point import transfer_point
+    from .study import TransferStudy
 
 __all__ = ["TransferConfig", "TransferStudy", "run", "transfer_point"]
+
+# The command line reads the options of a study before anything slow is imported.
+_HOMES = {
+    "TransferConfig": "options",
+    "TransferStudy": "study",
+    "run": "comparison",
+    "transfer_point": "point",
+}
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,10 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from ..mathematics.outcome import Outcome
 from ..solution.estimate import deviate
-from ..tasks import LossUnit, Task
+from ..tasks import LossUnit, Task, load_pair, standardise_labels
 from ..tasks.stages import Stage, target_stage
 from .study import Row
+
+
+def load_standardised(source: str, target: str, **settings: Any) -> tuple[Task, Task]:
+    """Both tasks as :func:`adaptik.tasks.load_pair` has them, regression labels standardised."""
+    first, second = load_pair(source, target, **settings)
+    first = standardise_labels(first)
+    return first, standardise_labels(second, first)
 
 
 @dataclass
@@ -26,7 +34,7 @@ class Case:
     source_losses: list[tuple[float, float]] = field(default_factory=list)
     network_losses: list[np.ndarray] = field(default_factory=list)
     relative: "Case | None" = None  # of regression: the same losses in label variances
-    outcomes: list[str] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
     seconds: float = 0.0
 
     def stage(self, target: Task, head: Any) -> Stage:
@@ -45,7 +53,10 @@ class Case:
     def row(self) -> Row:
         """The numbers of both units."""
         row = self._row()
-        if self.relative is None or not self.member_losses:
+        if not self.member_losses:
+            return row
+        row = replace(row, outcome=Outcome.of_all(self.outcomes).value, seconds=self.seconds)
+        if self.relative is None:
             return row
         other, names = self.relative._row(), Row.__dataclass_fields__
         changes: dict[str, Any] = {
@@ -74,8 +85,6 @@ class Case:
             accuracy=float(np.mean(self.accuracies)) if self.accuracies else None,
             source_loss_before=None if before is None else float(before),
             source_loss_after=None if after is None else float(after),
-            outcome="; ".join(sorted(set(self.outcomes))),
-            seconds=self.seconds,
         )
         if self.held_out:
             errors = np.concatenate(self.held_out)

@@ -5,13 +5,13 @@ verdict's combination is chosen on K-fold refits of the target's training data, 
 set; finite networks trained for the same times check every row.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 
 import numpy as np
 
-from ..kernels import lazy as lazy_kernels
+from ..kernels.lazy import two_layer
 from ..limits import Ensemble, TwoLayer
 from ..limits.solving import solve, versions
 from ..mathematics import activations
@@ -19,19 +19,15 @@ from ..networks import Network, train
 from ..solution import Solution, observables, recorded_tasks
 from ..system.errors import InputError
 from ..system.memory import available_bytes, require
-from ..tasks import LossUnit, Task, accuracy, load_pair, standardise_labels
+from ..tasks import LossUnit, Task, accuracy
 from ..tasks.stages import Stage, check_sequence
-from .case import Case
-from .study import Curve, Row, TransferConfig, TransferStudy, Verdict
+from .case import Case, load_standardised
+from .options import TransferConfig
+from .study import Curve, TransferStudy
+from .verdict import decided, folds, notes
 
 Progress = Callable[[str, int, int], None]
-BOOTSTRAPS = 2000
 POINTS = 10  # recorded times of networks, which figures draw as points
-
-
-def _standardised(pair: tuple[Task, Task]) -> tuple[Task, Task]:
-    source = standardise_labels(pair[0])
-    return source, standardise_labels(pair[1], source)
 
 
 def _path(
@@ -84,16 +80,14 @@ class _Run:
         self.alignments: dict[str, dict[float, tuple[float, float]]] = {}
         self.complete = False
         self.pairs = [
-            _standardised(
-                load_pair(
-                    config.source,
-                    config.target,
-                    n_source=config.n_source,
-                    n_target=config.n_target,
-                    n_test=config.n_test,
-                    seed=config.seed + s,
-                    kind=config.kind,
-                )
+            load_standardised(
+                config.source,
+                config.target,
+                n_source=config.n_source,
+                n_target=config.n_target,
+                n_test=config.n_test,
+                seed=config.seed + s,
+                kind=config.kind,
             )
             for s in range(config.splits)
         ]
@@ -147,7 +141,7 @@ class _Run:
     def _theory(self, check: Callable[[int, Case, Solution], None]) -> None:
         for split, (source, target) in enumerate(self.pairs):
             key = self.config.seed + split
-            folds = _folds(target, self.config.folds, key)
+            parts = folds(target, self.config.folds, key)
             # All rows record both tasks, so that scratch and rich ones run one compiled program.
             both = [source, target]
             for g1, cases in ((None, self.scratch), *self.pretrained.items()):
@@ -161,7 +155,7 @@ class _Run:
                     check(split, case, solution)
                     if split == 0:
                         self._look(case, solution, source, target)
-                    for fold in folds:
+                    for fold in parts:
                         stage = case.stage(fold, self.config.head)
                         refit = solve(
                             [stage], self.limit, key=key, record=2, after=pretrained, observe=both
@@ -192,7 +186,7 @@ class _Run:
                 kept.source_losses.append((before, after))
         if target.classes:
             case.accuracies.append(float(np.mean(accuracy(target, f, y))))
-        case.outcomes.append(solution.outcome.value)
+        case.outcomes.append(solution.outcome)
         case.seconds += sum(r.cost.run_seconds + r.cost.compile_seconds for r in solution.records)
         return solution
 
@@ -214,7 +208,7 @@ class _Run:
             gram, activation = X @ X.T / target.dimension, activations.get(self.config.activation)
             for _ in range(self.config.depth):
                 diagonal = np.diag(gram).copy()
-                gram = lazy_kernels.two_layer(activation, diagonal, gram, diagonal)[0]
+                gram = two_layer(activation, diagonal, gram, diagonal)[0]
             self.kernels["lazy"] = gram
         self.kernels.setdefault(f"adapted {g1:g}", np.asarray(solution.kernel(X, stage=0)))
 
@@ -275,7 +269,8 @@ class _Run:
         self._tick(f"networks {case.mode}")
 
     def study(self) -> TransferStudy:
-        verdict, kernels = self._verdict(), {}
+        kernels = {}
+        verdict = decided(self.cases, self.pairs[0], self.config, self.complete)
         # Where the verdict's source is lazy its kernel never moved: show the richest one instead.
         shown = verdict.source_richness or max(self.config.richness)
         if f"adapted {shown:g}" in self.kernels:
@@ -307,123 +302,13 @@ class _Run:
             kernels,
             self.alignments,
             described,
-            (*_notes(rows, self.config), *source.notes, *target.notes),
+            (*notes(rows, self.config), *source.notes, *target.notes),
             self.complete,
         )
-
-    def _is_informed(self, case: Case) -> bool:
-        """Whether anything of the source enters."""
-        return bool(case.source_richness) or (case.mode != "scratch" and self.config.head == "kept")
-
-    def _verdict(self) -> Verdict:
-        if not self.complete:
-            return Verdict("The study was interrupted; there is no verdict.")
-
-        def held_out(case: Case) -> float:
-            return float(np.concatenate(case.ranked.held_out).mean())
-
-        scratch = min((c for c in self.cases if not self._is_informed(c)), key=held_out)
-        informed = [c for c in self.cases if self._is_informed(c)]
-        if not informed:
-            return Verdict(
-                "Features of a lazy source never move, and a fresh head forgets its readout: give "
-                "a source richness above 0, or keep the head, to ask whether pretraining helps."
-            )
-        best = min(informed, key=held_out)
-        gains, gain = _bootstrap_gain(best.ranked, scratch.ranked, self.config.seed)
-        se, confidence = float(gains.std(ddof=1)), float(np.mean(gains > 0))
-        source, target = self.pairs[0]
-        helps = True if confidence >= 0.975 else False if confidence <= 0.025 else None
-        how = (
-            f"{best.mode} fine-tuning"
-            if best.mode != "rich"
-            else f"rich fine-tuning (γ₂ = {best.target_richness:g})"
-        )
-        sentence = (
-            f"{_answer(helps, gain, se, source.name, target.name)} against the best model without "
-            f"pretraining, at source richness γ₁ = {best.source_richness:g} with {how} "
-            f"(confidence that it helps: {100 * confidence:.1f} %; chosen by "
-            f"{self.config.folds}-fold refits on the target's training data)."
-        )
-        return Verdict(
-            sentence,
-            helps,
-            gain,
-            se,
-            confidence,
-            best.source_richness,
-            best.target_richness,
-            best.mode,
-        )
-
-
-def _answer(helps: bool | None, gain: float, se: float, source: str, target: str) -> str:
-    """Yes or no, and by how much."""
-    size = f"{100 * abs(gain):.1f} ± {100 * se:.1f} %"
-    if helps is None:
-        return (
-            f"Unclear: pretraining on {source} makes no clear difference on {target}. It changes "
-            f"the test loss by {-100 * gain:+.1f} ± {100 * se:.1f} %"
-        )
-    if helps:
-        return f"Yes: pretraining on {source} helps on {target}. It lowers the test loss by {size}"
-    return f"No: pretraining on {source} hurts on {target}. It raises the test loss by {size}"
 
 
 def _pair(estimate) -> tuple[float, float]:
     return float(estimate.value), float(estimate.standard_error)
-
-
-def _bootstrap_gain(best: Case, scratch: Case, seed: int) -> tuple[np.ndarray, float]:
-    """Gains resampled over splits, test points (paired) and the solver's replicates."""
-    rng = np.random.default_rng(seed)
-    pairs = list(zip(best.sample_losses, scratch.sample_losses, strict=True))
-    solver = [
-        np.sqrt(np.mean([m.var(ddof=1) / len(m) for m in case.member_losses]))
-        for case in (best, scratch)
-    ]
-    gains = np.empty(BOOTSTRAPS)
-    for b in range(BOOTSTRAPS):
-        drawn = [pairs[s] for s in rng.integers(len(pairs), size=len(pairs))]
-        sums = np.zeros(2)
-        for a, c in drawn:
-            rows = rng.integers(len(a), size=len(a))
-            sums += a[rows].mean() / len(pairs), c[rows].mean() / len(pairs)
-        sums += solver * rng.standard_normal(2) / np.sqrt(len(pairs))
-        gains[b] = 1 - sums[0] / sums[1]
-    means = [np.mean([x.mean() for x in side]) for side in zip(*pairs, strict=True)]
-    return gains, float(1 - means[0] / means[1])
-
-
-def _folds(target: Task, folds: int, seed: int) -> list[Task]:
-    """Refits of the target on all but one fold of its training data, classes balanced."""
-    rng = np.random.default_rng(seed)
-    label = target.y @ np.arange(1, target.outputs + 1)
-    shuffled = rng.permutation(target.n_train)
-    # Classes in the order in which they appear: their names do not matter.
-    _, first, of = np.unique(label[shuffled], return_index=True, return_inverse=True)
-    by_class = shuffled[np.argsort(first[of], kind="stable")] if target.classes else shuffled
-    fold_of = np.empty(target.n_train, int)
-    fold_of[by_class] = np.arange(target.n_train) % folds
-    return [
-        target.subset(
-            np.flatnonzero(fold_of != k), np.flatnonzero(fold_of == k), f"{target.name} fold {k}"
-        )
-        for k in range(folds)
-    ]
-
-
-def _notes(rows: Sequence[Row], config: TransferConfig) -> tuple[str, ...]:
-    good = ("converged", "reached its duration")
-    bad = [r for r in rows if r.outcome not in good]
-    notes = [f"{r.mode}, source richness {r.source_richness}: {r.outcome}" for r in bad]
-    if any(r.network_test_loss is not None for r in rows):
-        count = config.splits * config.check_seeds
-        notes.append(
-            f"all rows share {count} networks of width {config.check_width}: their differences "
-            "from the theory rise and fall together, so that several of one sign are one event"
-        )
-    return tuple(notes)
 
 
 def run(

@@ -1,6 +1,6 @@
 """One point of a transfer sweep: a source, a target, and what the target stage does."""
 
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -9,47 +9,42 @@ from ..limits.solving import solve
 from ..networks import Network, train
 from ..solution import Solution
 from ..solution.estimate import Estimate
-from ..tasks import LabelScale, LossUnit, Task, accuracy, load_pair, standardise_labels
+from ..tasks import LabelScale, LossUnit, Task, accuracy
 from ..tasks.stages import Stage, target_stage
+from . import options
+from .case import load_standardised
+from .options import Option, TransferConfig
 
 
 def transfer_point(
-    source: str = "digits:1,4",
-    target: str = "digits:1,7",
-    n_source: int | None = 200,
-    n_target: int | None = 40,
-    n_test: int | None = None,
-    kind: Literal["classes", "numbers"] | None = None,
+    source: options.Source = TransferConfig.source,
+    target: options.Target = TransferConfig.target,
+    n_source: options.SourceSamples = TransferConfig.n_source,
+    n_target: options.TargetSamples = TransferConfig.n_target,
+    n_test: options.TestSamples = TransferConfig.n_test,
+    kind: options.Kind = TransferConfig.kind,
     mode: str = "rich",
     source_richness: float = 1.0,
     target_richness: float = 1.0,
-    head: Literal["fresh", "kept"] = "fresh",
-    activation: str = "relu",
-    particles: int | None = None,
-    replicates: int = 4,
-    network_width: int = 2048,
-    network_seeds: int = 0,
-    split: int = 0,
-    key: int = 0,
+    head: options.Head = TransferConfig.head,
+    activation: options.Activation = TransferConfig.activation,
+    particles: options.Particles = TransferConfig.particles,
+    replicates: options.Replicates = TransferConfig.replicates,
+    network_width: Annotated[int, Option("of networks trained beside the theory", least=1)] = 2048,
+    network_seeds: Annotated[int, Option("their number; 0 for none", least=0)] = 0,
+    split: Annotated[int, Option("seed of the draw of samples", least=0)] = 0,
+    key: Annotated[int, Option("seed of particles and networks", least=0)] = 0,
 ) -> dict[str, Any]:
     """Target loss of one way to use a source, by theory and, if asked for, by networks.
 
     Parameters
     ----------
-    source, target
-        Data sets as in :func:`adaptik.tasks.load_pair`.
-    n_source, n_target, n_test
-        Sample numbers.
-    kind
-        What labels of files are; by default their values decide.
+    source, target, n_source, n_target, n_test, kind, head, activation, particles, replicates
+        As in :class:`.TransferConfig`.
     mode
         ``"scratch"`` (no source), ``"readout"``, ``"lazy"`` or ``"rich"``.
     source_richness, target_richness
         gamma of the stages; the latter counts for ``"scratch"`` and ``"rich"`` only.
-    head
-        ``"fresh"`` or ``"kept"`` readout on the target.
-    activation, particles, replicates
-        As in :class:`adaptik.TwoLayer`.
     network_width, network_seeds
         Networks trained beside the theory; none by default.
     split
@@ -73,7 +68,8 @@ def transfer_point(
     Raises
     ------
     InputError
-        For an unknown mode, and as the stages, the limit and the loader do.
+        For an unknown mode, a number below its least, and as the stages, the limit and the loader
+        do.
 
     Examples
     --------
@@ -82,12 +78,9 @@ def transfer_point(
     >>> point["outcome"], 0 < point["loss"] < 2
     ('converged', True)
     """
-    first, second = load_pair(
-        source, target, n_source=n_source, n_target=n_target, n_test=n_test, seed=split,
-        kind=kind,
-    )  # fmt: skip
-    first = standardise_labels(first)
-    second = standardise_labels(second, first)
+    options.check(transfer_point, locals())
+    counts = dict(n_source=n_source, n_target=n_target, n_test=n_test)
+    first, second = load_standardised(source, target, **counts, seed=split, kind=kind)
     stages = [target_stage(second, mode, target_richness, head)]
     if mode != "scratch":
         stages.insert(0, Stage(first, source_richness))

@@ -1,4 +1,4 @@
-"""What a transfer study is asked and what it answers: plain values only."""
+"""What a transfer study answers: plain values only."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -6,52 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from ..system.errors import InputError
-from ..tasks.labels import Kind, checked_kind
-
 if TYPE_CHECKING:
     import xarray as xr
-
-
-@dataclass(frozen=True)
-class TransferConfig:
-    """Everything that determines a study; stored with it."""
-
-    source: str = "digits:1,4"
-    target: str = "digits:1,7"
-    n_source: int | None = 200
-    n_target: int | None = 40
-    n_test: int | None = None
-    kind: Kind | None = None
-    richness: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0)
-    target_richness: tuple[float, ...] = (0.0, 1.0)
-    head: str = "fresh"
-    splits: int = 1
-    folds: int = 4
-    activation: str = "relu"
-    depth: int = 1
-    particles: int | None = None
-    replicates: int = 4
-    check_width: int = 1024
-    check_seeds: int = 8
-    seed: int = 0
-
-    def __post_init__(self):
-        checked_kind(self.kind)
-        for name in ("richness", "target_richness"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise InputError(f"{name} must name different values, got {list(values)}")
-        if self.depth < 1:
-            raise InputError(f"depth must be at least 1, got {self.depth}")
-        if self.splits < 1:
-            raise InputError(f"splits must be at least 1, got {self.splits}")
-        if self.folds < 2:
-            raise InputError(f"folds must be at least 2, got {self.folds}")
-        if self.check_seeds < 0 or self.check_width < 1:
-            raise InputError("check_width must be positive and check_seeds >= 0 (0: no networks)")
-        if self.seed < 0:
-            raise InputError(f"seed must be >= 0, got {self.seed}")
 
 
 @dataclass(frozen=True)

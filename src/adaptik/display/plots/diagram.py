@@ -1,7 +1,7 @@
 """Pictures of the linear theory: maps with the boundary of negative transfer, and curves."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ...linear_theory.diagram import QUANTITIES, SHOWN, Axis, Diagram
-from .study import GREY, MARKERS, STYLE
+from .style import GREY, MARKERS, OKABE_ITO, STYLE, shades
 
 if TYPE_CHECKING:
     import xarray as xr
+
+OPEN: dict[str, Any] = {"linestyle": "", "markerfacecolor": "white"}  # simulated points
 
 
 def phase_map(diagram: Diagram, dataset: "xr.Dataset") -> Figure:
@@ -43,21 +45,34 @@ def phase_map(diagram: Diagram, dataset: "xr.Dataset") -> Figure:
         ax.set_title(_settings(diagram), fontsize=8.5)
         if checked:
             ax.scatter(
-                dataset.check_x, dataset.check_y, c=dataset.simulated, norm=norm, cmap=colours,
-                edgecolors="black", s=46, zorder=4, clip_on=False,
-            )  # fmt: skip
-            dot = Line2D(
-                [], [], color="white", marker="o", markeredgecolor="black", linestyle="",
-                label=f"simulated, D = {diagram.dimension}",
-            )  # fmt: skip
-            handles.append(dot)
+                dataset.check_x,
+                dataset.check_y,
+                c=dataset.simulated,
+                norm=norm,
+                cmap=colours,
+                edgecolors="black",
+                s=46,
+                zorder=4,
+                clip_on=False,
+            )
+            handles.append(
+                Line2D(
+                    [],
+                    [],
+                    color="white",
+                    marker="o",
+                    markeredgecolor="black",
+                    linestyle="",
+                    label=f"simulated, D = {diagram.dimension}",
+                )
+            )
             _against_theory(axes[1], diagram, dataset)
         if handles:
             figure.legend(handles=handles, loc="outside lower left", ncols=2)
     return figure
 
 
-def curves(title: str, panels: Sequence[Diagram], datasets: "Sequence[xr.Dataset]") -> Figure:
+def phase_curves(title: str, panels: Sequence[Diagram], datasets: "Sequence[xr.Dataset]") -> Figure:
     """Lines of theory over every panel's x, one for each value of its y, and simulated points."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.6 * len(panels), 3.9), layout="constrained")
@@ -65,20 +80,31 @@ def curves(title: str, panels: Sequence[Diagram], datasets: "Sequence[xr.Dataset
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for ax, panel, dataset in zip(axes, panels, datasets, strict=True):
             symbol, words, _ = QUANTITIES[panel.y.name]
-            shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.88, len(panel.y.values)))
-            for i, (level, shade) in enumerate(zip(panel.y.values, shades, strict=True)):
+            levels = panel.y.values
+            for i, (level, shade) in enumerate(zip(levels, shades(len(levels)), strict=True)):
                 ax.plot(panel.x.values, dataset.value.values[i], color=shade, linewidth=1.8)
                 here = dataset.isel(check=dataset.check_y.values == level)
                 ax.errorbar(
-                    here.check_x, here.simulated, here.standard_error, color=shade, linestyle="",
-                    marker=MARKERS[i], markersize=5, capsize=2, markerfacecolor="white", zorder=3,
+                    here.check_x,
+                    here.simulated,
+                    here.standard_error,
+                    color=shade,
+                    marker=MARKERS[i],
+                    markersize=5,
+                    capsize=2,
+                    zorder=3,
                     label=f"{symbol} = {level:g}",
-                )  # fmt: skip
+                    **OPEN,
+                )
             if panel.x.name == "nu_target" and panel.quantity == "loss":
                 ax.plot(
-                    panel.x.values, dataset.baseline.values[0], color=GREY, linestyle="--",
-                    zorder=2.5, label="no pretraining",
-                )  # fmt: skip
+                    panel.x.values,
+                    dataset.baseline.values[0],
+                    color=GREY,
+                    linestyle="--",
+                    zorder=2.5,
+                    label="no pretraining",
+                )
             _axis(ax, panel.x, "x")
             ax.set_ylim(bottom=min(0.0, float(dataset.value.min())))
             ax.legend(title=words, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -101,10 +127,16 @@ def _against_theory(ax: Axes, diagram: Diagram, dataset: "xr.Dataset") -> None:
     ends = np.array([low - pad, high + pad])
     ax.plot(ends, ends, color=GREY, linewidth=1, label="equal")
     ax.errorbar(
-        theory, simulated, error, linestyle="", marker="o", markersize=6, capsize=3,
-        color="#D55E00", markerfacecolor="white",
+        theory,
+        simulated,
+        error,
+        color=OKABE_ITO[1],
+        marker="o",
+        markersize=6,
+        capsize=3,
         label=f"mean ± s.e. of {dataset.attrs['draws']} draws",
-    )  # fmt: skip
+        **OPEN,
+    )
     ax.set(xlim=ends, ylim=ends, xlabel="theory", ylabel="simulation", aspect="equal")
     ax.set_title(SHOWN[diagram.quantity], fontsize=9)
     ax.legend(loc="upper left")

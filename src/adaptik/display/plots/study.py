@@ -16,26 +16,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from .style import GREY, MARKERS, OKABE_ITO, STYLE, look, shades
+
 if TYPE_CHECKING:
     import xarray as xr
 
     from ...transfer.study import Curve, Row, TransferStudy
 
-GREY = "0.45"
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vP*"
 RICHNESS = "source richness γ₁"
 _LOG_RANGE = 15.0  # ratio of largest to smallest loss from which its axis is logarithmic
-STYLE: dict[Any, Any] = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.labelsize": 10,
-    "legend.fontsize": 9,
-    "legend.frameon": False,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-}
 
 
 def figures(study: "TransferStudy") -> dict[str, Figure]:
@@ -133,17 +122,16 @@ def learning_curves(study: "TransferStudy") -> Figure:
 def loss_against_richness(rows: Sequence["Row"], ax: Axes) -> Axes:
     """Target test loss against source richness, one series for each mode; scratch is horizontal."""
     series = _by_mode(r for r in rows if r.mode != "scratch" and r.source_richness is not None)
-    for (colour, marker), (label, members) in zip(_looks(), series.items(), strict=False):
+    for i, (label, members) in enumerate(series.items()):
         members = sorted(members, key=lambda r: r.source_richness)  # pyright: ignore[reportArgumentType]
         x = np.array([r.source_richness for r in members], float)
         y, se = _column(members, "test_loss"), _column(members, "test_loss_se")
         sampling = _column(members, "sampling_se")
-        ax.fill_between(x, y - sampling, y + sampling, color=colour, alpha=0.1, linewidth=0)
-        _errorbar(ax, x, y, se, color=colour, marker=marker, linestyle="-", label=label)
-        _network(
-            ax, x, _column(members, "network_test_loss"), _column(members, "network_test_loss_se"),
-            color=colour, marker=marker, markersize=9,
-        )  # fmt: skip
+        band = y - sampling, y + sampling
+        ax.fill_between(x, *band, color=look(i)["color"], alpha=0.1, linewidth=0)
+        _errorbar(ax, x, y, se, **look(i), linestyle="-", label=label)
+        network, error = (_column(members, f"network_test_loss{end}") for end in ("", "_se"))
+        _network(ax, x, network, error, **look(i), markersize=9)
     scratch = [r for r in rows if r.mode == "scratch" and _is_number(r.test_loss)]
     scratch.sort(key=lambda r: _number(r.target_richness, -1))
     styles = zip(cycle(("--", ":", "-.")), cycle(MARKERS), strict=False)
@@ -151,12 +139,17 @@ def loss_against_richness(rows: Sequence["Row"], ax: Axes) -> Axes:
         label = mode_label("scratch", row.target_richness)
         ax.axhline(row.test_loss, color=GREY, linestyle=style, label=label, zorder=1)
         if _is_number(row.network_test_loss):
-            se = _number(row.network_test_loss_se)
             _network(
-                ax, np.array([1.02]), np.array([row.network_test_loss]), np.array([se]),
-                color=GREY, marker=marker, markersize=7, transform=ax.get_yaxis_transform(),
+                ax,
+                [1.02],
+                [row.network_test_loss],
+                [_number(row.network_test_loss_se)],
+                color=GREY,
+                marker=marker,
+                markersize=7,
+                transform=ax.get_yaxis_transform(),
                 clip_on=False,
-            )  # fmt: skip
+            )
     _richness_axis(ax, [r.source_richness for r in rows])
     _loss_axis(ax, _values([_column(rows, "test_loss"), _column(rows, "network_test_loss")]))
     ax.set_ylabel("target test loss")
@@ -205,13 +198,13 @@ def kernels(matrices: dict[str, np.ndarray], richness: float | None = None) -> F
 def alignment(curves: dict[str, dict[float, tuple[float, float]]], ax: Axes) -> Axes:
     """Centred kernel alignment with labels against source richness, one line for each kernel."""
     everything: list[float] = []
-    for (colour, marker), (label, points) in zip(_looks(), curves.items(), strict=False):
+    for i, (label, points) in enumerate(curves.items()):
         if not points:
             continue
         x = np.array(sorted(points), float)
         y, se = np.array([points[r] for r in x], float).T
         everything.extend(x)
-        _errorbar(ax, x, y, se, color=colour, marker=marker, linestyle="-", label=label)
+        _errorbar(ax, x, y, se, **look(i), linestyle="-", label=label)
     _richness_axis(ax, everything)
     ax.set_ylabel("centred kernel alignment")
     _figure_of(ax).legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=1)
@@ -286,23 +279,30 @@ def _curve(ax: Axes, curve: "Curve", colours: dict[float | None, Any]) -> None:
     _network(ax, time[at], loss[at], error[at], color=colour, marker="o", markersize=4.5)
 
 
-def _theory(ax: Axes, x, y, error, **look) -> None:
-    ax.plot(x, y, linewidth=1.6, **look)
-    ax.fill_between(x, y - error, y + error, color=look["color"], alpha=0.25, linewidth=0)
+def _theory(ax: Axes, x, y, error, **style) -> None:
+    ax.plot(x, y, linewidth=1.6, **style)
+    ax.fill_between(x, y - error, y + error, color=style["color"], alpha=0.25, linewidth=0)
 
 
-def _errorbar(ax: Axes, x, y, error, **look) -> None:
-    ax.errorbar(x, y, _bars(error), capsize=2, markersize=5, linewidth=1.5, **look)
+def _errorbar(ax: Axes, x, y, error, **style) -> None:
+    ax.errorbar(x, y, _bars(error), capsize=2, markersize=5, linewidth=1.5, **style)
 
 
-def _network(ax: Axes, x, y, error, **look) -> None:
+def _network(ax: Axes, x, y, error, **style) -> None:
     ax.errorbar(
-        x, y, _bars(error), linestyle="", markerfacecolor="none", capsize=2, elinewidth=1,
-        zorder=3, **look,
-    )  # fmt: skip
+        x,
+        y,
+        _bars(error),
+        linestyle="",
+        markerfacecolor="none",
+        capsize=2,
+        elinewidth=1,
+        zorder=3,
+        **style,
+    )
 
 
-def _bars(error: np.ndarray) -> np.ndarray:
+def _bars(error: Any) -> np.ndarray:
     """Unknown standard errors draw no bar."""
     return np.nan_to_num(np.asarray(error, float), nan=0.0, posinf=0.0)
 
@@ -356,8 +356,7 @@ def _richness_colours(richness: Iterable[float | None]) -> dict[float | None, An
     values = _known(richness)
     if len(values) < 2:
         return {v: OKABE_ITO[0] for v in values}
-    shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, len(values)))
-    return dict(zip(values, shades, strict=True))
+    return dict(zip(values, shades(len(values)), strict=True))
 
 
 def _by_mode(items: Iterable[Any]) -> dict[str, list[Any]]:
@@ -372,10 +371,6 @@ def _figure_of(ax: Axes) -> Figure:
     figure = ax.get_figure(root=True)
     assert figure is not None
     return figure
-
-
-def _looks():
-    return zip(cycle(OKABE_ITO), cycle(MARKERS), strict=False)
 
 
 def _known(richness: Iterable[float | None]) -> list[float]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...linear_theory.diagram import Axis, Diagram, phase_diagram
+from ...solution.to_xarray import save_dataset
 from ...system.errors import InputError
+from .folder import as_json, checked_folder, png, write_file
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -90,18 +92,18 @@ def draw(diagram: Diagram, folder: str | Path, **checks) -> Path:
     ``folder`` is made if missing and gets ``phase_diagram.png``, ``phase_diagram.zarr.zip`` (the
     data set) and ``config.json``. Returns the picture's path.
     """
-    from ..plots import diagram as diagram_plots
+    from ..plots.diagram import phase_map
 
     folder = _prepared(folder, "phase_diagram", 1)
     dataset = phase_diagram(diagram, **checks)
-    return _write(folder, "phase_diagram", [dataset], diagram_plots.phase_map(diagram, dataset))
+    return _write(folder, "phase_diagram", [dataset], phase_map(diagram, dataset))
 
 
 def draw_preset(name: str, folder: str | Path, *, draws: int = 20, seed: int = 0) -> Path:
     """Draw a paper figure, with simulations on its curves; files as in :func:`draw`."""
     if name not in PRESETS:
         raise InputError(f"preset {name!r} is unknown; use one of {tuple(PRESETS)}")
-    from ..plots import diagram as diagram_plots
+    from ..plots.diagram import phase_curves
 
     preset = PRESETS[name]
     folder = _prepared(folder, name, len(preset.panels))
@@ -109,7 +111,7 @@ def draw_preset(name: str, folder: str | Path, *, draws: int = 20, seed: int = 0
         phase_diagram(panel, checks=on_curves(panel), draws=draws, seed=seed)
         for panel in preset.panels
     ]
-    figure = diagram_plots.curves(preset.title, preset.panels, datasets)
+    figure = phase_curves(preset.title, preset.panels, datasets)
     return _write(folder, name, datasets, figure)
 
 
@@ -123,8 +125,6 @@ def on_curves(panel: Diagram) -> list[tuple[float, float]]:
 
 
 def _prepared(folder: str | Path, name: str, panels: int) -> Path:
-    from .study import checked_folder
-
     return checked_folder(folder, ["config.json", f"{name}.png", *_stores(name, panels)])
 
 
@@ -134,9 +134,6 @@ def _stores(name: str, panels: int) -> list[str]:
 
 
 def _write(folder: Path, name: str, datasets: "list[xr.Dataset]", figure) -> Path:
-    from ...solution.to_xarray import save_dataset
-    from .study import as_json, png, write_file
-
     write_file(folder / "config.json", as_json([dataset.attrs for dataset in datasets]))
     for dataset, store in zip(datasets, _stores(name, len(datasets)), strict=True):
         save_dataset(dataset, folder / store)

@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 
 from ... import sweeps
 from ...system.errors import InputError
-from ..plots.study import MARKERS, OKABE_ITO, STYLE
-from . import study as report
+from ..plots.style import STYLE, look
+from . import html
+from .folder import is_page, png, write_file
+from .study import BELOW_ZERO
 
 PICTURES = 8  # of a sweep's results, at most
 CURVES = 7  # in one picture, at most
@@ -50,11 +52,11 @@ def write(folder: str | Path) -> Path:
             f"{str(folder)!r} holds no finished experiment and no sweep; name the folder that "
             "adaptik reproduce --out or adaptik sweep --store wrote"
         )
-    if target.exists() and not report.is_page(target):
+    if target.exists() and not is_page(target):
         raise InputError(
             f"{str(target)!r} is there and is no page of adaptik's; move it, or the folder"
         )
-    report.write_file(target, text.encode(errors="replace"))
+    write_file(target, text.encode(errors="replace"))
     return target
 
 
@@ -72,18 +74,18 @@ def _experiment(folder: Path) -> str:
     ]
     head = ("claim", "verdict", "theory", "networks or simulations")
     body = [
-        report.banner(f"{word}: {said['claim']}", MOODS.get(word, "open")),
-        report.section("Claims", report.table(head, rows)),
-        report.figure("Figure", said["caption"], picture),
-        report.section(
+        html.banner(f"{word}: {said['claim']}", MOODS.get(word, "open")),
+        html.section("Claims", html.table(head, rows)),
+        html.figure("Figure", said["caption"], picture),
+        html.section(
             "Theory and networks",
-            report.bullets([agreement["sentence"], *agreement["outliers"]]),
+            html.bullets([agreement["sentence"], *agreement["outliers"]]),
         ),
     ]
     title = said["experiment"].replace("_", " ")
     if said["figure"]:
         title = f"{said['figure']}: {title}"
-    return report.page("the paper, reproduced", title, body, config)
+    return html.page("the paper, reproduced", title, body, config)
 
 
 def _value(claim: dict[str, Any], side: str) -> str | None:
@@ -114,27 +116,27 @@ def _sweep(store: Path) -> str:
     ]
     levels = [[a, data.sizes[a], ", ".join(_level(v) for v in data[a].values)] for a in axes]
     body = [
-        report.banner(sentence, mood),
-        report.section("Axes", report.table(("axis", "values", ""), levels)),
-        report.section("Results", report.table(("", "mean", "smallest", "largest"), rows)),
+        html.banner(sentence, mood),
+        html.section("Axes", html.table(("axis", "values", ""), levels)),
+        html.section("Results", html.table(("", "mean", "smallest", "largest"), rows)),
         _signs(drawn),
         *(
-            report.figure(name, *_drawn(name, variable))
+            html.figure(name, *_drawn(name, variable))
             for name, variable in list(drawn.items())[:PICTURES]
             if name != "seconds"
         ),
-        report.section("Failures", report.bullets(failures)) if failures else "",
+        html.section("Failures", html.bullets(failures)) if failures else "",
     ]
     config = {name: json.loads(data.attrs[name]) for name in ("config", "versions")}
     config["config_hash"] = json.loads(data.attrs["config_hash"])
-    return report.page("a sweep", store.name, body, config)
+    return html.page("a sweep", store.name, body, config)
 
 
 def _signs(drawn: dict[str, xr.DataArray]) -> str:
     """What a loss below 0 means, where there is one."""
     below = [n for n, v in drawn.items() if "loss" in n and (_known(v.values) < 0).any()]
-    said = f"{', '.join(below)}: {report.BELOW_ZERO}"
-    return report.section("Notes", report.bullets([said])) if below else ""
+    said = f"{', '.join(below)}: {BELOW_ZERO}"
+    return html.section("Notes", html.bullets([said])) if below else ""
 
 
 _STATUS = ("missing", "done", "failed")
@@ -157,9 +159,14 @@ def _drawn(name: str, variable: xr.DataArray) -> tuple[str, bytes]:
             here = {} if curve is None else {curve: i}
             label = None if curve is None else f"{curve} = {_level(variable[curve].values[i])}"
             ax.errorbar(
-                positions, mean.isel(here).values, spread.isel(here).values if rest else None,
-                color=OKABE_ITO[i], marker=MARKERS[i], markersize=5, capsize=2, label=label,
-            )  # fmt: skip
+                positions,
+                mean.isel(here).values,
+                spread.isel(here).values if rest else None,
+                markersize=5,
+                capsize=2,
+                label=label,
+                **look(i),
+            )
         ax.set(xlabel=x, ylabel=name)
         if x not in numeric:
             ax.set_xticks(positions, [_level(v) for v in variable[x].values])
@@ -167,7 +174,7 @@ def _drawn(name: str, variable: xr.DataArray) -> tuple[str, bytes]:
             ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     averaged = [d for d in rest if variable.sizes[d] > 1]
     over = f"mean and standard deviation over {', '.join(averaged)}" if averaged else "every case"
-    return f"{name} against {x}: {over}.", report.png(figure)
+    return f"{name} against {x}: {over}.", png(figure)
 
 
 def _known(values: np.ndarray) -> np.ndarray:

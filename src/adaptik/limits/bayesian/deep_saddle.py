@@ -290,7 +290,7 @@ class Averages:
             return np.full(3, np.inf)
         asked = self.asked[len(self.asked) // 2 :]
         delta = np.mean([a.delta for a in asked], axis=0)
-        found = [relative_residual(delta, y), 0.0, 0.0]
+        found = np.array([relative_residual(delta, y), 0.0, 0.0])
         for i, (kernel, pull) in enumerate(zip(at.kernels, at.pulls, strict=True)):
             root, _ = root_of(kernel)
             gap = np.mean([a.kernels[i] for a in asked], axis=0)
@@ -298,7 +298,7 @@ class Averages:
             if np.any(pull):
                 gap = root @ np.mean([a.pulls[i] for a in asked], axis=0) @ root
                 found[2] = max(found[2], np.linalg.norm(gap) / np.linalg.norm(root @ pull @ root))
-        return np.array(found)
+        return found
 
 
 def _relax(search: Search) -> None:

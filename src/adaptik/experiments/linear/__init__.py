@@ -1,0 +1,1 @@
+"""Linear networks: closed forms, simulations of finite samples, trained networks."""

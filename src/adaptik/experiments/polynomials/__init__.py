@@ -1,0 +1,1 @@
+"""Single-index polynomials, learned one after the other."""

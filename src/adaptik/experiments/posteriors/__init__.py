@@ -1,0 +1,1 @@
+"""Posteriors that are pulled to a sample of the posterior of the source."""

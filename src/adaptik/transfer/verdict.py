@@ -1,0 +1,115 @@
+"""Does pretraining help? Chosen on refits, answered on the test set, with its confidence."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..mathematics.outcome import Outcome
+from ..tasks import Task
+from .case import Case
+from .options import TransferConfig
+from .study import Row, Verdict
+
+BOOTSTRAPS = 2000
+
+
+def decided(
+    cases: Sequence[Case], pair: tuple[Task, Task], config: TransferConfig, complete: bool
+) -> Verdict:
+    """The best case that has seen the source against the best one that has not."""
+    if not complete:
+        return Verdict("The study was interrupted; there is no verdict.")
+
+    def is_informed(case: Case) -> bool:
+        """Whether anything of the source enters."""
+        return bool(case.source_richness) or (case.mode != "scratch" and config.head == "kept")
+
+    def held_out(case: Case) -> float:
+        return float(np.concatenate(case.ranked.held_out).mean())
+
+    scratch = min((c for c in cases if not is_informed(c)), key=held_out)
+    informed = [c for c in cases if is_informed(c)]
+    if not informed:
+        return Verdict(
+            "Features of a lazy source never move, and a fresh head forgets its readout: give "
+            "a source richness above 0, or keep the head, to ask whether pretraining helps."
+        )
+    best = min(informed, key=held_out)
+    gains, gain = bootstrap_gain(best.ranked, scratch.ranked, config.seed)
+    se, confidence = float(gains.std(ddof=1)), float(np.mean(gains > 0))
+    helps = True if confidence >= 0.975 else False if confidence <= 0.025 else None
+    rich = f"rich fine-tuning (γ₂ = {best.target_richness:g})" if best.mode == "rich" else ""
+    sentence = (
+        f"{answer(helps, gain, se, pair[0].name, pair[1].name)} against the best model without "
+        f"pretraining, at source richness γ₁ = {best.source_richness:g} with "
+        f"{rich or f'{best.mode} fine-tuning'} "
+        f"(confidence that it helps: {100 * confidence:.1f} %; chosen by "
+        f"{config.folds}-fold refits on the target's training data)."
+    )
+    where = best.source_richness, best.target_richness, best.mode
+    return Verdict(sentence, helps, gain, se, confidence, *where)
+
+
+def answer(helps: bool | None, gain: float, se: float, source: str, target: str) -> str:
+    """Yes or no, and by how much."""
+    size = f"{100 * abs(gain):.1f} ± {100 * se:.1f} %"
+    if helps is None:
+        return (
+            f"Unclear: pretraining on {source} makes no clear difference on {target}. It changes "
+            f"the test loss by {-100 * gain:+.1f} ± {100 * se:.1f} %"
+        )
+    if helps:
+        return f"Yes: pretraining on {source} helps on {target}. It lowers the test loss by {size}"
+    return f"No: pretraining on {source} hurts on {target}. It raises the test loss by {size}"
+
+
+def bootstrap_gain(best: Case, scratch: Case, seed: int) -> tuple[np.ndarray, float]:
+    """Gains resampled over splits, test points (paired) and the solver's replicates."""
+    rng = np.random.default_rng(seed)
+    pairs = list(zip(best.sample_losses, scratch.sample_losses, strict=True))
+    solver = [
+        np.sqrt(np.mean([m.var(ddof=1) / len(m) for m in case.member_losses]))
+        for case in (best, scratch)
+    ]
+    gains = np.empty(BOOTSTRAPS)
+    for b in range(BOOTSTRAPS):
+        drawn = [pairs[s] for s in rng.integers(len(pairs), size=len(pairs))]
+        sums = np.zeros(2)
+        for a, c in drawn:
+            rows = rng.integers(len(a), size=len(a))
+            sums += a[rows].mean() / len(pairs), c[rows].mean() / len(pairs)
+        sums += solver * rng.standard_normal(2) / np.sqrt(len(pairs))
+        gains[b] = 1 - sums[0] / sums[1]
+    means = [np.mean([x.mean() for x in side]) for side in zip(*pairs, strict=True)]
+    return gains, float(1 - means[0] / means[1])
+
+
+def folds(target: Task, folds: int, seed: int) -> list[Task]:
+    """Refits of the target on all but one fold of its training data, classes balanced."""
+    rng = np.random.default_rng(seed)
+    label = target.y @ np.arange(1, target.outputs + 1)
+    shuffled = rng.permutation(target.n_train)
+    # Classes in the order in which they appear: their names do not matter.
+    _, first, of = np.unique(label[shuffled], return_index=True, return_inverse=True)
+    by_class = shuffled[np.argsort(first[of], kind="stable")] if target.classes else shuffled
+    fold_of = np.empty(target.n_train, int)
+    fold_of[by_class] = np.arange(target.n_train) % folds
+    return [
+        target.subset(
+            np.flatnonzero(fold_of != k), np.flatnonzero(fold_of == k), f"{target.name} fold {k}"
+        )
+        for k in range(folds)
+    ]
+
+
+def notes(rows: Sequence[Row], config: TransferConfig) -> tuple[str, ...]:
+    """What a reader has to know beside the numbers."""
+    bad = [r for r in rows if not Outcome(r.outcome).ok]
+    said = [f"{r.mode}, source richness {r.source_richness}: {r.outcome}" for r in bad]
+    if any(r.network_test_loss is not None for r in rows):
+        count = config.splits * config.check_seeds
+        said.append(
+            f"all rows share {count} networks of width {config.check_width}: their differences "
+            "from the theory rise and fall together, so that several of one sign are one event"
+        )
+    return tuple(said)
