@@ -50,6 +50,11 @@ class Activation:
     family: str = ""
     parameters: tuple[float, ...] = ()
 
+    @property
+    def has_kink(self) -> bool:
+        """Whether phi is known to have one; it is at 0 then."""
+        return self.family == "leaky_relu" and self.degree is None
+
     def __call__(self, h: Float[Array, "..."]) -> Float[Array, "..."]:
         return self.phi(h)
 

@@ -18,7 +18,7 @@ from ...mathematics.stepping import (
     LinearisedFlow,
 )
 from ..particles import block_size, field, over_blocks, readout
-from .sliding import has_kink, shares
+from .sliding import shares
 
 PARTICLE_WEIGHT = 0.005  # of single-particle errors against errors of the predictor
 
@@ -201,7 +201,7 @@ class Linearisation(AbstractLinearisation):
         return jnp.einsum("rpcn,rpc->rn", self.modes, change)
 
     def field(self, flow: ParticleFlow, y: Law, change: Law, part, h, before):
-        if not has_kink(flow.activation):
+        if not flow.activation.has_kink:
             return super().field(flow, y, change, part, h, before)
         there = jax.tree.map(jnp.add, y, change)
         preactivations, phi, f = flow._forward(there)

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .flow import Law, ParticleFlow
-from .sliding import has_kink
 
 MOST = 8  # kinks that hold one neuron
 DEPENDENT = 1e-8  # relative length of samples that add nothing to those before
@@ -113,7 +112,7 @@ def _pushes(flow: ParticleFlow, law: Law):
 
 def caught(flow: ParticleFlow, held: Held, before: Law, after: Law) -> Bool[Array, "M P"]:
     """Kinks that a step crosses where both sides push towards them."""
-    if not has_kink(flow.activation):
+    if not flow.activation.has_kink:
         return jnp.zeros((before.w.shape[1], len(flow.anchors.gram)), bool)
     was, now = (flow.anchors.coordinates.preactivations(law.w)[0] for law in (before, after))
     crossed = was * now < 0

@@ -43,7 +43,6 @@ from .flow import (
 )
 from .frozen import advance_frozen
 from .rest import at_rest, peak_bytes
-from .sliding import has_kink
 from .state import TangentTerm, TwoLayerState
 
 DUAL_UP_TO = 1.2  # samples for a coordinate: with more, dual coefficients cost more than they save
@@ -185,7 +184,7 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
             modes, (_, count, coordinates) = task.n_train * task.outputs, y0.w.shape
             chosen = stepper_for(modes, coordinates, count, self.tol, motion.leading)
             ending = partial(at_rest, flow) if stage.ends_at_rest else None
-            patience = PATIENCE if has_kink(self.phi) else None
+            patience = PATIENCE if self.phi.has_kink else None
             course = flow, y0, recorder
             if stage.is_lazy:
                 nothing = jax.tree.map(jnp.zeros_like, y0)

@@ -30,7 +30,6 @@ from jaxtyping import Array, Bool, Float
 from ...mathematics.stepping import Rest
 from .flow import Law, ParticleFlow, push_of
 from .kinks import MOST, Held, caught, let_go
-from .sliding import has_kink
 
 FIRST = 1.0  # sigma at the start, in units of lambda
 FASTER, SLOWER = 0.1, 3.0  # factors of sigma after a step that is taken, and one that is not
@@ -92,7 +91,7 @@ def _descend(flow: ParticleFlow, law: Law) -> tuple[Resting | None, int]:
     decay = float(flow.decay)
     sigma, factor = FIRST * decay, FASTER
     on = jnp.zeros((law.w.shape[1], len(flow.anchors.gram)), bool)
-    fresh, most = on, KINKED_STEPS if has_kink(flow.activation) else STEPS
+    fresh, most = on, KINKED_STEPS if flow.activation.has_kink else STEPS
     for step in range(1, most + 1):
         tried = _attempt(flow, law, on, fresh, jnp.asarray(sigma))
         if not tried.surprise <= 1:

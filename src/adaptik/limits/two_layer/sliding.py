@@ -18,16 +18,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ...mathematics.activations import Activation
-
 MOST = 48  # kinks of one particle that are solved for together
 SWEEPS = 1  # of Gauss and Seidel
 AHEAD = 0.2  # weight of a particle's motion, beside its own push, in what is near
-
-
-def has_kink(activation: Activation) -> bool:
-    """Whether phi is known to have one; it is at 0 then."""
-    return activation.family == "leaky_relu" and activation.degree is None
 
 
 def together(samples: int) -> int:
