@@ -49,7 +49,7 @@ def of_table(
 
 
 def _sorted_rows(X: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Row numbers by value of the first column (by name, in a table), then the next; labels last."""
+    """Row numbers by value of the first column (by name, in a table), then the next, then y."""
     return np.lexsort(np.column_stack([X, y]).T[::-1])
 
 
