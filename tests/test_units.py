@@ -15,8 +15,8 @@ import adaptik as ak
 from adaptik.estimators import AdaptiveKernelRegressor, TransferKernelRegressor
 from adaptik.tasks import LabelScale, standardise_labels
 from adaptik.transfer import run
+from adaptik.transfer.options import TransferConfig
 from adaptik.transfer.point import transfer_point
-from adaptik.transfer.study import TransferConfig
 
 RNG = np.random.default_rng(5)
 A, B, NEW = RNG.standard_normal((24, 3)), RNG.standard_normal((14, 3)), RNG.standard_normal((6, 3))

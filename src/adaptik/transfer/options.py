@@ -108,15 +108,12 @@ def check(what: Any, values: Mapping[str, Any]) -> None:
         For the first of them.
     """
     for name, (kind, option) in annotations(what).items():
-        value: Any = values[name]
-        parts = (kind, *get_args(kind))
+        value, parts = values[name], (kind, *get_args(kind))
         allowed = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
-        if isinstance(value, tuple):
-            if not value or len(set(value)) < len(value):
-                raise InputError(f"{name} must name different values, got {list(value)}")
-            continue
         if option.least is not None and value < option.least:
             raise InputError(f"{name} must be at least {option.least}, got {value}")
+        if isinstance(value, tuple) and (not value or len(set(value)) < len(value)):
+            raise InputError(f"{name} must name different values, got {list(value)}")
         if value is not None and allowed and value not in allowed:
             words = " or ".join(map(repr, allowed))
             raise InputError(f"{name} must be {words}, got {value!r}")
