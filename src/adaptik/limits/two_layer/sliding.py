@@ -92,16 +92,12 @@ def shares(
 
 
 def _nearest(h, moved, own, count: int):
-    """For each particle its nearest kink among every ``count``-th sample, first, second, ..."""
+    """The kinks that a particle may slide along, those first that it reaches first.
+
+    Their order, in which they are solved for, does not depend on that of the samples.
+    """
     distance = jnp.abs(h) / (jnp.abs(own) + AHEAD * jnp.abs(moved) + 1e-12)
-    distance = jnp.where(own < 0, distance, jnp.inf)
-    samples = h.shape[-1]
-    rows = -(-samples // count)
-    filled = jnp.pad(
-        distance, ((0, 0), (0, 0), (0, rows * count - samples)), constant_values=jnp.inf
-    )
-    first = jnp.argmin(filled.reshape(*h.shape[:2], rows, count), axis=2)
-    return jnp.minimum(first * count + jnp.arange(count), samples - 1)
+    return jax.lax.top_k(jnp.where(own < 0, -distance, -jnp.inf), count)[1]
 
 
 def _solved(gram, near, h, moved, assumed, push, found):
@@ -114,7 +110,8 @@ def _solved(gram, near, h, moved, assumed, push, found):
         )
     )
     pair = at[:, None] * len(gram) + at
-    pushes = jax.lax.optimization_barrier(gram.ravel()[pair]) * push  # of j on i
+    # Of j on i; kinks that push away hold nobody and are left as they were found.
+    pushes = jax.lax.optimization_barrier(gram.ravel()[pair]) * jnp.minimum(push, 0.0)
     own = jnp.diagonal(gram)[at] * push
     base = moved - jnp.sum(pushes * assumed, 1)
 
