@@ -294,8 +294,9 @@ def _late(asked: list[Unknowns], at: Unknowns, y) -> Float[np.ndarray, " 3"]:
     for i, (kernel, pull) in enumerate(zip(at.kernels, at.pulls, strict=True)):
         root, _ = root_of(kernel)
         gap = np.mean([a.kernels[i] for a in asked], axis=0)
-        found[1] = max(found[1], np.linalg.norm(gap) / np.linalg.norm(kernel))
+        found[1] = max(found[1], float(np.linalg.norm(gap) / np.linalg.norm(kernel)))
         if np.any(pull):
             gap = root @ np.mean([a.pulls[i] for a in asked], axis=0) @ root
-            found[2] = max(found[2], np.linalg.norm(gap) / np.linalg.norm(root @ pull @ root))
+            size = np.linalg.norm(root @ pull @ root)
+            found[2] = max(found[2], float(np.linalg.norm(gap) / size))
     return np.array(found)
