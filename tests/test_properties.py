@@ -359,7 +359,7 @@ def test_loaded_pairs(count, kind, plainly, parquet, tmp_path):
 
 ASKED: dict[str, Any] = dict(activation="relu", particles=PARTICLES, replicates=2, **SIZES)
 STUDY: dict[str, Any] = ASKED | dict(
-    richness=(0.0,), target_richness=(0.0,), head="kept", folds=2, check_seeds=0
+    richness=(0.0,), target_richness=(0.0,), head="kept", folds=3, check_seeds=0
 )
 POINT: dict[str, Any] = ASKED | dict(head="kept", mode="lazy", source_richness=0.0)
 
@@ -406,7 +406,7 @@ def of_study(files, kind: str) -> dict[str, Any]:
 def of_command(files, kind: str, typed, folder: Path, capsys) -> dict[str, Any]:
     options = {"n-source": N_SOURCE, "n-target": N_TARGET, "n-test": N_TEST, "activation": "relu",
                "particles": PARTICLES, "replicates": 2, "richness": 0, "target-richness": 0,
-               "head": "kept", "folds": 2, "check-seeds": 0}  # fmt: skip
+               "head": "kept", "folds": 3, "check-seeds": 0}  # fmt: skip
     given_ = {"source": files["source"], "target": files["target"], "kind": kind, **options}
     line = " ".join(f"--{name} {value}" for name, value in given_.items())
     capsys.readouterr()
