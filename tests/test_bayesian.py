@@ -358,13 +358,13 @@ def test_every_output_is_judged_in_its_own_unit():
     assert max(distance(f[:, c], expected[:, c]) for c in range(2)) < 0.02
 
 
-@pytest.mark.parametrize("late", [saddle._late, deep_saddle._late])
-def test_residuals_of_samplers_are_those_of_the_worst_output(late):
+@pytest.mark.parametrize("depth", [1, 2])
+def test_residuals_of_samplers_are_those_of_the_worst_output(depth):
     y, left = np.array([[3.0, 0.0], [4.0, 1e-6]]), np.array([[0.05, 0.0], [0.0, 3e-7]])
-    steps, none = [left] * 4, np.zeros((0, 2, 2))
-    if late is deep_saddle._late:
-        steps = [deep_saddle.Unknowns(step, none, none) for step in steps]
-        found = late(steps, steps[0], y)[0]
+    if depth == 1:
+        found = saddle.Averages(residuals=[left] * 4).residual(y)
     else:
-        found = late(steps, y)
+        none = np.zeros((0, 2, 2))
+        steps = [deep_saddle.Unknowns(left, none, none)] * 4
+        found = deep_saddle.Averages(asked=steps).residual(steps[0], y)[0]
     assert found == pytest.approx(0.3)
