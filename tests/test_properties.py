@@ -145,7 +145,7 @@ class Form:
         table = self.frame(X)
         if self.container == "DataFrame":
             return table
-        plain = table.to_numpy(self.types[0] if hasattr(np, self.types[0]) else float)
+        plain = table.to_numpy(float if self.types[0] in ("Int64", "Float64") else self.types[0])
         if self.container == "list":
             return plain.tolist()
         if self.container == "Fortran":
@@ -164,6 +164,7 @@ class Form:
         if self.container == "npz":
             names = np.array(list(table.columns))
             path = path.with_suffix(".npz")
+            y = y.astype(float) if y.dtype == object else y  # archives hold no objects
             np.savez(path, X=table.to_numpy(float), y=y, columns=names)
             return str(path)
         table.insert(self.columns[0], "label", y)

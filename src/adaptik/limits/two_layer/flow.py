@@ -20,7 +20,7 @@ from ...mathematics.stepping import (
 from ..particles import block_size, field, over_blocks, readout
 from .sliding import shares
 
-PARTICLE_WEIGHT = 0.005  # of single-particle errors against errors of the predictor
+PARTICLE_WEIGHT = 0.02  # of single-particle errors against errors of the predictor
 
 
 class Law(NamedTuple):
