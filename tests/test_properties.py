@@ -145,7 +145,8 @@ class Form:
         table = self.frame(X)
         if self.container == "DataFrame":
             return table
-        plain = table.to_numpy(float if self.types[0] in ("Int64", "Float64") else self.types[0])
+        extended = self.types[0] in ("Int64", "Float64", "category")
+        plain = table.to_numpy(float if extended else self.types[0])
         if self.container == "list":
             return plain.tolist()
         if self.container == "Fortran":
@@ -153,7 +154,8 @@ class Form:
         if self.container == "strided":
             return np.repeat(plain, 2, axis=0)[::2]
         if self.container == "memmap" and plain.dtype != object:
-            stored = np.memmap(folder / "x", plain.dtype, "w+", shape=plain.shape)
+            path = folder / f"x{len(list(folder.iterdir()))}"  # another's file would change it
+            stored = np.memmap(path, plain.dtype, "w+", shape=plain.shape)
             stored[:] = plain
             return stored
         return plain
