@@ -2,7 +2,7 @@
 
 Within a step of length tau the preactivation of sample mu moves by
 
-    rest_mu + own_mu s_mu,    own_mu = tau gamma K_x(mu, mu) sum_c z_c Delta_c(mu) [phi'],
+    rest_mu + own_mu s_mu,    own_mu = tau gamma K_x(mu, mu) sum_c z_c Delta_c(mu) [phi']/P,
 
 where s_mu is the share of the step that it is above the kink and [phi'] the jump of phi' there.
 Where own < 0 both sides may push towards the kink: the particle then stays on it, with the share
