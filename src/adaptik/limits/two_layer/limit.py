@@ -43,6 +43,7 @@ from .flow import (
 )
 from .frozen import advance_frozen
 from .rest import at_rest, peak_bytes
+from .sliding import together
 from .state import TangentTerm, TwoLayerState
 
 DUAL_UP_TO = 1.2  # samples for a coordinate: with more, dual coefficients cost more than they save
@@ -124,6 +125,8 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
         largest = max(s.task.n_train for s in stages)
         active = largest if _dual_pays(largest, rank) else rank
         per_particle = 6 * rank + 30 * active + 14 * largest * outputs
+        if self.phi.has_kink:
+            per_particle += together(largest) ** 2
         moving = self.replicates * count * per_particle * width
         if any(s.ends_at_rest for s in stages):
             moving = max(moving, peak_bytes(count, active, largest, outputs))
