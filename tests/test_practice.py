@@ -197,3 +197,14 @@ def test_a_perfect_predictor_is_found_to_be_one():
     noise = analysis.Gains(targets, cell.sources, rng.normal(size=(18, 8)))
     assert noise.standard_error.mean() == pytest.approx(1 / np.sqrt(8), rel=0.4)
     assert abs(analysis.reliability(noise)[0]) < 0.9
+
+
+def test_the_linear_probe_is_cross_validated(labelled):
+    F, y = labelled
+    Z = (F - F.mean(0)) / F.std(0)
+    ridge, right = np.sum(Z**2) / 12, []
+    for i in range(12):
+        rest = np.delete(np.arange(12), i)
+        w = np.linalg.solve(Z[rest].T @ Z[rest] + ridge * np.eye(30), Z[rest].T @ y[rest])
+        right.append(Z[i] @ w * y[i] > 0)
+    assert scores.linear_probe(F, y) == np.mean(right) == scores.linear_probe(3 * F + 1, y)

@@ -25,6 +25,7 @@ from .realised import SOURCE_NETWORKS
 
 BOOTSTRAPS = 500
 DECIDED = 2.0  # standard errors
+FEWEST = 24  # pairs that a predictor must know to be shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,9 @@ class Gains:
     targets: np.ndarray
     sources: np.ndarray
     values: Float[np.ndarray, "pairs replicates"]
+
+    def only(self, chosen: np.ndarray) -> "Gains":
+        return Gains(self.targets[chosen], self.sources[chosen], self.values[chosen])
 
     @property
     def mean(self) -> Float[np.ndarray, " pairs"]:
@@ -111,7 +115,9 @@ def difference(of: str, score: str, reference: str | None) -> Predictor:
 
     def value(table: Scores, target: str, source: str, samples: int) -> float:
         found = table.get((target, source, of, samples, score), np.nan)
-        return found - (table[target, "-", reference, samples, score] if reference else 0.0)
+        if reference is None:
+            return found
+        return found - table.get((target, "-", reference, samples, score), np.nan)
 
     return value
 
@@ -136,7 +142,7 @@ def within(x: np.ndarray, y: np.ndarray, targets: np.ndarray) -> float:
         for t in np.unique(targets)
         if np.ptp(x[targets == t]) > 0 and np.ptp(y[targets == t]) > 0
     ]
-    return float(np.mean(found))
+    return float(np.mean(found)) if found else float("nan")
 
 
 @dataclass(frozen=True)
@@ -166,9 +172,9 @@ def quality(x: np.ndarray, cell: Gains) -> Quality:
     clear = np.abs(gain) > DECIDED * cell.standard_error
     right = np.mean(np.sign(x[clear]) == np.sign(gain[clear])) if clear.any() else np.nan
     return Quality(
-        (float(stats.spearmanr(x, gain).statistic), float(np.std(overall))),
+        (float(stats.spearmanr(x, gain).statistic), float(np.nanstd(overall))),
         float(stats.kendalltau(x, gain).statistic),
-        (within(x, gain, targets), float(np.std(inside))),
+        (within(x, gain, targets), float(np.nanstd(inside))),
         float(right),
         int(clear.sum()),
     )
@@ -201,11 +207,13 @@ def show(half: str, net: str, mode: str, samples: int, table: Scores) -> None:
     for title, predictor in predictors(net).items():
         names = zip(cell.targets, cell.sources, strict=True)
         x = np.array([predictor(table, *pair, samples) for pair in names])
-        if np.isnan(x).any():
+        known = np.isfinite(x)
+        if known.sum() < FEWEST:
             continue
-        q = quality(x, cell)
+        q = quality(x[known], cell.only(known))
         signed = not title.startswith("network") or "less" in title
         sign = f"{100 * q.sign_right:5.0f} % of {q.decided}" if signed else ""
+        sign += "" if known.all() else f"  ({known.sum()} pairs)"
         print(
             f"{title:52s}{q.spearman[0]:7.2f} ± {q.spearman[1]:.2f}{q.kendall:9.2f}"
             f"{q.within[0]:7.2f} ± {q.within[1]:.2f}  {sign}"
