@@ -191,7 +191,7 @@ def test_a_perfect_predictor_is_found_to_be_one():
     values = gain[:, None] + 0.01 * rng.normal(size=(18, 8))
     cell = analysis.Gains(targets, np.arange(18).astype(str), values)
     found = analysis.quality(cell.mean, cell)
-    assert found.spearman[0] == found.within[0] == found.kendall == pytest.approx(1.0)
+    assert found.spearman == found.within == found.kendall == pytest.approx(1.0)
     assert found.sign_right == 1.0 and found.decided >= 16
     assert analysis.reliability(cell)[0] > 0.99
     noise = analysis.Gains(targets, cell.sources, rng.normal(size=(18, 8)))

@@ -1,11 +1,11 @@
 """How well predictions order the realised gains: one table for each cell.
 
-    python -m benchmarks.practice.analysis [--half development] [--figure FILE]
+    python -m benchmarks.practice.analysis [--half development]
 
 A cell is a network, a mode (head only, all weights) and a number of target samples. A gain is
 the accuracy of the mode less that of the same network from scratch, on the same draws of target
-samples. Errors of correlations are bootstrap errors over targets, as sources of one target share
-its samples and its scratch networks.
+samples. Errors of correlations, and of differences from the first predictor's, are bootstrap
+errors over targets, as sources of one target share its samples and its scratch networks.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from . import predicted, realised
 from .pairs import HALVES, SIZES
 from .realised import SOURCE_NETWORKS
 
-BOOTSTRAPS = 500
+BOOTSTRAPS = 200
 DECIDED = 2.0  # standard errors
 FEWEST = 24  # pairs that a predictor must know to be shown
 
@@ -135,48 +135,59 @@ def predictors(net: str) -> dict[str, Predictor]:
     return found
 
 
-def within(x: np.ndarray, y: np.ndarray, targets: np.ndarray) -> float:
-    """Mean of the rank correlations of each target's pairs."""
-    found = [
-        stats.spearmanr(x[targets == t], y[targets == t]).statistic
-        for t in np.unique(targets)
-        if np.ptp(x[targets == t]) > 0 and np.ptp(y[targets == t]) > 0
-    ]
-    return float(np.mean(found)) if found else float("nan")
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Rank correlation; NaN where one of them does not vary."""
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
 
 
-@dataclass(frozen=True)
+def by_target(x: np.ndarray, y: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Rank correlation of each target's pairs, in the order of their names."""
+    return np.array([spearman(x[targets == t], y[targets == t]) for t in np.unique(targets)])
+
+
+@dataclass(frozen=True, eq=False)
 class Quality:
-    """How well a predictor orders the gains of a cell; errors over bootstraps of targets."""
+    """How well a predictor orders the gains of a cell.
 
-    spearman: tuple[float, float]
+    Attributes
+    ----------
+    spearman, within, kendall
+        Rank correlations over all pairs, and Spearman's within targets.
+    sign_right, decided
+        Part of the pairs whose gain is beyond two standard errors that have the predicted sign,
+        and how many these are.
+    bootstraps
+        ``spearman`` and ``within`` on bootstraps of the targets, which are the same for all
+        predictors of a cell, shape ``(BOOTSTRAPS, 2)``.
+    """
+
+    spearman: float
+    within: float
     kendall: float
-    within: tuple[float, float]
     sign_right: float
     decided: int
+    bootstraps: np.ndarray
 
 
 def quality(x: np.ndarray, cell: Gains) -> Quality:
-    gain, targets = cell.mean, cell.targets
-    names, rng = np.unique(targets), np.random.default_rng(0)
-    overall, inside = [], []
+    gain, targets, rng = cell.mean, cell.targets, np.random.default_rng(0)
+    rows_of = [np.flatnonzero(targets == name) for name in np.unique(targets)]
+    inside, bootstraps = by_target(x, gain, targets), []
     for _ in range(BOOTSTRAPS):
-        rows, labels = [], []
-        for i, name in enumerate(rng.choice(names, len(names))):
-            mine = np.flatnonzero(targets == name)
-            rows.append(mine)
-            labels.append(np.full(len(mine), i))
-        chosen, drawn = np.concatenate(rows), np.concatenate(labels)
-        overall.append(stats.spearmanr(x[chosen], gain[chosen]).statistic)
-        inside.append(within(x[chosen], gain[chosen], drawn))
+        drawn = rng.integers(len(rows_of), size=len(rows_of))
+        rows = np.concatenate([rows_of[i] for i in drawn])
+        bootstraps.append((spearman(x[rows], gain[rows]), np.nanmean(inside[drawn])))
     clear = np.abs(gain) > DECIDED * cell.standard_error
     right = np.mean(np.sign(x[clear]) == np.sign(gain[clear])) if clear.any() else np.nan
     return Quality(
-        (float(stats.spearmanr(x, gain).statistic), float(np.nanstd(overall))),
-        float(stats.kendalltau(x, gain).statistic),
-        (within(x, gain, targets), float(np.nanstd(inside))),
-        float(right),
-        int(clear.sum()),
+        spearman=spearman(x, gain),
+        within=float(np.nanmean(inside)),
+        kendall=float(stats.kendalltau(x, gain).statistic),
+        sign_right=float(right),
+        decided=int(clear.sum()),
+        bootstraps=np.array(bootstraps),
     )
 
 
@@ -187,14 +198,28 @@ def reliability(cell: Gains) -> tuple[float, float, float]:
     """
     first, second = cell.halves()
     r = float(np.corrcoef(first, second)[0, 1])
-    ranks = float(stats.spearmanr(first, second).statistic)
-    return 2 * r / (1 + r), ranks, within(first, second, cell.targets)
+    inside = float(np.nanmean(by_target(first, second, cell.targets)))
+    return 2 * r / (1 + r), spearman(first, second), inside
+
+
+def predictions(cell: Gains, net: str, samples: int, table: Scores) -> dict[str, np.ndarray]:
+    """Of every predictor that knows enough of the pairs."""
+    names = list(zip(cell.targets, cell.sources, strict=True))
+    found = {
+        title: np.array([predictor(table, *pair, samples) for pair in names])
+        for title, predictor in predictors(net).items()
+    }
+    return {title: x for title, x in found.items() if np.isfinite(x).sum() >= FEWEST}
 
 
 def show(half: str, net: str, mode: str, samples: int, table: Scores) -> None:
+    """Print a cell, on the pairs that all of its predictors know."""
     cell = gains(half, net, mode, samples)
-    if not cell.values.size:
+    found = predictions(cell, net, samples, table) if cell.values.size else {}
+    if not found:
         return
+    known = np.all(np.isfinite(list(found.values())), axis=0)
+    cell = cell.only(known)
     total, ranks, inside = reliability(cell)
     spread = 100 * np.quantile(cell.mean, [0.05, 0.95])
     print(
@@ -203,21 +228,25 @@ def show(half: str, net: str, mode: str, samples: int, table: Scores) -> None:
         f"{spread[1]:+.1f} %, error {100 * np.mean(cell.standard_error):.1f} %; reliability "
         f"{total:.2f}; halves {ranks:.2f}, within targets {inside:.2f}"
     )
-    print(f"{'':52s}{'Spearman':>14s}{'Kendall':>9s}{'within':>14s}{'sign right':>12s}")
-    for title, predictor in predictors(net).items():
-        names = zip(cell.targets, cell.sources, strict=True)
-        x = np.array([predictor(table, *pair, samples) for pair in names])
-        known = np.isfinite(x)
-        if known.sum() < FEWEST:
-            continue
-        q = quality(x[known], cell.only(known))
+    print(
+        f"{'':48s}{'Spearman':>13s}{'less first':>14s}{'within':>14s}{'less first':>14s}"
+        f"{'Kendall':>9s}{'sign right':>13s}"
+    )
+    first = None
+    for title, x in found.items():
+        q = quality(x[known], cell)
+        first = first or q
+        cells = ""
+        for i, name in enumerate(("spearman", "within")):
+            mine, its = getattr(q, name), getattr(first, name)
+            errors = q.bootstraps[:, i], q.bootstraps[:, i] - first.bootstraps[:, i]
+            cells += f"{mine:7.2f} ± {np.nanstd(errors[0]):.2f}"
+            cells += (
+                f"{mine - its:+7.2f} ± {np.nanstd(errors[1]):.2f}" if q is not first else " " * 14
+            )
         signed = not title.startswith("network") or "less" in title
-        sign = f"{100 * q.sign_right:5.0f} % of {q.decided}" if signed else ""
-        sign += "" if known.all() else f"  ({known.sum()} pairs)"
-        print(
-            f"{title:52s}{q.spearman[0]:7.2f} ± {q.spearman[1]:.2f}{q.kendall:9.2f}"
-            f"{q.within[0]:7.2f} ± {q.within[1]:.2f}  {sign}"
-        )
+        sign = f"{100 * q.sign_right:6.0f} % of {q.decided}" if signed else ""
+        print(f"{title:48s}{cells}{q.kendall:9.2f}{sign}")
 
 
 def main() -> None:
