@@ -67,10 +67,11 @@ def main() -> None:
     axes = figure.subplots(2, len(SIZES), squeeze=False)
     for (row, mode), (column, samples) in product(enumerate(("head", "all")), enumerate(SIZES)):
         panel(axes[row, column], asked.half, asked.representation, mode, samples)
-    for name, colour in COLOURS.items():
-        if name != ("breast-cancer" if asked.half == "held-out" else "diabetes"):
-            axes[0, 0].plot([], [], "o", ms=3, color=colour, label=name)
-    axes[0, 0].legend(fontsize="small", title="target")
+    shown = {t.split(":")[0] for t in gains(asked.half, "mlp", "head", SIZES[0]).targets}
+    known = {key[0].split(":")[0] for key in means_and_errors(asked.half, asked.representation)}
+    for name in sorted(shown & known):
+        axes[0, 0].plot([], [], "o", ms=3, color=COLOURS[name], label=name)
+    figure.legend(loc="outside upper center", ncols=4, fontsize="small")
     figure.supxlabel("predicted: leave-one-out loss saved by the source's features")
     figure.supylabel("realised: accuracy gained over scratch (%)")
     figure.savefig(asked.file, dpi=110)
