@@ -83,15 +83,15 @@ def rounded(value: float, error: float | None = None, digits: int = 2, unit: str
     >>> rounded(1234.6, 87.2), rounded(1234.6, 187.2), rounded(0.5, 0.00996)
     ('1235 ± 87', '1230 ± 190', '0.500 ± 0.010')
     >>> rounded(0.227006667, 0.0), rounded(12345.6), rounded(0.98319, unit="%")
-    ('0.227', '12346', '98.32 %')
+    ('0.227', '12350', '98.32 %')
     >>> rounded(3.21e9, 4.2e7), rounded(-3.2e-9, 4.2e-10)
     ('(3.210 ± 0.042)e+09', '(-3.20 ± 0.42)e-09')
     """
     scale = 100 if unit == "%" else 1
     value, after = scale * value, f" {unit}" if unit else ""
     if error is None or not (np.isfinite(value) and np.isfinite(error) and error > 0):
-        whole = np.isfinite(value) and abs(value) >= 1e4 and abs(value) < 1e15
-        return (f"{value:.0f}" if whole else f"{value:.4g}") + after
+        shown = f"{value:.4g}"
+        return (f"{float(shown):.0f}" if 1e4 <= abs(value) < 1e7 else shown) + after
     # Of the error as it will be written: 0.0996 has its second digit where 0.10 has it.
     error = float(f"{scale * error:.{digits - 1}e}")
     last = digits - 1 - int(np.floor(np.log10(error)))

@@ -79,7 +79,15 @@ def curve(ax: Axes, x, y, error, *, series: str = "", **style: Any) -> None:
 
 
 def points(
-    ax: Axes, x, y, error, *, also: Sequence[Artist] = (), values=None, **style: Any
+    ax: Axes,
+    x,
+    y,
+    error,
+    *,
+    kind: str = "theory",
+    also: Sequence[Artist] = (),
+    values: Sequence[str] | None = None,
+    **style: Any,
 ) -> None:
     """Theory at a few places, joined by a line, a series called as its label.
 
@@ -88,7 +96,7 @@ def points(
     container = ax.errorbar(x, y, _bars(error), capsize=2, markersize=5, linewidth=1.5, **style)
     said = _values(y, error) if values is None else values
     artists = [*container.get_children(), *also]
-    remember(ax, style["label"], "theory", artists, (x, y), said)
+    remember(ax, style["label"], kind, artists, (x, y), said)
 
 
 def networks(ax: Axes, x, y, error, *, series: str = "", at=None, **style: Any) -> None:

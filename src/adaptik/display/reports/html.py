@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...solution.estimate import rounded
 from ..plots.style import OKABE_ITO
 from .chart import colours
 from .folder import as_json
@@ -38,9 +39,12 @@ def _file(name: str) -> Template:
     return Template(resources.files(__package__).joinpath(name).read_text("utf-8"))
 
 
-def first(said: Iterable[str], shown: str) -> str:
-    """What fills the first screen: answer and what to do next, beside one picture."""
-    return f'<div class="first"><div class="said">{"".join(said)}</div>{shown}</div>'
+def first(answer: str, shown: str, steps: str, known: str = "") -> str:
+    """What fills the first screen: an answer, one picture, what to do next, and facts."""
+    return (
+        f'<div class="first"><div class="answer">{answer}</div><div class="picture">{shown}</div>'
+        f'<div class="rest">{known}{steps}</div></div>'
+    )
 
 
 def banner(sentence: str, mood: str, word: str = "") -> str:
@@ -136,7 +140,7 @@ def cell(value: Any) -> str:
     if value is None:
         return MISSING
     if isinstance(value, float | np.floating):
-        return f"{value:.4g}"
+        return rounded(float(value))
     return text(value)
 
 

@@ -110,16 +110,14 @@ def _page(study: "TransferStudy") -> str:
     word, colon, rest = study.verdict.sentence.partition(": ")
     if not colon or word not in ("Yes", "No", "Unclear"):
         word, rest = "", study.verdict.sentence
-    said = [
-        "" if study.complete else html.alert("Incomplete.", INTERRUPTED),
-        html.banner(rest[:1].upper() + rest[1:], mood, word),
-        html.facts(_facts(study)),
-        html.next_steps(next_steps(study)),
-    ]
+    answer = html.banner(rest[:1].upper() + rest[1:], mood, word)
+    steps, known = html.next_steps(next_steps(study)), html.facts(_facts(study))
     body = [
-        html.first(said, study_charts.answer(study)),
+        "" if study.complete else html.alert("Incomplete.", INTERRUPTED),
+        html.first(answer, study_charts.answer(study), steps, known),
         html.section("Results", _compact(study)),
         study_charts.learned(study),
+        study_charts.kernel_maps(study),
         html.two(study_charts.sides(study)),
         html.folded(f"All numbers of the {len(study.rows)} rows", _rows(study.rows)),
         html.section("Tasks", _tasks(study.tasks)),
@@ -140,8 +138,8 @@ def _facts(study: "TransferStudy") -> list[tuple[str, str | None]]:
     return [
         ("change of the test loss", None if v.gain is None else _signed(-v.gain, v.gain_se)),
         ("confidence that it helps", None if v.confidence is None else certainty(v.confidence)),
-        ("test loss with the source", _loss(chosen[0]) if chosen else None),
-        ("without", _loss(bare) if bare and chosen else None),
+        ("test loss, with the source", _loss(chosen[0]) if chosen else None),
+        ("and without", _loss(bare) if bare and chosen else None),
         ("accuracy", f"{_accuracy(chosen[0])} (without: {_accuracy(bare)})")
         if chosen and bare and chosen[0].accuracy is not None
         else ("accuracy", None),
@@ -256,6 +254,6 @@ def _entry(row: "Row", key: str | tuple[str, str]) -> Any:
         return None if row.accuracy is None else _accuracy(row)
     if isinstance(key, str):
         value = getattr(row, key)
-        return f"{value:.3g}" if isinstance(value, float) else value
+        return rounded(value) if isinstance(value, float) else value
     value, error = (getattr(row, k) for k in key)
     return None if value is None else rounded(value, error)

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from ...transfer.study import TransferStudy
 
 ANSWER = (
-    "Target test loss against the richness of the source stage: below the grey lines (no "
-    "pretraining) pretraining helps. Bars: one s.e. of solver or network seeds; bands: of the test "
-    "set, which all points share. Grey markers at the right edge: networks from scratch."
+    "Target test loss against source richness: below the grey lines (no pretraining) pretraining "
+    "helps. Bars: one s.e. of solver or seeds; bands: of the test set, shared by all points."
 )
 CURVES = (
     "Test loss on {task} while each stage trains{first}. Lines are infinite width, circles finite "
@@ -53,14 +52,19 @@ def learned(study: "TransferStudy") -> str:
     return section("Learning curves", "".join(charts)) if charts else ""
 
 
+def kernel_maps(study: "TransferStudy") -> str:
+    """The target's kernel before and after."""
+    if not study.kernels:
+        return ""
+    with mpl.rc_context(STYLE):
+        shown = [kernels(study.kernels, study.config.get("kernel_richness"))]
+    caption = KERNELS.format(first=_first(study))
+    return chart("What the network learned", caption, shown, "kernels before and after")
+
+
 def sides(study: "TransferStudy") -> list[str]:
-    """Kernels, alignment and forgetting."""
+    """Alignment and forgetting."""
     parts, first = [], _first(study)
-    if study.kernels:
-        with mpl.rc_context(STYLE):
-            shown = [kernels(study.kernels, study.config.get("kernel_richness"))]
-        title = "What the network learned"
-        parts.append(chart(title, KERNELS.format(first=first), shown, "kernels before and after"))
     if any(study.alignments.values()):
         shown = [single(alignment, study.alignments)]
         caption = ALIGNMENT.format(first=first)
