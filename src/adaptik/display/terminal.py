@@ -184,7 +184,7 @@ def _cells(row: "Row", unit: str) -> dict[str, str]:
         "network ± s.e.": _pair(row, f"{unit}network_test_loss"),
         "apart/s.e.": _plain(row.difference_in_se, "{:+.1f}"),
         "accuracy": _plain(row.accuracy, "{:.1%}"),
-        "source before → after": _before_after(row, unit),
+        "source loss → after": _before_after(row, unit),
     }
 
 
@@ -210,4 +210,4 @@ def _pair(row: "Row", name: str) -> str:
 
 def _before_after(row: "Row", unit: str) -> str:
     ends = [getattr(row, f"{unit}source_loss_{end}") for end in ("before", "after")]
-    return "–" if None in ends else " → ".join(f"{value:.3g}" for value in ends)
+    return "–" if None in ends else " → ".join(_plain(value, "{:.3g}") for value in ends)
