@@ -93,7 +93,7 @@ def _options_of(config: type) -> Callable[[Callable[..., None]], Callable[..., N
         elif kind is not int and kind != (int | None):
             kind = str if default is not None else str | None
         words = allowed_words(annotations(config)[name][0])
-        shown = dict(help=escaped(option.help), rich_help_panel=option.group)
+        shown: Any = dict(help=escaped(option.help), rich_help_panel=option.group)
         typed: Any = Annotated[kind, typer.Option(**shown, autocompletion=_offer(words))]
         parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
         parameters.append(parameter.replace(annotation=typed))

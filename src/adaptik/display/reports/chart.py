@@ -151,7 +151,7 @@ def _swatch(one: Drawn) -> str:
     if (marker := line.get_marker()) not in ("None", "", None):
         style = MarkerStyle(marker)
         path = style.get_path().transformed(style.get_transform())
-        shapes = path.to_polygons(closed_only=False)
+        shapes: Any = path.to_polygons(closed_only=False)
         corners = [" ".join(f"{12 + 6 * x:.1f},{6 - 6 * y:.1f}" for x, y in s) for s in shapes]
         filled = "none" if marker == "x" else colour
         mark = "".join(

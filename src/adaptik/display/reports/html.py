@@ -36,7 +36,7 @@ def page(question: str, title: str, body: Iterable[str], config: Any) -> str:
 
 @cache
 def _file(name: str) -> Template:
-    return Template(resources.files(__package__).joinpath(name).read_text("utf-8"))
+    return Template(resources.files("adaptik.display.reports").joinpath(name).read_text("utf-8"))
 
 
 def first(answer: str, shown: str, steps: str, known: str = "") -> str:
