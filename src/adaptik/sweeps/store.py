@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ class Store:
         Axes of the sweep.
     config
         Everything else that determines the results, as JSON values.
+    optional
+        Results that a store of an earlier version may lack: it goes on without them.
 
     Attributes
     ----------
@@ -65,8 +67,14 @@ class Store:
         versions, or cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike, grid: Grid, config: Mapping[str, Any]):
-        self.path, self.grid = Path(path), grid
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        grid: Grid,
+        config: Mapping[str, Any],
+        optional: Iterable[str] = (),
+    ):
+        self.path, self.grid, self.optional = Path(path), grid, frozenset(optional)
         self.origin = {
             "axes": [[name, list(values)] for name, values in grid.axes],
             "config": json.loads(json.dumps(dict(config))),
@@ -187,10 +195,15 @@ class Store:
                 if (known := self._variables()) is None:
                     self._declare(result, names)
         if known is not None and known != names:
-            raise InputError(
-                f"result has variables {names}, other cases have {known}; every case must return "
-                "the same ones"
-            )
+            result = result.drop_vars([n for n in self.optional - {*known} if n in names])
+            more, fewer = ({*map(str, result.data_vars)} - {*known}, {*known} - {*names})
+            if more or fewer:
+                parts = [f"has {sorted(more)} besides"] if more else []
+                parts += [f"lacks {sorted(fewer)}"] if fewer else []
+                raise InputError(
+                    f"result {' and '.join(parts)}, compared with other cases of this store; "
+                    "every case must return the same variables"
+                )
         encoded = {}
         for name, variable in result.data_vars.items():
             array = self._held(str(name))
