@@ -9,6 +9,7 @@ text says.
 import ast
 import contextlib
 import io
+import os
 import re
 import sys
 import warnings
@@ -111,5 +112,7 @@ def render(name: str) -> None:
 
 
 if __name__ == "__main__":
+    # Tutorials compile for longer than they run: programs are optimised less.
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     for chosen in sys.argv[1:] or names():
         render(chosen)

@@ -13,9 +13,9 @@ import adaptik as ak
 from adaptik.display.plots.style import STYLE, look
 
 plt.rcParams.update(STYLE)
-source, target = ak.tasks.load_pair("digits:1,4", "digits:1,7", n_source=30, n_target=10, n_test=60)
+source, target = ak.tasks.load_pair("digits:1,4", "digits:1,7", n_source=20, n_target=8, n_test=60)
 stages = [ak.Stage(source, richness=2.0), ak.Stage(target, richness=1.0, head="fresh")]
-theory = ak.solve(stages, ak.TwoLayer("relu", particles=512, replicates=4))
+theory = ak.solve(stages, ak.TwoLayer("relu", particles=256, replicates=4))
 theory.loss(target)
 
 # %% [markdown]

@@ -262,7 +262,7 @@ def names() -> list[str]:
 
     Examples
     --------
-    >>> "relu" in names(), "hermite(degree)" in names()
+    >>> "relu" in names(), "hermite(k)" in names()
     (True, True)
     """
     return [*_NAMED, *(f"{family}({what})" for family, (_, what) in _FAMILIES.items())]
