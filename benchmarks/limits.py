@@ -11,23 +11,19 @@ import time
 
 import adaptik as ak
 
-NEURONS = dict(particles=1024, replicates=4)
 SHORT = ("Reveal", "Ensemble", "DeepLinear", "train")
 LIMITS = {
     "Linear": ak.Linear(),
     "DeepLinear, 2 layers": ak.DeepLinear(2),
     "BayesianLinear": ak.BayesianLinear(temperature=0.02),
     "TwoLayer, ReLU, 4 x 256": ak.TwoLayer("relu", particles=256, replicates=4),
-    "TwoLayer, ReLU, 4 x 1024": ak.TwoLayer("relu", **NEURONS),
-    "TwoLayer, tanh, 4 x 1024": ak.TwoLayer("tanh", **NEURONS),
+    "TwoLayer, ReLU, 4 x 1024": ak.TwoLayer("relu", particles=1024, replicates=4),
     "Reveal, tanh, 2 layers, 4 x 2048": ak.Reveal(2, "tanh", particles=2048, replicates=4),
     "Ensemble, ReLU, 2 layers, 4 x 256": ak.Ensemble(2, "relu", width=256, replicates=4),
-    "Ensemble, ReLU, 3 layers, 4 x 256": ak.Ensemble(3, "relu", width=256, replicates=4),
     "Bayesian, tanh, 2 x 1024": ak.Bayesian("tanh", 1, 0.02, particles=1024, replicates=2),
 }
 NETWORKS = {
     "train, ReLU, width 1024, 4 seeds": ak.Network(1024, "relu"),
-    "train, ReLU, width 4096, 4 seeds": ak.Network(4096, "relu"),
 }
 
 

@@ -57,6 +57,8 @@ def run(name: str) -> list[tuple[str, list]]:
     results = []
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # Several processes at once may wait too long for the folder of compiled programs.
+        warnings.filterwarnings("ignore", message="Error (read|writ)ing persistent compilation")
         for cell in cells(name):
             printed = io.StringIO()
             if cell.kind != "markdown":
@@ -96,11 +98,11 @@ def page(name: str, results: list[tuple[str, list[tuple[str, str]]]]) -> str:
 
 def render(name: str) -> None:
     """Run a tutorial and write its page and figures."""
+    ran, results, count = run(name), [], 0
     FIGURES.mkdir(exist_ok=True)
     for old in FIGURES.glob(f"{name}-*.png"):
         old.unlink()
-    results, count = [], 0
-    for printed, figures in run(name):
+    for printed, figures in ran:
         files = []
         for figure in figures:
             count += 1

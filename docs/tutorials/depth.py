@@ -99,8 +99,8 @@ figure.tight_layout()
 
 # %% [markdown]
 # At k = 0 both are the network without a source. This is one draw of 24 and 6 images; [the gallery](../gallery.md#layers_to_keep)
-# has four draws, with networks beside them: the first layer is worth freezing, upper ones are not, and all are
-# worth keeping where they go on training. [Depth](../notes/depth.md) says how the limits are computed.
+# has four, with networks beside them. On this draw kept layers are worth having where they go on training, and freezing
+# any of them costs; on the gallery's mean the first layer is worth freezing too. [Depth](../notes/depth.md) says how the limits are computed.
 
 # %% [check]
 same = losses["frozen", 0] - losses["go on training", 0]

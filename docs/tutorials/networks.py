@@ -15,7 +15,7 @@ from adaptik.display.plots.style import STYLE, look
 plt.rcParams.update(STYLE)
 source, target = ak.tasks.load_pair("digits:1,4", "digits:1,7", n_source=20, n_target=8, n_test=60)
 stages = [ak.Stage(source, richness=2.0), ak.Stage(target, richness=1.0, head="fresh")]
-theory = ak.solve(stages, ak.TwoLayer("relu", particles=256, replicates=4))
+theory = ak.solve(stages, ak.TwoLayer("relu", particles=256, replicates=4), record=60)
 theory.loss(target)
 
 # %% [markdown]
@@ -41,8 +41,8 @@ figure, axes = plt.subplots(
     1, 2, figsize=(8.5, 3.2), sharey=True, num="Target test loss over time in both stages"
 )
 for i, (ax, name) in enumerate(zip(axes, ["source stage", "target stage"], strict=True)):
-    times = theory.records[i].times
-    curve = theory.estimate(theory.losses(target, stage=i).T)
+    times = theory.records[i].times[1:]  # the first is 0, which has no logarithm
+    curve = theory.estimate(theory.losses(target, stage=i)[1:].T)
     ax.plot(times, curve.value, color=look(0)["color"], label="infinite width")
     low, high = curve.value - curve.standard_error, curve.value + curve.standard_error
     ax.fill_between(times, low, high, color=look(0)["color"], alpha=0.25, lw=0)

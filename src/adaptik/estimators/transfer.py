@@ -53,7 +53,8 @@ class _Transfer(AdaptiveKernel):
     def _stored_params(self) -> dict[str, Any]:
         params = self.get_params(deep=False)
         if params["source"] is not None:
-            params["source"] = self._source_data()
+            X, y = self._source_data()
+            params["source"] = (X, y if y.dtype.kind in "biuf" else y.tolist())
         return params
 
     def _check(self) -> None:

@@ -102,7 +102,7 @@ class LinearEstimate:
     --------
     >>> import adaptik as ak
     >>> pair = ak.tasks.linear_pair(0.9, n_source=200, n_target=200, dimension=10, n_test=200)
-    >>> found = ak.linear_theory.estimate(*pair, 4.0, n_target=[3, 6], bootstraps=4)
+    >>> found = ak.linear_theory.estimate(*pair, 2.0, n_target=[3, 6], bootstraps=5)
     >>> found.n_target.tolist(), (found.gain.value > 0).tolist()
     ([3.0, 6.0], [True, True])
     >>> abs(float(found.source_noise)) < 0.1, found.source.teacher.shape

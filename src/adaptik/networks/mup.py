@@ -271,9 +271,9 @@ class NetworkState(AbstractState):
 
     Examples
     --------
-    >>> from adaptik import Stage, Task, train
-    >>> task = Task([[1.0, 0.5], [-0.5, 1.0]], [-1, 1])
-    >>> state = train([Stage(task, richness=0.0)], Network(width=64), seeds=2).states[-1]
+    >>> import adaptik as ak
+    >>> task = ak.Task([[1.0, 0.5], [-0.5, 1.0]], [-1, 1])
+    >>> state = ak.train([ak.Stage(task, 0.0)], ak.Network(width=64), seeds=2).states[-1]
     >>> state.predict(task.X).shape, state.hidden_layers  # members come first
     ((2, 2, 1), 1)
     >>> state.kernel(task.X, None, "feature").shape, state.preactivations(task.X).shape

@@ -23,7 +23,7 @@ class Cost:
     >>> task, _ = ak.tasks.linear_pair(0.5, n_source=4, n_target=4, dimension=5)
     >>> cost = ak.solve([ak.Stage(task, richness=0.0)], ak.TwoLayer(particles=16)).records[0].cost
     >>> cost.steps, cost.rejected, cost.run_seconds >= 0  # one eigendecomposition
-    (0, 0, True)
+    (1, 0, True)
     """
 
     method: str

@@ -73,17 +73,18 @@ class AbstractState(ABC):
     --------
     >>> import adaptik as ak
     >>> task, _ = ak.tasks.linear_pair(0.5, n_source=4, n_target=4, dimension=5)
-    >>> state = ak.solve([ak.Stage(task, 1.0)], ak.Linear()).states[-1]
+    >>> limit = ak.TwoLayer("relu", particles=64, replicates=3)
+    >>> state = ak.solve([ak.Stage(task, richness=0.0)], limit).states[-1]
     >>> state.exact, state.hidden_layers
-    (True, 1)
-    >>> state.predict(task.X).shape, state.preactivations(task.X).shape[::2]  # members come first
-    ((1, 4, 1), (1, 4))
+    (False, 1)
+    >>> state.predict(task.X).shape, state.preactivations(task.X).shape  # members come first
+    ((3, 4, 1), (3, 64, 4))
     >>> state.kernel(task.X, None, "ntk").shape, state.ntk(task.X).shape
-    ((1, 4, 4), (1, 4, 4))
+    ((3, 4, 4), (3, 4, 4))
     >>> state.layer_kernel(task.X, task.X[:2], "feature", layer=1).shape
-    (1, 4, 2)
+    (3, 4, 2)
     >>> state.kernels(task.X, slice(0, 2), slice(2, 4)).feature(1).shape
-    (1, 2, 2)
+    (3, 2, 2)
     >>> np.allclose(state.scaled(2.0).predict(task.X), 2 * state.predict(task.X))
     True
     >>> state.check_task(1, task)  # a later stage on it has a place in this state
@@ -179,9 +180,10 @@ class SpanState(AbstractState):
     --------
     >>> import adaptik as ak
     >>> source, target = ak.tasks.linear_pair(0.5, n_source=2, n_target=2, dimension=5)
-    >>> solution = ak.solve([ak.Stage(source, 1.0)], ak.Linear())
+    >>> limit = ak.TwoLayer("relu", particles=64)
+    >>> solution = ak.solve([ak.Stage(source, richness=0.0)], limit)
     >>> solution.states[-1].check_task(1, source)
-    >>> ak.solve([ak.Stage(target, 1.0)], ak.Linear(), after=solution)  # doctest: +ELLIPSIS
+    >>> ak.solve([ak.Stage(target, 0.0)], limit, after=solution)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
     adaptik.InputError: stage 1: ...
