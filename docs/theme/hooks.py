@@ -5,11 +5,14 @@ from html import unescape
 from pathlib import Path
 
 from latex2mathml.converter import convert
+from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File
 
+LOG = get_plugin_logger(__name__)
 ROOT = Path(__file__).parents[2]
 PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 SHIM = "https://unpkg.com/iframe-worker/shim"  # what the theme loads from a network; ours is a file
+LOADED = re.compile(r'<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)="(https?:[^"]*)"')
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
 
@@ -39,5 +42,8 @@ def on_page_content(html, **_):
 
 
 def on_post_page(html, page, **_):
-    """The search's worker from the site itself."""
-    return html.replace(SHIM, "../" * page.url.count("/") + "worker.js")
+    """The search's worker from the site itself; a page that loads anything else is a warning."""
+    html = html.replace(SHIM, "../" * page.url.count("/") + "worker.js")
+    for found in LOADED.findall(html):
+        LOG.warning("%s loads %s: pages work without a network", page.url, found)
+    return html
