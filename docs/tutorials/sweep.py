@@ -88,7 +88,8 @@ figure.tight_layout()
 
 # %% [markdown]
 # Every draw of the data is divided by its own lazy case, so that what all draws share drops out of the error, which is
-# over three draws. Below 1, rich features of the source help a readout on the target.
+# over three draws. Below 1, rich features of the source help a readout on the target: with 8 samples at richness 1 they do
+# on every draw, with 24 they make no clear difference.
 #
 # ## The same from a file
 #

@@ -46,8 +46,8 @@ def alignment(
     >>> source, target = ak.tasks.linear_pair(0.9, n_source=8, n_target=4, dimension=10)
     >>> solution = ak.solve([ak.Stage(source, richness=0.0)], ak.TwoLayer("relu", particles=64))
     >>> found = alignment(solution, target, split="train")
-    >>> bool(0 < found.value < 1), float(found.standard_error)  # a lazy kernel is not sampled
-    (True, 0.0)
+    >>> bool(0 < found.value < 1), bool(found.standard_error < 0.2)
+    (True, True)
     """
     X, y = task.split(split)
     kernel = solution.state(stage).kernel(X[:at_most], None, kind)
