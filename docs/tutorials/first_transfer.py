@@ -1,11 +1,11 @@
 # %% [markdown]
 # # A first transfer, on a table of your own
 #
-# You have plenty of labelled data for one question, handwritten ones against fours, and eight labelled images for
-# another, ones against sevens. Does pretraining on the first help with the second? This page asks with two CSV files
-# made of the digits that ship with scikit-learn; put two files of your own in their place.
-
-# %% [markdown]
+# You have learned to tell two kinds of wine apart by their chemistry, and a third kind arrives: four bottles of it, and
+# four of a kind that you know, are labelled. Does what was learned help to tell those apart? This page asks with the wine
+# data that ship with scikit-learn (178 bottles of three cultivars, 13 measurements); put two files of your own in their
+# place.
+#
 # ## Two files
 #
 # A table is a file with one row a sample and one column a feature. The label is the column called `label`, else
@@ -15,39 +15,39 @@
 from pathlib import Path
 from tempfile import mkdtemp
 
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_wine
 
 folder = Path(mkdtemp())
-table = load_digits(as_frame=True).frame.rename(columns={"target": "label"})
-table["label"] = table.label.map({1: "one", 4: "four", 7: "seven"})
-plenty = table[table.label.isin(["one", "four"])]
-scarce = table[table.label.isin(["one", "seven"])]
-plenty.to_csv(folder / "plenty.csv", index=False)
-scarce.to_csv(folder / "scarce.csv", index=False)
-plenty.shape, scarce.shape, list(table.columns[:3]), table.columns[-1]
+table = load_wine(as_frame=True).frame.rename(columns={"target": "label"})
+table["label"] = table.label.map({0: "first", 1: "second", 2: "third"})
+known = table[table.label != "third"]
+new = table[table.label != "second"]
+known.to_csv(folder / "known.csv", index=False)
+new.to_csv(folder / "new.csv", index=False)
+len(known), len(new)
 
 # %% [markdown]
 # ## The question
 #
 # On the command line this is
 #
-#     adaptik transfer --source plenty.csv --target scarce.csv --n-target 8 --out report
+#     adaptik transfer --source known.csv --target new.csv --n-target 8 --out report
 #
-# and the same from Python, with two values of the source's richness, five draws of the data, and networks of finite
+# and the same from Python, with two values of the source's richness, three draws of the data, and networks of finite
 # width beside the theory:
 
 # %%
 from adaptik.transfer import TransferConfig, run
 
 config = TransferConfig(
-    source=str(folder / "plenty.csv"),
-    target=str(folder / "scarce.csv"),
-    n_source=40,
+    source=str(folder / "known.csv"),
+    target=str(folder / "new.csv"),
+    n_source=60,
     n_target=8,
     richness=(0.0, 2.0),
     target_richness=(0.0,),
-    splits=5,
-    folds=4,
+    splits=3,
+    folds=2,
     particles=256,
     check_seeds=2,
     check_width=512,
@@ -57,7 +57,10 @@ print(study.verdict.sentence.replace(str(folder) + "/", ""))
 
 # %% [markdown]
 # The sentence compares the best model that has seen the source with the best one that has not. Both were chosen
-# by refits on the target's eight labelled images; the test images were looked at once, for the sentence.
+# by refits on the target's eight labelled bottles; the test bottles were looked at once, for the sentence.
+#
+# *Unclear* is an answer. Three draws of the data do not tell whether the loss rises or falls; more of them (`splits`)
+# make it sharper. `make demo` asks a question whose answer is clear.
 #
 # ## The rows behind it
 #
@@ -75,7 +78,8 @@ for row in study.rows:
 # `scratch` starts from random weights. `readout` keeps the source's features and trains a readout, `lazy` trains all
 # weights linearly around them. A lazy source (richness 0) never moves its features, so that its `readout` row is a
 # random-feature model. The error is over draws of the data; networks of width 512, trained on the same data, stand
-# beside each row.
+# beside each row, and agree with it. Every row tells all test bottles apart: eight labelled ones are enough for these two
+# kinds, with a source or without, which is why there is little to gain.
 
 # %%
 import matplotlib.pyplot as plt
@@ -114,4 +118,3 @@ import shutil
 
 shutil.rmtree(folder)
 assert study.complete and study.verdict.gain is not None
-assert study.rows[0].mode == "scratch" and study.verdict.gain > 0
