@@ -23,6 +23,8 @@ class Estimate:
     0.5 ± 0.5
     >>> float((a - b).in_standard_errors)
     1.0
+    >>> Estimate.over_members([1.0, 2.0, 3.0])
+    2 ± 0.58
     """
 
     value: Float[np.ndarray, "..."] | float

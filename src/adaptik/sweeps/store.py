@@ -65,6 +65,22 @@ class Store:
     InputError
         If the folder holds something else, was written by another configuration or by other
         versions, or cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> store = Store(f"{folder.name}/sweep", Grid.of({"x": [0, 1]}), {"what": "squares"})
+    >>> store.missing(), store.first
+    ([(0,), (1,)], True)
+    >>> store.write((1,), xr.Dataset({"square": 1.0}), seconds=0.1)
+    >>> store.fail((0,), "ValueError: no square today", seconds=0.1)
+    >>> store.refreshed().tolist(), store.missing(retry_failed=True), store.is_wanted((1,))
+    ([2, 1], [(0,)], False)
+    >>> store.to_xarray().square.values.tolist()
+    [nan, 1.0]
+    >>> store.close()
+    >>> folder.cleanup()
     """
 
     def __init__(
@@ -294,6 +310,18 @@ def load(path: str | os.PathLike) -> xr.Dataset:
     ------
     InputError
         If ``path`` holds no sweep.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from adaptik.sweeps import sweep
+    >>> def square(x):
+    ...     return {"square": x * x}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     done = sweep(square, {"x": [1, 2, 3]}, store=f"{folder}/sweep", executor="serial")
+    ...     data = load(f"{folder}/sweep")
+    >>> data.square.values.tolist(), data.x.values.tolist()
+    ([1.0, 4.0, 9.0], [1, 2, 3])
     """
     path = Path(path)
     try:
