@@ -42,7 +42,7 @@ CAPTIONS = {
         "right is forgetting.",
     ),
 }
-DATA = ("config.json", "rows.json", "results.zarr.zip")
+DATA = ("config.json", "rows.json", "results.zarr.zip", "evolution.zarr.zip")
 FILES = (*DATA, "report.html", *(f"{name}.png" for name in CAPTIONS))
 COLUMNS = (
     ("mode", "mode"),
@@ -84,7 +84,9 @@ def write(study: "TransferStudy", folder: str | Path) -> Path:
         A finished or interrupted study.
     folder
         Where to write; made if missing. Gets ``report.html`` (self-contained), one PNG for each
-        figure, ``results.zarr.zip`` (``study.to_xarray()``), ``rows.json`` and ``config.json``.
+        figure, ``results.zarr.zip`` (``study.to_xarray()``), ``evolution.zarr.zip``
+        (``study.evolution()``: curves, kernels and preactivations through time), ``rows.json`` and
+        ``config.json``.
         ``report.html`` comes last, so where it is new everything else is.
 
     Returns
@@ -101,6 +103,7 @@ def write(study: "TransferStudy", folder: str | Path) -> Path:
     write_file(folder / "config.json", as_json(study.config))
     write_file(folder / "rows.json", as_json(document(study)))
     save_dataset(study.to_xarray(), folder / "results.zarr.zip")
+    save_dataset(study.evolution(), folder / "evolution.zarr.zip")
     pictures = {name: png(figure) for name, figure in figures(study).items()}
     for name in CAPTIONS:
         if name in pictures:
