@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Float
 
 from ...kernels import lazy as lazy_kernels
+from ...kernels.particles import Particles, cross_kernels, mean_readout, row_blocks, sampled_fields
 from ...mathematics.activations import Activation
 from ...solution import Kernels, SpanState
 from ...solution.estimate import leave_one_out, pseudo_values
 from ...system.programs import on_device
 from ...system.registry import register
 from ...tasks.span import Points, Span
-from ..particles import Particles, cross_kernels, mean_readout, row_blocks, sampled_fields
 from .flow import Law, tangent_readout
 
 

@@ -1,0 +1,184 @@
+"""Two-layer stages whose kernel stays, and what they tell of rich ones.
+
+Readouts on frozen features and the lazy limit run on one kernel.
+
+Of a rich stage that starts at initialisation the lazy predictor is known exactly, and on the
+particles it costs one eigendecomposition. What the particles get wrong there they get wrong, in
+part, in the rich stage too: f <- f - share * (lazy on the particles - lazy exactly). Both lazy
+flows run on positive semi-definite kernels of their own, beside the particles and without acting on
+them. At small richness the share is 1 and sampling errors vanish with the richness.
+"""
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from ...kernels.frozen import FrozenPath, KernelFlows
+from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO
+from ...solution import Advance, Request, recorded_inputs
+from ...solution.estimate import leave_one_out
+from ...system.programs import on_device
+from ...tasks.stages import Stage
+from .state import FrozenKind, KernelTerm, TwoLayerState, is_analytic
+
+LEAST_REPLICATES = 3  # every share is estimated from the other replicates
+
+
+def advance_frozen(state: TwoLayerState, stage: Stage, request: Request) -> Advance[TwoLayerState]:
+    """Run a stage with a frozen kernel, analytic where the particles still follow their start."""
+    began = time.perf_counter()
+    task, kind = stage.task, frozen_kind(stage)
+    pooled = not is_analytic(state.particles, kind)
+    estimator = "pooled" if pooled else "analytic"
+    gram, start = state.frozen_gram(kind, task.X, estimator), state.predict(task.X)
+    if pooled:
+        gram, start = leave_one_out(gram), leave_one_out(start)
+    # A pooled kernel decides alone when it has converged; the others only give its error.
+    path = FrozenPath.of(stage, request, gram, start, first_decides=pooled)
+
+    def after(t: float) -> TwoLayerState:
+        return _after(state, stage, estimator, t, path.duals[t])
+
+    final = after(float(path.times[-1]))
+    term, stack = final.terms[-1], np.stack([path.duals[float(t)] for t in path.times])
+    assert isinstance(term, KernelTerm)
+    fade = np.array([_fade(stage, t) for t in path.times])[:, None, None, None]
+    predictions = {
+        key: state.predict(X)[None] * fade + state.apply_kernel(term, X, stack)
+        for key, X in recorded_inputs(request.tasks, task.outputs)
+    }
+    return path.record(stage, predictions, began), final, {t: after(t) for t in path.kept}
+
+
+def frozen_kind(stage: Stage) -> FrozenKind:
+    """The kernel on which a stage learns if it stays frozen."""
+    return "feature" if stage.trains == "readout" else "ntk"
+
+
+def _after(state: TwoLayerState, stage: Stage, estimator, t: float, dual) -> TwoLayerState:
+    fade, kind, particles = _fade(stage, t), frozen_kind(stage), state.particles
+    terms = state.terms if fade == 1.0 else tuple(term.scaled(fade) for term in state.terms)
+    terms += (KernelTerm(particles, kind, stage.task.X, dual, estimator),)
+    if stage.trains == "readout" and stage.richness > 0:
+        anchor = state.span.points(stage.task.X).inside.astype(particles.w.dtype)
+        with jax.enable_x64(True):
+            h = np.einsum("rmk,pk->rmp", particles.w, anchor, optimize=True)
+            phi = np.asarray(state.activation.phi(on_device(h)))
+        own = np.broadcast_to(dual[:1], (len(phi), *dual.shape[1:]))
+        moved = np.einsum("rmp,rpc->rmc", phi, own if estimator == "pooled" else dual)
+        z = fade * particles.z + (stage.richness * moved).astype(particles.z.dtype)
+        particles = replace(particles, z=z, initial_head=False)
+    return replace(state, particles=particles, terms=terms)
+
+
+def _fade(stage: Stage, t: float) -> float:
+    return math.exp(-stage.weight_decay * t) if stage.weight_decay else 1.0
+
+
+@dataclass(frozen=True)
+class LazyControl:
+    """Lazy flows of one stage from one start: the control variate of a rich one.
+
+    Attributes
+    ----------
+    state
+        At the start of the stage.
+    exact, sampled
+        On the analytic kernel (one member) and on every replicate's own.
+    """
+
+    state: TwoLayerState
+    inputs: Float[np.ndarray, "P D"]
+    exact: KernelFlows
+    sampled: KernelFlows
+
+    @staticmethod
+    def applies(state: TwoLayerState, stage: Stage) -> bool:
+        """Whether a stage has a lazy limit that is known exactly, and cheap beside the stage."""
+        return (
+            stage.loss == "squared"
+            and stage.weight_decay == 0
+            and not state.terms
+            and is_analytic(state.particles, "ntk")
+            and len(state.particles.w) >= LEAST_REPLICATES
+            and stage.task.n_train * stage.task.outputs <= EXPONENTIAL_UP_TO
+        )
+
+    @classmethod
+    def of(cls, state: TwoLayerState, stage: Stage) -> "LazyControl":
+        X, y = stage.task.X, stage.task.y
+        analytic = state.frozen_gram("ntk", X, "analytic")[:1]
+        own = state.frozen_gram("ntk", X, "sampled")
+        start = np.zeros((len(own), *y.shape))
+        exact, sampled = KernelFlows.on(analytic, y, start[:1]), KernelFlows.on(own, y, start)
+        return cls(state, X, exact, sampled)
+
+    def _duals(self, times) -> tuple[np.ndarray, np.ndarray]:
+        exact = np.stack([self.exact.dual(t) for t in times])
+        sampled = np.stack([self.sampled.dual(t) for t in times])
+        return np.broadcast_to(exact, sampled.shape), sampled
+
+    def _terms(self, exact, sampled) -> tuple[KernelTerm, KernelTerm]:
+        particles = self.state.particles
+        return (
+            KernelTerm(particles, "ntk", self.inputs, exact, "analytic"),
+            KernelTerm(particles, "ntk", self.inputs, sampled, "sampled"),
+        )
+
+    def error(self, X: Float[np.ndarray, "n D"], times) -> Float[np.ndarray, "T R n C"]:
+        """Lazy predictor on the particles minus the exact one."""
+        exact, sampled = self._duals(times)
+        known, own = self._terms(exact[0], sampled[0])
+        apply = self.state.apply_kernel
+        return apply(own, X, sampled) - apply(known, X, exact)
+
+    def correct(self, advance: Advance[TwoLayerState], request: Request) -> Advance[TwoLayerState]:
+        """What happened in the stage, corrected by the share of the lazy error."""
+        record, final, snapshots = advance
+        inputs = dict(recorded_inputs(request.tasks, self.outputs))
+        errors = self.state.span.together(inputs, lambda X: self.error(X, record.times))
+        share = shares(
+            np.concatenate([record.predictions[key][-1] for key in errors], axis=1),
+            np.concatenate([error[-1] for error in errors.values()], axis=1),
+        )
+        predictions = {
+            key: record.predictions[key] - share[:, None, None] * error
+            for key, error in errors.items()
+        }
+
+        def corrected(state: TwoLayerState, t: float) -> TwoLayerState:
+            weight = share[:, None, None]
+            (exact,), (sampled,) = self._duals([t])
+            terms = self._terms(weight * exact, -weight * sampled)
+            return replace(state, terms=(*state.terms, *terms))
+
+        return (
+            replace(record, predictions=predictions),
+            corrected(final, record.duration),
+            {t: corrected(state, t) for t, state in snapshots.items()},
+        )
+
+    @property
+    def outputs(self) -> int:
+        return self.state.particles.z.shape[-1]
+
+
+def shares(
+    f: Float[np.ndarray, "R n C"], error: Float[np.ndarray, "R n C"]
+) -> Float[np.ndarray, " R"]:
+    """Regression coefficient of f on the control's error over the *other* replicates.
+
+    It is thus independent of the error that it multiplies, whose mean is 0: no bias enters.
+    """
+    out = np.zeros(len(f))
+    for r in range(len(f)):
+        others = np.arange(len(f)) != r
+        a, b = (v[others] - v[others].mean(0) for v in (f, error))
+        scale = np.sum(b * b)
+        if scale > np.finfo(np.float32).eps ** 2 * np.sum(f**2):
+            out[r] = np.clip(np.sum(a * b) / scale, 0.0, 1.0)
+    return out
