@@ -339,18 +339,18 @@ def view():
 
 
 def test_every_slider_changes_the_map_or_says_why_not(view):
-    first = view.image.data["value"][0]
-    assert first.shape == (100, 100) and view.line.data["xs"]
+    first = view.picture.image.data["value"][0]
+    assert first.shape == (100, 100) and view.picture.line.data["xs"]
     view.sliders["richness"].value = "10"
-    assert not np.array_equal(view.image.data["value"][0], first)
+    assert not np.array_equal(view.picture.image.data["value"][0], first)
     assert "richness=10" in view.command.value and "'richness': 10" in view.python.value
     view.x.value = "richness"
     assert view.asked.x == "richness=0.1:100:log" and not view.sliders["richness"].visible
-    assert view.figure.x_range.start == -1 and view.figure.x_range.end == 2
+    assert view.picture.figure.x_range.start == -1 and view.picture.figure.x_range.end == 2
     view.x_range.value = "3:1"
     assert view.said.visible and "low < high" in view.said.object
     view.x_range.value = "0.1:10:log"
-    assert not view.said.visible and view.figure.x_range.end == 1
+    assert not view.said.visible and view.picture.figure.x_range.end == 1
 
 
 @pytest.mark.parametrize("name", [n for n in QUANTITIES if n not in ("exponent", "contrast")])
@@ -381,7 +381,7 @@ def test_views_survive_what_lies_in_folders(folder, store, tmp_path):
 
 
 def test_kernels_and_densities_follow_the_slider(folder):
-    from adaptik.explorer.study import FeatureFigures
+    from adaptik.explorer.study_figures import FeatureFigures
 
     found = read(folder)
     view = FeatureFigures(found.evolution)

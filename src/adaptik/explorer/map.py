@@ -10,10 +10,7 @@ import numpy as np
 import pandas as pd
 import panel as pn
 import panel_material_ui as ui
-from bokeh.events import Tap
-from bokeh.models import ColorBar, ColumnDataSource, CustomJSHover, LinearColorMapper, Range1d
 
-from ..display.plots.diagram import colours_of
 from ..linear_theory.diagram import QUANTITIES, SHOWN
 from ..system.errors import InputError
 from . import frame
@@ -24,14 +21,13 @@ from .asked import (
     Asked,
     Simulated,
     answer,
-    boundary,
     by_rows,
     is_log,
     nearest,
-    places,
     simulate,
     stop_label,
 )
+from .map_figure import MapFigure
 
 PACE = 0.06  # seconds that a map may take while a slider moves; a coarser one is shown until then
 FEWEST = 10  # points along an axis of the coarsest map
@@ -52,7 +48,7 @@ class MapView:
         self.seconds_a_point = 0.0
         self.pending = False
         self._make_controls()
-        self._make_figure()
+        self.picture = MapFigure(self._tapped)
         self.view = self._arranged()
         self._axes_changed()
 
@@ -103,50 +99,6 @@ class MapView:
             self._axes_changed()
         given.value = new
 
-    # what is seen
-
-    def _make_figure(self) -> None:
-        fig = frame.plot("map", "", "", "", 520, tools="box_zoom,wheel_zoom,reset,save,tap")
-        fig.x_range, fig.y_range = Range1d(0, 1), Range1d(0, 1)
-        fig.grid.visible = False
-        self.colours = LinearColorMapper(palette=frame.palette("RdBu"), nan_color="#9e9e9e")
-        empty = np.zeros((2, 2), np.float32)
-        self.image = ColumnDataSource(
-            dict(value=[empty], harm=[empty], x=[0], y=[0], dw=[1], dh=[1]), name="map"
-        )
-        drawn = fig.image(
-            "value", "x", "y", "dw", "dh", source=self.image, color_mapper=self.colours
-        )
-        self.line = ColumnDataSource(dict(xs=[], ys=[]), name="boundary")
-        fig.multi_line(
-            "xs",
-            "ys",
-            source=self.line,
-            line_color="black",
-            line_width=2.5,
-        )
-        self.marks = ColumnDataSource(dict(x=[], y=[], value=[]), name="simulated")
-        fig.scatter(
-            "x",
-            "y",
-            source=self.marks,
-            size=13,
-            line_color="black",
-            line_width=2,
-            fill_color={"field": "value", "transform": self.colours},
-        )
-        code = "return String(Number((log ? Math.pow(10, value) : value).toPrecision(3)));"
-        self.ticks = [CustomJSHover(args={"log": False}, code=code) for _ in "xy"]
-        tips = [("x", "$x{custom}"), ("y", "$y{custom}"), ("value", "@value{0.000}")]
-        tips.append(("loss − without pretraining", "@harm{+0.000}"))
-        self.hover = frame.hover(tips, [drawn])
-        self.hover.formatters = {"$x": self.ticks[0], "$y": self.ticks[1]}
-        fig.add_tools(self.hover)
-        self.bar = ColorBar(color_mapper=self.colours, width=12)
-        fig.add_layout(self.bar, "right")
-        fig.on_event(Tap, self._tapped)
-        self.figure = fig
-
     def _arranged(self) -> pn.Column:
         self.said = ui.Alert("", severity="warning", visible=False, **frame.WIDE)
         self.state = pn.pane.HTML("", margin=(0, 6), styles={"min-height": "1.5em"}, **frame.WIDE)
@@ -163,7 +115,7 @@ class MapView:
             label="The same in Python", rows=4, max_rows=10, auto_grow=True, **frame.WIDE
         )
         left = pn.Column(
-            frame.shown(self.figure),
+            frame.shown(self.picture.figure),
             self.state,
             self.said,
             pn.FlexBox(self.at_x, self.at_y, self.button, align_items="center"),
@@ -258,48 +210,11 @@ class MapView:
         )
 
     def _show(self, found: Answer) -> None:
-        x, y = found.diagram.x, found.diagram.y
-        norm, colours, _ = colours_of(found.diagram, found.value)
-        colours = frame.palette(colours)
-        if self.colours.palette != colours:
-            self.colours.palette = colours
-        self.colours.update(low=float(norm.vmin), high=float(norm.vmax))
-        ends = [(p[0], p[-1], (p[-1] - p[0]) / (len(p) - 1)) for p in (places(x), places(y))]
-        (left, right, dx), (low, high, dy) = ends
-        self.image.data = dict(
-            value=[np.asarray(found.value, np.float32)],
-            harm=[np.asarray(found.harm, np.float32)],
-            x=[left - dx / 2],
-            y=[low - dy / 2],
-            dw=[right - left + dx],
-            dh=[high - low + dy],
-        )
-        lines = boundary(found)
-        self.line.data = dict(xs=[line[0] for line in lines], ys=[line[1] for line in lines])
-        self._frame_axes(x, y, left, right, low, high)
+        self.picture.show(found)
         self.said.visible = False
         if not np.isfinite(found.value).all():
             self._say("The theory has no finite value in the grey part of the map.")
         self._show_points()
-
-    def _frame_axes(self, x, y, left, right, low, high) -> None:
-        """Ranges and labels, sent only where they differ: each costs a round trip."""
-        ranges = (self.figure.x_range, left, right), (self.figure.y_range, low, high)
-        for shown, start, end in ranges:
-            if (shown.start, shown.end) != (start, end):
-                shown.update(start=start, end=end, reset_start=start, reset_end=end)
-        for i, axis in enumerate((x, y)):
-            drawn, log = (self.figure.xaxis, self.figure.yaxis)[i][0], is_log(axis)
-            if drawn.axis_label != axis.label:
-                drawn.axis_label = axis.label
-            if self.ticks[i].args["log"] != log or "log" not in getattr(
-                drawn.formatter, "args", {}
-            ):
-                drawn.formatter = frame.powers_of_ten(log)
-                self.ticks[i].args = {"log": log}
-        title = SHOWN[self.asked.quantity]
-        if self.figure.title.text != title:
-            self.figure.title.text = title
 
     # simulated points
 
@@ -341,15 +256,7 @@ class MapView:
         self.asked = replace(self.asked, simulated=tuple((p.x, p.y) for p in self.points))
         self.command.value, self.python.value = self.asked.command, self.asked.python
         diagram = self.asked.diagram(FEWEST)
-        spots = {
-            name: [float(np.log10(v)) if is_log(axis) else v for v in values]
-            for name, axis, values in (
-                ("x", diagram.x, [p.x for p in self.points]),
-                ("y", diagram.y, [p.y for p in self.points]),
-            )
-        }
-        if spots["x"] or self.marks.data["x"]:
-            self.marks.data = dict(**spots, value=[p.value for p in self.points])
+        self.picture.mark(diagram, self.points)
         self.table.visible = bool(self.points)
         if self.points:
             self.table.object = table_of(self.points, diagram.x.name, diagram.y.name)
