@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from ..linear_theory.diagram import OF_OVER_RICH, QUANTITIES, Axis, Diagram
@@ -230,3 +231,31 @@ def simulate(diagram: Diagram, x: float, y: float, seed: int, draws: int = DRAWS
     """Simulate a point, as :func:`adaptik.linear_theory.diagram.phase_diagram` does."""
     theory = diagram.shown(*(np.asarray(v) for v in diagram.evaluate(x, y)))
     return Simulated(x, y, float(theory), *diagram.simulate(x, y, draws, seed))
+
+
+def kind_of_map(diagram: Diagram) -> tuple:
+    """What decides how long a point takes."""
+    timed = diagram.at(0, 0)["time"] is not None
+    return diagram.anisotropic, timed, diagram.head, diagram.finetune
+
+
+def table_of(points: list[Simulated], x: str, y: str) -> pd.DataFrame:
+    """Simulated points beside the theory, as a person reads them."""
+    symbols = [QUANTITIES[name][0] for name in (x, y)]
+    rows = [
+        (
+            f"{p.x:.3g}",
+            f"{p.y:.3g}",
+            f"{p.theory:.4f}",
+            f"{p.value:.4f} ± {p.standard_error:.4f}",
+            f"{p.apart:+.1f} s.e.",
+        )
+        for p in points
+    ]
+    return pd.DataFrame(rows, columns=[*symbols, "theory", "simulation ± s.e.", "difference"])
+
+
+def said_of(found: Answer, took: float) -> str:
+    """How large a map is, and how many seconds it took."""
+    rows, columns = found.value.shape
+    return f"{columns} × {rows} points in {1000 * took:.0f} ms"

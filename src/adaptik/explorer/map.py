@@ -3,15 +3,15 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import panel as pn
 import panel_material_ui as ui
 
-from ..linear_theory.diagram import QUANTITIES, SHOWN
+from ..linear_theory.diagram import QUANTITIES, SHOWN, Diagram
 from ..system.errors import InputError
 from . import frame
 from .asked import (
@@ -23,9 +23,12 @@ from .asked import (
     answer,
     by_rows,
     is_log,
+    kind_of_map,
     nearest,
+    said_of,
     simulate,
     stop_label,
+    table_of,
 )
 from .map_figure import MapFigure
 
@@ -45,8 +48,8 @@ class MapView:
         self.asked = Asked()
         self.points: list[Simulated] = []
         self.wanted = 0  # counts maps asked for: what is older is dropped
-        self.seconds_a_point = 0.0
         self.pending = False
+        self.pace: dict[tuple, float] = {}  # seconds a point, for each kind of map
         self._make_controls()
         self.picture = MapFigure(self._tapped)
         self.view = self._arranged()
@@ -163,27 +166,46 @@ class MapView:
         self.points, self.asked = [], self._read()
         try:
             diagram = self.asked.diagram(self._affordable())
+            if self._compiles_first(diagram):
+                return
             began = time.perf_counter()
             found = answer(diagram)
             took = time.perf_counter() - began
         except InputError as error:
             self._say(str(error))
             return
-        self.seconds_a_point = took / found.value.size
+        self.pace[kind_of_map(diagram)] = took / found.value.size
         coarse = found.value.shape[0] < POINTS
         self._show(found)
-        self._tell(f"{POINTS} × {POINTS} points: computing…" if coarse else _told(found, took))
+        self._tell(f"{POINTS} × {POINTS} points: computing…" if coarse else said_of(found, took))
         if coarse and pn.state.curdoc is not None:
             pn.state.execute(self._refine)
         elif coarse:
             self._show(answer(self.asked.diagram()))
 
+    def _compiles_first(self, diagram: Diagram) -> bool:
+        """Whether its formulas are compiled now, for seconds, and the map comes after that."""
+        kind = kind_of_map(diagram)
+        if not diagram.anisotropic or kind in self.pace or pn.state.curdoc is None:
+            return False
+
+        async def compiled() -> None:
+            with suppress(InputError):  # which the map says itself
+                await asyncio.to_thread(answer, diagram)
+            self.pace[kind] = 0.0
+            self.update()
+
+        self._tell("compiling the formulas of such inputs, for some seconds the first time…")
+        pn.state.execute(compiled)
+        return True
+
     def _affordable(self) -> int:
         """Points along an axis that :data:`PACE` has time for."""
-        if self.seconds_a_point == 0.0:
-            wide = any(self._level(name) is not None for name in ("exponent", "contrast"))
-            return FEWEST if wide else POINTS
-        points = int(np.sqrt(PACE / self.seconds_a_point))
+        diagram = self.asked.diagram(FEWEST)
+        seconds = self.pace.get(kind_of_map(diagram), 0.0)
+        if seconds == 0.0:
+            return FEWEST if diagram.anisotropic else POINTS
+        points = int(np.sqrt(PACE / seconds))
         return POINTS if points >= POINTS else max(FEWEST, points)
 
     async def _refine(self) -> None:
@@ -196,7 +218,7 @@ class MapView:
             if found is not None:
                 if wanted == self.wanted:
                     self._show(found)
-                    self._tell(_told(found, time.perf_counter() - began))
+                    self._tell(said_of(found, time.perf_counter() - began))
                 return
 
     def _read(self) -> Asked:
@@ -266,24 +288,3 @@ class MapView:
 
     def _say(self, text: str) -> None:
         self.said.param.update(object=text, visible=True)
-
-
-def table_of(points: list[Simulated], x: str, y: str) -> pd.DataFrame:
-    """Simulated points beside the theory, as a person reads them."""
-    symbols = [QUANTITIES[name][0] for name in (x, y)]
-    rows = [
-        (
-            f"{p.x:.3g}",
-            f"{p.y:.3g}",
-            f"{p.theory:.4f}",
-            f"{p.value:.4f} ± {p.standard_error:.4f}",
-            f"{p.apart:+.1f} s.e.",
-        )
-        for p in points
-    ]
-    return pd.DataFrame(rows, columns=[*symbols, "theory", "simulation ± s.e.", "difference"])
-
-
-def _told(found: Answer, took: float) -> str:
-    rows, columns = found.value.shape
-    return f"{columns} × {rows} points in {1000 * took:.0f} ms"
