@@ -317,7 +317,7 @@ def test_on_the_boundary_pretraining_neither_helps_nor_hurts(x):
     logarithmic = "log" in x
     for xs, ys in lines:
         loss, baseline = diagram.evaluate(10**xs if logarithmic else xs, ys)
-        np.testing.assert_allclose(loss, baseline, atol=2e-3)
+        np.testing.assert_allclose(loss, baseline, atol=5e-3)
     assert places(diagram.x)[0] == (-1.0)
 
 
