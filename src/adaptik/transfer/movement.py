@@ -44,7 +44,7 @@ def movement(before: Float[np.ndarray, "n units"], after: Float[np.ndarray, "n u
     Examples
     --------
     >>> F = np.random.default_rng(0).normal(size=(8, 64))
-    >>> round(movement(F, 2 * F).value, 6)
+    >>> round(float(movement(F, 2 * F).value), 6)
     3.0
     """
     before, after = _features("before", before), _features("after", after)
