@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .limits import (
         Bayesian,
         BayesianLinear,
+        Convolutional,
         Deep,
         DeepLinear,
         Ensemble,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Bayesian",
     "BayesianLinear",
+    "Convolutional",
     "DatasetNotFoundError",
     "Deep",
     "DeepLinear",
@@ -62,6 +64,7 @@ _HOMES = {
     "limits": (
         "Bayesian",
         "BayesianLinear",
+        "Convolutional",
         "Deep",
         "DeepLinear",
         "Ensemble",

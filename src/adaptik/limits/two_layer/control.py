@@ -8,6 +8,7 @@ small richness the share is 1 and sampling errors vanish with the richness.
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -16,12 +17,14 @@ from ...kernels.frozen import KernelFlows
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO
 from ...solution import Advance, Request, recorded_inputs
 from ...tasks.stages import Stage
-from .state import KernelTerm, TwoLayerState, is_analytic
+from ..particle_state import KernelTerm, ParticleState, is_analytic
+
+State = TypeVar("State", bound=ParticleState)
 
 LEAST_REPLICATES = 3  # every share is estimated from the other replicates
 
 
-def applies(state: TwoLayerState, stage: Stage) -> bool:
+def applies(state: ParticleState, stage: Stage) -> bool:
     """Whether a stage has a lazy limit that is known exactly, and cheap beside the stage."""
     return (
         stage.loss == "squared"
@@ -45,13 +48,13 @@ class LazyControl:
         On the analytic kernel (one member) and on every replicate's own.
     """
 
-    state: TwoLayerState
+    state: ParticleState
     inputs: Float[np.ndarray, "P D"]
     exact: KernelFlows
     sampled: KernelFlows
 
     @classmethod
-    def of(cls, state: TwoLayerState, stage: Stage) -> "LazyControl":
+    def of(cls, state: ParticleState, stage: Stage) -> "LazyControl":
         X, y = stage.task.X, stage.task.y
         analytic = state.frozen_gram("ntk", X, "analytic")[:1]
         own = state.frozen_gram("ntk", X, "sampled")
@@ -78,11 +81,11 @@ class LazyControl:
         apply = self.state.apply_kernel
         return apply(own, X, sampled) - apply(known, X, exact)
 
-    def correct(self, advance: Advance[TwoLayerState], request: Request) -> Advance[TwoLayerState]:
+    def correct(self, advance: Advance[State], request: Request) -> Advance[State]:
         """What happened in the stage, corrected by the share of the lazy error."""
         record, final, snapshots = advance
         inputs = dict(recorded_inputs(request.tasks, self.outputs))
-        errors = self.state.span.together(inputs, lambda X: self.error(X, record.times))
+        errors = self.state.together(inputs, lambda X: self.error(X, record.times))
         share = shares(
             np.concatenate([record.predictions[key][-1] for key in errors], axis=1),
             np.concatenate([error[-1] for error in errors.values()], axis=1),
@@ -92,7 +95,7 @@ class LazyControl:
             for key, error in errors.items()
         }
 
-        def corrected(state: TwoLayerState, t: float) -> TwoLayerState:
+        def corrected(state: State, t: float) -> State:
             weight = share[:, None, None]
             (exact,), (sampled,) = self._duals([t])
             terms = self._terms(weight * exact, -weight * sampled)
@@ -106,7 +109,7 @@ class LazyControl:
 
     @property
     def outputs(self) -> int:
-        return self.state.particles.z.shape[-1]
+        return self.state.outputs
 
 
 def shares(

@@ -3,19 +3,20 @@
 import math
 import time
 from dataclasses import replace
+from typing import TypeVar
 
-import jax
 import numpy as np
 
 from ...kernels.frozen import FrozenPath
 from ...solution import Advance, Request, recorded_inputs
 from ...solution.estimate import leave_one_out
-from ...system.programs import on_device
 from ...tasks.stages import Stage
-from .state import FrozenKind, KernelTerm, TwoLayerState, is_analytic
+from ..particle_state import FrozenKind, KernelTerm, ParticleState, is_analytic
+
+State = TypeVar("State", bound=ParticleState)
 
 
-def advance_frozen(state: TwoLayerState, stage: Stage, request: Request) -> Advance[TwoLayerState]:
+def advance_frozen(state: State, stage: Stage, request: Request) -> Advance[State]:
     """Run a stage with a frozen kernel, analytic where the particles still follow their start."""
     began = time.perf_counter()
     task, kind = stage.task, frozen_kind(stage)
@@ -27,7 +28,7 @@ def advance_frozen(state: TwoLayerState, stage: Stage, request: Request) -> Adva
     # A pooled kernel decides alone when it has converged; the others only give its error.
     path = FrozenPath.of(stage, request, gram, start, first_decides=pooled)
 
-    def after(t: float) -> TwoLayerState:
+    def after(t: float) -> State:
         return _after(state, stage, estimator, t, path.duals[t])
 
     final = after(float(path.times[-1]))
@@ -46,17 +47,13 @@ def frozen_kind(stage: Stage) -> FrozenKind:
     return "feature" if stage.trains == "readout" else "ntk"
 
 
-def _after(state: TwoLayerState, stage: Stage, estimator, t: float, dual) -> TwoLayerState:
+def _after(state: State, stage: Stage, estimator, t: float, dual) -> State:
     fade, kind, particles = _fade(stage, t), frozen_kind(stage), state.particles
     terms = state.terms if fade == 1.0 else tuple(term.scaled(fade) for term in state.terms)
     terms += (KernelTerm(particles, kind, stage.task.X, dual, estimator),)
     if stage.trains == "readout" and stage.richness > 0:
-        anchor = state.span.points(stage.task.X).inside.astype(particles.w.dtype)
-        with jax.enable_x64(True):
-            h = np.einsum("rmk,pk->rmp", particles.w, anchor, optimize=True)
-            phi = np.asarray(state.activation.phi(on_device(h)))
-        own = np.broadcast_to(dual[:1], (len(phi), *dual.shape[1:]))
-        moved = np.einsum("rmp,rpc->rmc", phi, own if estimator == "pooled" else dual)
+        own = dual[:1] if estimator == "pooled" else dual
+        moved = state.feature_sum(stage.task.X, own)
         z = fade * particles.z + (stage.richness * moved).astype(particles.z.dtype)
         particles = replace(particles, z=z, initial_head=False)
     return replace(state, particles=particles, terms=terms)

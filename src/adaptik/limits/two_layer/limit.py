@@ -25,6 +25,7 @@ from ...tasks import Task
 from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage, check_elastic_flow
 from ..base import FLOW, AbstractLimit, growth
+from ..particle_state import TangentTerm
 from ..particles import Particles, mean_readout, row_blocks
 from ..run import step_through
 from . import control as lazy_control
@@ -44,7 +45,7 @@ from .flow import (
 from .frozen import advance_frozen
 from .rest import at_rest, peak_bytes
 from .sliding import together
-from .state import TangentTerm, TwoLayerState
+from .state import TwoLayerState
 
 DUAL_UP_TO = 1.2  # samples for a coordinate: with more, dual coefficients cost more than they save
 PATIENCE = 512  # steps after which flows that may move to and fro across kinks are brought to rest
