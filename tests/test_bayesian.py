@@ -11,7 +11,7 @@ from scipy.optimize import root
 
 import adaptik as ak
 from adaptik.limits.bayesian import deep_saddle, saddle
-from adaptik.limits.bayesian.chains import Chains, Site
+from adaptik.mathematics.chains import Chains, Site
 from adaptik.system.errors import InputError
 
 SOURCE, TARGET = ak.tasks.linear_pair(0.8, n_source=8, n_target=6, dimension=10, n_test=40, seed=0)

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 import adaptik as ak
-from adaptik.limits.deep.reveal_flow import PopulationFlow
-from adaptik.limits.deep.series import Hidden
+from adaptik.limits.deep.reveal_flow import Hidden, PopulationFlow
 
 SOURCE, TARGET = ak.tasks.hermite_pair(1, 2, 0.8, n_source=10, n_target=8, dimension=6, n_test=40)
 STAGES = [ak.Stage(SOURCE, 1.0, duration=4.0), ak.Stage(TARGET, 1.0, duration=4.0)]

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import root
 
 import adaptik as ak
-from adaptik.limits.bayesian.linear_state import minimised
+from adaptik.limits.bayesian.linear import minimised
 from adaptik.system.errors import InputError
 
 TASK, OTHER = ak.tasks.linear_pair(0.8, n_source=8, n_target=6, dimension=10, n_test=40, seed=0)

@@ -130,7 +130,7 @@ def test_names_in_the_notation_exist():
         "Stage.richnes",
         "limits.nowhere.Span",
         "tasks.span.Span.bases",
-        "limits.bayesian.chains.Chains.chi",
+        "mathematics.chains.Chains.chi",
         "linear_theory.transfer_loss(richnes)",
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import adaptik as ak
-from adaptik.limits.two_layer import sliding
+from adaptik.mathematics import sliding
 
 
 def motion(h, speed, kernel, push, steps=20_000):

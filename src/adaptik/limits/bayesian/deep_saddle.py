@@ -28,8 +28,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ...kernels.regression import dual_of
+from ...mathematics.chains import Chains, Site
 from ...mathematics.losses import relative_residual
-from .chains import Chains, Site
 from .saddle import REACH, Moments, correlation
 
 DAMPING = 0.1

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ...kernels.particles import field, row_blocks
 from ...kernels.regression import dual_of
 from ...mathematics.activations import Activation
 from ...mathematics.sampling import independent
@@ -16,7 +17,6 @@ from ...solution import AbstractState, Kernels
 from ...system.registry import register
 from ...tasks import Task
 from ...tasks.span import Span
-from ..particles import field, row_blocks
 
 JITTER = 1e-11  # of a kernel's trace: what inputs that repeat others have left of their own
 

@@ -13,6 +13,7 @@ import numpy as np
 from ...kernels.regression import dual_of
 from ...mathematics import activations, sampling
 from ...mathematics.activations import Activation, Elementwise
+from ...mathematics.chains import Chains, Site
 from ...mathematics.stepping.clock import compile_clock
 from ...solution import (
     Advance,
@@ -28,7 +29,6 @@ from ...tasks import Task
 from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage, check_posterior
 from ..base import AbstractLimit
-from .chains import Chains, Site
 from .deep_saddle import DeepSaddle, root_of, settle_deep
 from .deep_state import DeepBayesianState
 from .saddle import Saddle, settle

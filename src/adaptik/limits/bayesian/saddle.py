@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ...kernels.regression import dual_of
+from ...mathematics.chains import Chains, Site
 from ...mathematics.losses import relative_residual
-from .chains import Chains, Site
 
 REACH = 0.35  # standard deviation of the change of the logarithm of the tilt in one step
 FULL_STEPS = 3  # in a row, before averaging begins

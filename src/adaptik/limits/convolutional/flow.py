@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ...kernels.particles import field
 from ...mathematics.activations import Activation
 from ...mathematics.losses import Loss
 from ...mathematics.stepping import (
@@ -20,7 +21,6 @@ from ...mathematics.stepping import (
 )
 from ...system.programs import on_device
 from ...tasks.span import Span
-from ..particles import field
 from ..two_layer.flow import PARTICLE_WEIGHT, Law, Tangent
 from .patches import Patches, padded
 

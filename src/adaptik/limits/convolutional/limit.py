@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ...kernels.particle_state import ReadoutTerm, TangentTerm
+from ...kernels.particles import Particles
 from ...mathematics import losses
 from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.sampling import Sampling, neurons
@@ -23,12 +25,10 @@ from ...system.programs import on_device
 from ...tasks import Task
 from ...tasks.stages import Stage, check_elastic_flow
 from ..base import FLOW, AbstractLimit
-from ..particle_state import ReadoutTerm, TangentTerm
-from ..particles import Particles
 from ..run import step_through
 from ..two_layer.collapse import judged
 from ..two_layer.flow import Law, Tangent
-from ..two_layer.frozen import advance_frozen
+from ..two_layer.lazy import advance_frozen
 from ..two_layer.limit import TwoLayer, TwoLayerState
 from .flow import BLOCK, ConvolutionalFlow, Images, Recorder, Samples, TangentFlow
 from .patches import POOLING, Patches, Pooling, span_of, square

@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import Float
 
 from ...kernels import lazy as lazy_kernels
+from ...kernels.particle_state import ParticleState, ReadoutTerm, Term
+from ...kernels.particles import Particles, row_blocks
 from ...mathematics.activations import Activation
 from ...solution import Kernels
 from ...system.errors import InputError
 from ...system.programs import on_device
 from ...system.registry import register
 from ...tasks.span import Span
-from ..particle_state import ParticleState, ReadoutTerm, Term
-from ..particles import Particles, row_blocks
 from ..two_layer.flow import Law
 from .flow import (
     Filters,

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from ...mathematics import sampling
 from ...mathematics.activations import Activation
+from ...mathematics.matched import PART, basis_of, conditioned, off, refreshed
 from ...solution import Kernels, SpanState
 from ...system.programs import on_device
 from ...system.registry import register
@@ -23,7 +24,6 @@ from .dense import (
     fields,
     phi_and_g,
 )
-from .matched import PART, basis_of, conditioned, off, refreshed
 
 BLOCK = 2**24  # numbers in one temporary array of hidden units
 

@@ -31,8 +31,7 @@ from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage
 from ..base import FLOW, LAYERS, AbstractLimit
 from ..run import again, march, step_error, timed_together
-from .reveal_flow import PopulationFlow, on_host, readout
-from .series import Hidden, Population
+from .reveal_flow import Hidden, Population, PopulationFlow, on_host, readout
 
 COARSER = 8.0  # tolerance of the second solve that estimates the error of the first
 

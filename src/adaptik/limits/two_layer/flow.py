@@ -9,16 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ...kernels.particles import block_size, field, over_blocks, readout
 from ...mathematics.activations import Activation
 from ...mathematics.losses import Loss
+from ...mathematics.sliding import shares
 from ...mathematics.stepping import (
     AbstractFlow,
     AbstractLinearisation,
     Linearised,
     LinearisedFlow,
 )
-from ..particles import block_size, field, over_blocks, readout
-from .sliding import shares
 
 PARTICLE_WEIGHT = 0.02  # of single-particle errors against errors of the predictor
 

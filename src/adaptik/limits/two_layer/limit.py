@@ -13,9 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ...kernels.particle_state import TangentTerm
+from ...kernels.particles import Particles, mean_readout, row_blocks
 from ...mathematics import activations, losses
 from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.sampling import Sampling, neurons
+from ...mathematics.sliding import together
 from ...mathematics.stepping import Chebyshev
 from ...mathematics.stepping.choice import Chosen, stepper_for
 from ...solution import Advance, Request, Solution, recorded_inputs
@@ -25,12 +28,8 @@ from ...tasks import Task
 from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage, check_elastic_flow
 from ..base import FLOW, AbstractLimit, growth
-from ..particle_state import TangentTerm
-from ..particles import Particles, mean_readout, row_blocks
 from ..run import step_through
-from . import control as lazy_control
 from .collapse import judged
-from .control import LazyControl
 from .flow import (
     Anchors,
     Coordinates,
@@ -42,9 +41,8 @@ from .flow import (
     TangentRecorder,
     Targets,
 )
-from .frozen import advance_frozen
+from .lazy import LazyControl, advance_frozen
 from .rest import at_rest, peak_bytes
-from .sliding import together
 from .state import TwoLayerState
 
 DUAL_UP_TO = 1.2  # samples for a coordinate: with more, dual coefficients cost more than they save
@@ -160,7 +158,7 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
         if stage.has_fixed_kernel:
             return advance_frozen(state, stage, request)
         advance = self._flow(state, stage, request)
-        if self.sampling == "quasi" and lazy_control.applies(state, stage):
+        if self.sampling == "quasi" and LazyControl.applies(state, stage):
             return LazyControl.of(state, stage).correct(advance, request)
         return advance
 

@@ -6,13 +6,13 @@ import jax
 import numpy as np
 
 from ...kernels import lazy as lazy_kernels
+from ...kernels.particle_state import KernelTerm, ParticleState, ReadoutTerm, TangentTerm
+from ...kernels.particles import Particles, cross_kernels, mean_readout, sampled_fields
 from ...mathematics.activations import Activation
 from ...solution import Kernels, SpanState
 from ...system.programs import on_device
 from ...system.registry import register
 from ...tasks.span import Points, Span
-from ..particle_state import KernelTerm, ParticleState, ReadoutTerm, TangentTerm
-from ..particles import Particles, cross_kernels, mean_readout, sampled_fields
 from .flow import Law, tangent_readout
 
 

@@ -6,7 +6,7 @@ Within a step of length tau the preactivation of sample mu moves by
 
 where s_mu is the share of the step that it is above the kink and [phi'] the jump of phi' there.
 Where own < 0 both sides may push towards the kink: the particle then stays on it, with the share
-that keeps h_mu = 0 (Filippov's convention, as in :mod:`kinks`). A slope taken at a node is one of
+that keeps h_mu = 0 (Filippov's convention). A slope taken at a node is one of
 the two sides', so that such particles jump to and fro across the kink and limit the step; shares
 are what their jumps average to. A particle may slide along several kinks at once, which push one
 another through K_x: those that are nearest are solved for together.

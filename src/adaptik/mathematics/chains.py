@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ...mathematics.activations import Activation
-from ...mathematics.hamiltonian import adapted, trajectory
+from .activations import Activation
+from .hamiltonian import adapted, trajectory
 
 TRAJECTORIES = 2  # between two looks at the particles
 CONDITIONS = 1 / 8  # of the particles' number: as many moments are made exact at most

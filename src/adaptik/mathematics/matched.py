@@ -12,9 +12,9 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from ...mathematics import sampling
-from ...mathematics.activations import Activation
-from ...system.programs import on_device
+from ..system.programs import on_device
+from . import sampling
+from .activations import Activation
 
 PART = 8  # a matrix is conditioned on at most width / PART directions of each kind
 
