@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from .limits.solving import solve
     from .mathematics import activations
-    from .networks import Network, sample_posterior, train
+    from .networks import ConvolutionalNetwork, Network, sample_posterior, train
     from .solution import Outcome, Solution
     from .solution.estimate import Estimate
     from .tasks import Task
@@ -34,6 +34,7 @@ __all__ = [
     "Bayesian",
     "BayesianLinear",
     "Convolutional",
+    "ConvolutionalNetwork",
     "DatasetNotFoundError",
     "Deep",
     "DeepLinear",
@@ -72,7 +73,7 @@ _HOMES = {
         "Reveal",
         "TwoLayer",
     ),
-    "networks": ("Network", "sample_posterior", "train"),
+    "networks": ("ConvolutionalNetwork", "Network", "sample_posterior", "train"),
     "limits.solving": ("solve",),
     "solution": ("Outcome", "Solution"),
     "solution.estimate": ("Estimate",),
