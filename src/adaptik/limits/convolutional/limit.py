@@ -19,12 +19,12 @@ from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.sampling import Sampling, neurons
 from ...mathematics.stepping import Chebyshev, Exponential
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, Chosen
-from ...solution import Advance, Request, recorded_inputs
+from ...solution import Advance, Request, Solution, recorded_inputs
 from ...system.errors import InputError, require_integers, require_one_of
 from ...system.programs import on_device
 from ...tasks import Task
 from ...tasks.stages import Stage, check_elastic_flow
-from ..base import FLOW, AbstractLimit
+from ..base import FLOW, AbstractLimit, growth
 from ..run import step_through
 from ..two_layer.collapse import judged
 from ..two_layer.flow import Law, Tangent
@@ -34,6 +34,7 @@ from .flow import BLOCK, ConvolutionalFlow, Images, Recorder, Samples, TangentFl
 from .patches import POOLING, Patches, Pooling, span_of, square
 from .state import FIELDS, PAIRS, ConvolutionalState
 
+FEWEST = 256  # particles with which solving for a tolerance begins
 HELD = 2**30  # bytes up to which the gradients of all samples are held, for exponential steps
 
 Pair = int | tuple[int, int]
@@ -233,6 +234,21 @@ class Convolutional(AbstractLimit[State]):
             particles = particles.with_fresh_head(request.rng, columns, self.sampling)
         particles = particles.in_pairs() if _is_paired(stage) else particles
         return replace(state, particles=particles, terms=())
+
+    def refined(
+        self, tol: float, tasks: dict[str, Task], found: Solution | None
+    ) -> "Convolutional":
+        if found is not None:
+            state = found.states[-1]
+            assert isinstance(state, State)
+            count = state.particles.w.shape[1] * growth(found, tol)
+            return replace(self, particles=math.ceil(count / FEWEST) * FEWEST)
+        count, each = self.particles, list(tasks.values())
+        if count is None:  # errors tell how many are needed
+            patches = self.patches(each[0])
+            least = patches.dimension + patches.heads * max(task.outputs for task in each)
+            count = max(FEWEST, 2 ** math.ceil(math.log2(1.25 * least)))
+        return replace(self, tol=min(self.tol, tol), particles=count)
 
     def _flow(
         self, state: ConvolutionalState, stage: Stage, request: Request
