@@ -20,11 +20,12 @@ PIXELS = [RNG.standard_normal((n, 18)) for n in (6, 5, 40)]
 
 
 def pair(X, X2, X_test) -> tuple[ak.Task, ak.Task]:
-    first, second = (np.sign(x[:, i] + 0.2) for x, i in ((X, 0), (X2, 1)))
-    tests = (np.sign(X_test[:, i]) for i in (0, 1))
+    def labels(inputs, column):
+        return np.where(inputs[:, column] > np.median(inputs[:, column]), 1.0, -1.0)
+
     return (
-        ak.Task(X, first, X_test, next(tests), name="source"),
-        ak.Task(X2, second, X_test, next(tests), name="target"),
+        ak.Task(X, labels(X, 0), X_test, labels(X_test, 0), name="source"),
+        ak.Task(X2, labels(X2, 1), X_test, labels(X_test, 1), name="target"),
     )
 
 

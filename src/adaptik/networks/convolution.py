@@ -119,18 +119,20 @@ class ConvolutionalNetwork:
         require_one_of(("float32", "float64"), dtype=self.dtype)
         require_between(0, 1, tol=self.tol)
         for name in ("patch", "stride"):
-            for value in _two(getattr(self, name)):
-                require_integers(1, **{name: value})
+            both = _two(name, getattr(self, name))
+            require_integers(1, **{name: both[0]})
+            require_integers(1, **{name: both[1]})
+            object.__setattr__(self, name, both)
         if self.image is not None:
-            object.__setattr__(self, "image", tuple(self.image))
             self._check_image(self.image)
 
     def _check_image(self, image: tuple[int, ...]) -> None:
-        if len(image) not in (2, 3):
+        if not isinstance(image, tuple | list) or len(image) not in (2, 3):
             raise InputError(f"image must have 2 or 3 numbers, got {image!r}")
+        object.__setattr__(self, "image", tuple(image))
         for value in image:
             require_integers(1, image=value)
-        for size, pixels in zip(_two(self.patch), image, strict=False):
+        for size, pixels in zip(self._pair("patch"), image, strict=False):
             if size > pixels + 2 * self.padding:
                 raise InputError(
                     f"patch={self.patch!r} is larger than the image {image} with "
@@ -166,7 +168,11 @@ class ConvolutionalNetwork:
         """How images are cut, once their shape is known."""
         assert self.image is not None
         height, width, channels = (*self.image, 1)[:3]
-        return Windows((height, width, channels), _two(self.patch), _two(self.stride), self.padding)
+        patch, stride = self._pair("patch"), self._pair("stride")
+        return Windows((height, width, channels), patch, stride, self.padding)
+
+    def _pair(self, name: str) -> tuple[int, int]:
+        return _two(name, getattr(self, name))
 
     @property
     def phi(self) -> Activation:
@@ -196,11 +202,12 @@ class ConvolutionalNetwork:
         return rng.standard_normal((self.width, columns)).astype(self.dtype)
 
 
-def _two(given: int | tuple[int, int]) -> tuple[int, int]:
-    if isinstance(given, int):
+def _two(name: str, given: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width."""
+    if not isinstance(given, tuple | list):
         return given, given
     if len(given) != 2:
-        raise InputError(f"patch and stride take one number or two, got {given!r}")
+        raise InputError(f"{name} must be one number or two, got {given!r}")
     return given[0], given[1]
 
 

@@ -97,7 +97,7 @@ def train(
     stages = (*earlier, *stages)
     check_sequence(stages)
     check_snapshots(stages, len(earlier), snapshots)
-    windows = None
+    model, windows = network.describe(), None
     if isinstance(network, ConvolutionalNetwork):
         network = network.fitted(stages[0].task.dimension)
         windows = network.windows
@@ -135,7 +135,7 @@ def train(
                 kept[i, t] = NetworkState(network.phi, at_t, windows)
         if records[-1].outcome.is_lost:
             break
-    provenance = {"model": network.describe(), "seeds": seeds, "versions": versions()}
+    provenance = {"model": model, "seeds": seeds, "versions": versions()}
     ran = stages[: len(records)]
     return Solution("network", ran, tuple(records), tuple(states), tasks, kept, provenance)
 
