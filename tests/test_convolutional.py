@@ -188,7 +188,7 @@ def test_a_patch_as_large_as_the_image_is_two_layers(pooling):
     assert found.records[1].cost.steps == expected.records[1].cost.steps
 
 
-@pytest.mark.parametrize("richness", [0.0, 8.0])
+@pytest.mark.parametrize("richness", [0.0, pytest.param(8.0, marks=pytest.mark.evidence)])
 def test_root_pooling_is_average_pooling_at_another_richness(richness):
     """(gamma, t) and (gamma sqrt(Q), t/Q), with Q = 4; short enough for steps in proportion."""
     tasks, found = pair(*PIXELS), []
@@ -201,6 +201,7 @@ def test_root_pooling_is_average_pooling_at_another_richness(richness):
     np.testing.assert_allclose(one, other, atol=1e-12)
 
 
+@pytest.mark.evidence
 def test_linear_filters_see_the_mean_patch():
     limit = ak.Convolutional("linear", **IMAGE, **EXACT, tol=1e-4)
     cut = Patches((3, 3, 2), (2, 2), (1, 1), 0, "average")
@@ -279,6 +280,38 @@ def test_networks_agree_within_error_bars(pooling, options):
     for kind in ("feature", "gradient", "ntk"):
         ours, theirs = (s.kernel(PIXELS[2][:5], kind=kind) for s in (theory, trained))
         np.testing.assert_allclose(theirs.value, ours.value, rtol=0.15, atol=0.02)
+
+
+@pytest.mark.evidence
+@pytest.mark.parametrize("pooling", ["average", "none"])
+@pytest.mark.parametrize("head", ["fresh", "kept"])
+def test_wide_networks_approach_the_limit_as_one_over_their_width(head, pooling):
+    """Of two stages on digits: 8 networks of width 4096 agree, and the squared distance of single
+    networks falls as 1/N, down to the sampling error of the limit.
+    """
+    source, target = ak.tasks.load_pair(
+        "digits:3,5", "digits:8,9", n_source=30, n_target=20, n_test=60
+    )
+    stages = [ak.Stage(source, 1.0, duration=20.0)]
+    stages.append(ak.Stage(target, 1.0, duration=20.0, head=head))
+    patches: dict = dict(patch=4, stride=2, pooling=pooling)
+    limit = ak.Convolutional("relu", **patches, particles=4096, replicates=8)
+    theory = ak.solve(stages, limit, record=2).predict(target.X_test)
+    widths, squares = (256, 1024, 4096), []
+    for width in widths:
+        network = ak.ConvolutionalNetwork(width, "relu", **patches)
+        trained = ak.train(stages, network, seeds=8, record=2)
+        each = trained.states[-1].predict(target.X_test)[..., 0]
+        squares.append(np.mean((each - theory.value) ** 2, axis=1))
+        gap = theory - trained.predict(target.X_test)
+    assert np.sqrt(np.mean(gap.standard_error**2)) < 0.05  # labels are -1 and 1
+    assert np.mean(np.abs(gap.in_standard_errors) < 3) > 0.95  # of 8 seeds: Student's tails
+    assert np.mean(gap.value**2) < 2 * np.mean(gap.standard_error**2)
+    floor = np.mean(theory.standard_error**2)
+    logs = np.log(np.array(squares) - floor)
+    slopes = np.polyfit(np.log(widths), logs, 1)[0]
+    error = np.std(slopes, ddof=1) / np.sqrt(len(slopes))
+    assert abs(np.mean(slopes) + 1) < max(2 * error, 0.05), (np.mean(slopes), error)
 
 
 # -- refusals -------------------------------------------------------------------------------------
