@@ -64,8 +64,8 @@ class Images(eqx.Module):
 
 def outside(patches: Patches, span: Span, X: np.ndarray) -> Float[np.ndarray, "n Q"]:
     """Norms of the parts of patches outside the span."""
-    parts = [span.points(patches.of(X[cut]).reshape(-1, patches.dimension)).rho
-             for cut in patches.blocks(X)]  # fmt: skip
+    d = patches.dimension
+    parts = [span.points(patches.of(X[cut]).reshape(-1, d)).rho for cut in patches.blocks(X)]
     return np.concatenate(parts).reshape(len(X), patches.count)
 
 
