@@ -13,7 +13,7 @@ PARALLEL := -q -n 2 --dist worksteal --durations=15
 # The widest networks run for longer than they compile; other tests do not (tests/conftest.py).
 OPTIMISED := --xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=1
 
-.PHONY: demo test evidence wide mutants package lint gallery clean
+.PHONY: demo test evidence wide mutants package lint gallery docs clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -56,8 +56,13 @@ gallery: $(VENV)/.installed
 	@$(BIN)/adaptik reproduce --all --out $(GALLERY)
 	@$(BIN)/python -m adaptik.experiments.gallery $(GALLERY) docs
 
+docs: $(VENV)/.installed-docs
+	@echo "==> The documentation, with the stored outputs of its tutorials"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "==> It lies at $(CURDIR)/site/index.html"
+
 clean:
-	rm -rf $(VENV) $(DEMO) $(GALLERY) build dist .pytest_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
+	rm -rf $(VENV) $(DEMO) $(GALLERY) site build dist .pytest_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.python:
@@ -72,6 +77,11 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.python
 	@echo "==> Installing adaptik and its dependencies into $(VENV) (some minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
+
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/.python
+	@echo "==> Installing adaptik with what builds its documentation into $(VENV) (some minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.python
 	@echo "==> Installing adaptik with its test tools into $(VENV) (some minutes the first time)"

@@ -25,7 +25,16 @@ from queue import Queue
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("src", "tests", "docs", "benchmarks", "examples", "pyproject.toml", "README.md")
+COPIED = (
+    "src",
+    "tests",
+    "docs",
+    "benchmarks",
+    "examples",
+    "pyproject.toml",
+    "mkdocs.yml",
+    "README.md",
+)
 LONG = "evidence"  # the marker of tests that are not in `make test`
 LIMIT = 900  # seconds for one test; a mutant that runs longer counts as seen
 

@@ -252,7 +252,7 @@ def test_limits_without_the_coupling_refuse_it(other):
 
 
 def test_the_page_about_it_says_what_is_so():
-    page = Path(__file__).parents[1] / "docs" / "bayesian.md"
+    page = Path(__file__).parents[1] / "docs" / "notes" / "bayesian.md"
     assert doctest.testfile(str(page), module_relative=False) == (0, 4)
 
 

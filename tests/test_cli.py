@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import xarray as xr
 from zarr.storage import ZipStore
 
 from adaptik import cli
+from adaptik.display import terminal
 from adaptik.solution.estimate import deviate
 from adaptik.transfer.options import TransferConfig, annotations
 
@@ -41,7 +43,7 @@ def test_transfer_prints_one_json_document_and_writes_a_report(run, capsys, tmp_
     assert rows[0]["test_loss"] == pytest.approx(rows[3]["test_loss"], abs=1e-9)  # both lazy, fresh
     assert "digits:1,7" in json.dumps(document["verdict"])
     page = (tmp_path / "report.html").read_text()
-    assert "data:image/png;base64" in page and "<script" not in page
+    assert 'data-series="rich, γ₂ = 1"' in page
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
 
 
@@ -50,11 +52,10 @@ def test_options_of_a_study_are_typed_under_their_names_with_their_help():
     assert list(declared) == [field.name for field in fields(TransferConfig)]
     commands: Any = typer.main.get_command(cli.app)
     typed = {option.name: option for option in commands.commands["transfer"].params}
-    assert set(typed) == {*declared, "out", "as_json", "brief"}
+    assert set(typed) == {*declared, "out", "as_json", "brief", "verbose"}
     for name, (_, option) in declared.items():
-        assert typed[name].help == option.help and typed[name].opts == [
-            f"--{name.replace('_', '-')}"
-        ]
+        assert typed[name].help == terminal.escaped(option.help)
+        assert typed[name].opts == [f"--{name.replace('_', '-')}"]
     assert typed["richness"].default == "0,0.5,1,2,4" and typed["seed"].default == 0
     assert typed["n_source"].default is None  # files give all their samples
     config = cli.typed_config({name: typed[name].default for name in declared})
@@ -70,6 +71,77 @@ def test_brief_prints_the_verdict_alone(run, capsys, tmp_path):
     assert out.count("\n") == 1 and out.startswith(("Yes: ", "No: ", "Unclear: "))
     verdict = json.loads((tmp_path / "rows.json").read_text())["verdict"]
     assert out.strip() == verdict["sentence"] and (tmp_path / "report.html").exists()
+
+
+def test_a_study_without_arguments_says_what_it_needs(run, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("transfer") == 2
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 100
+    examples = [line for line in said.splitlines() if line.startswith("  adaptik transfer ")]
+    assert len(examples) == 2 and not any(tmp_path.iterdir())
+    commands: Any = typer.main.get_command(cli.app)
+    for line in examples:
+        context = commands.commands["transfer"].make_context("transfer", line.split()[2:])
+        names = [field.name for field in fields(TransferConfig)]
+        config = cli.typed_config({name: context.params[name] for name in names})
+        assert config.target == "digits:1,7" and config.n_target == 8
+
+
+def test_version_and_help_fit_a_screen(run, capsys, monkeypatch):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"adaptik {version('adaptik')}\n"
+    monkeypatch.setenv("COLUMNS", "100")
+    assert run("--help") == 0
+    page = capsys.readouterr().out
+    assert page.count("\n") <= 30 and "--install-completion" in page
+    assert run("transfer --help") == 0
+    page = capsys.readouterr().out
+    assert "[default: 200, or all]" in page  # brackets are no markup
+    assert all(group in page for group in ("Data", "Question", "Networks beside the theory"))
+
+
+def test_the_shell_completes_commands_figures_and_words():
+    start = "import sys; sys.argv = ['adaptik']; from adaptik.cli import main; main()"
+    for line, wanted in (
+        ("adaptik re", ["reproduce", "report"]),
+        ("adaptik reproduce fig1", ["fig1a", "fig1b", "fig1c"]),
+        ("adaptik transfer --head k", ["kept"]),
+    ):
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+        done = subprocess.run(
+            [sys.executable, "-c", start],
+            env=os.environ | words | {"_ADAPTIK_COMPLETE": "complete_bash"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.split() == wanted, (line, done.stderr)
+
+
+def test_progress_without_a_terminal_is_one_line_with_the_time_left(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    with terminal.bar_of_cases("cases") as show:
+        show(40, 0, 100)  # of an earlier run
+        for done in range(41, 101):
+            now[0] += 1.5
+            show(done, 0, 100)
+    # 6 of 60 new cases after 9 s: the others take 81 s.
+    assert capsys.readouterr().err == "cases: 46 of 100 done, about 81 s left\n"
+    with terminal.bar("quick") as show:
+        for done in range(11):
+            now[0] += 0.1
+            show("part", done, 10)
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_in_a_terminal_is_a_bar(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    with terminal.bar("study") as show:
+        show("a solve", 1, 4)
+    shown = capsys.readouterr().err
+    assert "a solve" in shown and "1/4" in shown and "left:" in shown
 
 
 @pytest.mark.evidence
@@ -135,7 +207,8 @@ BAD = {
     "--particles 20000000000": "GiB",
     "--particles 10": "at least rank + outputs",
     "--splits 0": "splits must be at least 1",
-    "--json --brief": "--json and --brief are two ways to print; give one of them",
+    "--json --brief": "--json and --brief are ways to print; give one of them",
+    "--brief --verbose": "--brief and --verbose are ways to print; give one of them",
     "--source fashion-mnist:0,1": "",
 }
 

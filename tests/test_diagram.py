@@ -21,6 +21,14 @@ def test_a_map_shows_the_closed_form():
     np.testing.assert_array_equal(change.value, data.loss - data.baseline)
 
 
+def test_progress_counts_the_map_and_every_simulated_point():
+    axes = Axis("alignment", np.linspace(-1, 1, 5)), Axis("nu_target", np.array([0.2, 0.5]))
+    told = []
+    diagram = Diagram(*axes, head="kept", dimension=40)
+    phase_diagram(diagram, checks=2, draws=2, progress=lambda *now: told.append(now))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
 @pytest.mark.parametrize("name", ["exponent", "contrast"])
 def test_flat_covariances_give_the_isotropic_map(name):
     flat = 0.0 if name == "exponent" else 1.0

@@ -29,7 +29,7 @@ def sections() -> dict[str, str]:
 
 
 def sources() -> list[Path]:
-    files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
     for folder in ("src", "tests", "benchmarks"):
         files += sorted((ROOT / folder).rglob("*.py"))
     return [file for file in files if file != Path(__file__)]
@@ -160,7 +160,7 @@ def test_links_between_pages_lead_to_headings():
             re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles
         }
 
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
             if re.match(r"\w+:", target):
                 continue

@@ -312,7 +312,8 @@ def test_the_command_line_reproduces_resumes_and_reports(run, monkeypatch, capsy
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dimension"] == 40
     page = (tmp_path / "out" / "report.html").read_text()
     assert "data:image/png;base64" in page and said["claims"][0]["statement"] in page
-    assert "<script" not in page
+    assert page.index('class="verdict') < page.index("<img") < page.index("What to do next")
+    assert "adaptik reproduce fig1b --preset full" in page
 
     def never(*args, **kwargs):
         raise AssertionError("computed again")
@@ -371,7 +372,8 @@ def test_the_page_of_a_sweep(run, capsys, tmp_path):
     assert str(tmp_path / "mine.html") in capsys.readouterr().out
     page = (tmp_path / "mine.html").read_text()
     assert "4 of 6 cases done, 2 failed" in page and "half &amp; &lt;half&gt;" in page
-    assert page.count("data:image/png;base64") == 1  # curves are no scalar results
+    assert page.count('<figure class="chart">') == 1  # curves are no scalar results
+    assert "way = lazy" in page and "--retry-failed" in page
     with pytest.raises(InputError, match="holds no sweep"):
         (tmp_path / "other").mkdir()
         (tmp_path / "other" / "zarr.json").write_text("{}")

@@ -37,7 +37,7 @@ def test_shares_are_those_of_small_steps(particles):
     moved = speed + (half * push) @ kernel
     with jax.enable_x64(True):
         given = map(jnp.asarray, (kernel, h, moved, half, push))
-        found = np.asarray(sliding.shares(*given))
+        found = np.asarray(sliding.shares(*given).share)
     alone = motion(h, speed, np.diag(np.diag(kernel)), push)
     assert np.abs(alone - small).max() > 0.5, "these kinks do not push one another"
     # Constant speeds within a step are an approximation where several kinks are met in turn.
@@ -51,7 +51,7 @@ def test_particles_on_their_kinks_are_exact(particles, monkeypatch):
     start = np.ones_like(h)
     with jax.enable_x64(True):
         given = map(jnp.asarray, (kernel, h, speed + (start * push) @ kernel, start, push))
-        found = np.asarray(sliding.shares(*given))
+        found = np.asarray(sliding.shares(*given).share)
     assert ((found > 0.01) & (found < 0.99)).sum() > 200
     assert np.abs(found - motion(h, speed, kernel, push)).max() < 0.01
 
@@ -61,23 +61,36 @@ def test_one_kink_is_exact():
     h, rest = rng.normal(size=(2, 1, 500, 1))
     own = -3 * rng.random((1, 500, 1))
     with jax.enable_x64(True):
-        found = np.asarray(sliding.share_above(*map(jnp.asarray, (h, rest, own))))
+        found = np.asarray(sliding.share_above(*map(jnp.asarray, (h, rest, own))).share)
     small = motion(h, rest, np.eye(1), own)
     assert np.abs(found - small).max() < 2e-3
     assert ((found > 0.01) & (found < 0.99)).sum() > 100
 
 
+def solved(task, activation, tol, **stage):
+    limit = ak.TwoLayer(activation, particles=256, replicates=2, tol=tol)
+    solution = ak.solve([ak.Stage(task, **stage)], limit)
+    return solution.records[0].cost.steps, solution.predictions(task)[-1]
+
+
 def test_sliding_particles_do_not_limit_the_step():
     task = ak.tasks.load("digits", classes=(3, 8), n_train=60, n_test=40)
-
-    def solved(activation, tol):
-        limit = ak.TwoLayer(activation, particles=256, replicates=2, tol=tol)
-        solution = ak.solve([ak.Stage(task, richness=3.0)], limit)
-        return solution.records[0].cost.steps, solution.predictions(task)[-1]
-
-    few, f = solved("relu", 5e-3)
-    many, g = solved(jax.nn.relu, 5e-3)  # of which nothing is known
-    _, reference = solved("relu", 5e-4)
+    few, f = solved(task, "relu", 5e-3, richness=3.0)
+    many, g = solved(task, jax.nn.relu, 5e-3, richness=3.0)  # of which nothing is known
+    _, reference = solved(task, "relu", 5e-4, richness=3.0)
     errors = [np.sqrt(np.mean((h - reference) ** 2)) for h in (f, g)]
     assert few < 0.8 * many
     assert errors[0] < 1.5 * errors[1]
+
+
+def test_nor_where_samples_contradict_one_another():
+    """In three dimensions: neurons slide for long, and stiff modes must not see their jumps."""
+    rng = np.random.default_rng(12)
+    X, X_test = rng.normal(size=(20, 3)), rng.normal(size=(40, 3))
+    y = X @ [1.0, 0.3, 0.0] + 0.2 * rng.normal(size=20)
+    task = ak.Task(X, y, X_test, X_test @ [1.0, 0.3, 0.0])
+    few, f = solved(task, "relu", 1e-3, richness=1.0, duration=500.0)
+    many, _ = solved(task, jax.nn.relu, 1e-3, richness=1.0, duration=500.0)
+    _, reference = solved(task, "relu", 1e-4, richness=1.0, duration=500.0)
+    assert few < 0.3 * many
+    assert np.sqrt(np.mean((f - reference) ** 2)) < 8e-3

@@ -296,7 +296,7 @@ def two_samples(pushes):
 
     def at(h):  # the neuron with this preactivation on the first sample, pushed as asked
         there = Law(law.w.at[0, 0, 0].set(h), law.z)
-        f = flow._forward(there)[2]
+        f = flow.forward(there)[2]
         labels = f[0] + 2 * jnp.asarray(pushes)[:, None]
         return eqx.tree_at(lambda f: f.anchors.labels, flow, labels), there
 
@@ -337,7 +337,7 @@ def test_a_second_kink_is_judged_by_what_the_first_leaves():
         # The first kink alone pushes by 5 against the first sample; along it the second sample
         # feels (0, 0.6, 0): the third pushes it up by 0.6, itself down by 2 * 0.36 above.
         pushes = jnp.asarray([[-5.0], [-2.0], [1.0]])
-        labels = flow._forward(after)[2][0] + 3 * pushes
+        labels = flow.forward(after)[2][0] + 3 * pushes
         flow = eqx.tree_at(lambda f: f.anchors.labels, flow, labels)
         hits = kinks.caught(flow, kinks.Held.at(flow, on), before, after)
         np.testing.assert_array_equal(hits, [[False, True, False]])

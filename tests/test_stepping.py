@@ -62,7 +62,7 @@ class Fit(LinearisedFlow):
     def weigh(self, w, error):
         return jnp.sqrt(jnp.mean((self.X @ error) ** 2))
 
-    def linearise(self, w):
+    def linearise(self, w, memory=None):
         J = jax.jacobian(self.predict)(w)
         rates, vectors = jnp.linalg.eigh(J @ J.T / len(self.y))
         return Linearised(

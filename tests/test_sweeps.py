@@ -132,6 +132,28 @@ def test_results_of_another_shape_fail_alone(tmp_path):
     assert "has shape (2,), other cases have (1,)" in str(data.error.values[2, 0])
 
 
+def test_a_store_of_before_a_result_was_added_goes_on_without_it(tmp_path):
+    from adaptik.transfer import transfer_point
+
+    def point(a):
+        if a > 1 and not later:
+            raise KeyboardInterrupt
+        return {"loss": a} | ({"notes": "said"} if later else {})
+
+    later = False
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "s", point, {"a": [1.0, 2.0]})
+    later = True
+    refused = run(tmp_path / "s", point, {"a": [1.0, 2.0]})
+    assert refused.status.values.tolist() == [1, 2]
+    assert str(refused.error.values[1]).startswith("result has ['notes'] besides, compared with")
+    point.optional_results = transfer_point.optional_results
+    data = run(tmp_path / "s", point, {"a": [1.0, 2.0]}, retry_failed=True)
+    assert data.loss.values.tolist() == [1.0, 2.0] and "notes" not in data
+    new = run(tmp_path / "new", point, {"a": [1.0, 2.0]})
+    assert new.notes.values.tolist() == ["said", "said"]
+
+
 def test_datasets_keep_their_coordinates(tmp_path):
     def curve(a, b):
         return xr.Dataset({"loss": ("time", np.arange(3.0) * a)}, coords={"time": [0.0, 1.0, 5.0]})

@@ -13,7 +13,7 @@ import adaptik as ak
 from adaptik.kernels.particles import Particles
 from adaptik.limits.two_layer import limit as two_layer
 from adaptik.limits.two_layer.flow import Anchors, Coordinates, Law, ParticleFlow
-from adaptik.mathematics import losses, sampling
+from adaptik.mathematics import deflation, losses, sampling
 from adaptik.mathematics.stepping import choice as stepped
 
 LIMIT = dict(particles=128, replicates=2, dtype="float64")
@@ -179,14 +179,17 @@ def test_exponential_and_chebyshev_stepping_agree(case, monkeypatch):
         max_steps=50000,
     )
     stages = [ak.Stage(task, **settings["stage"])]
-    fast = ak.solve(stages, limit)
-    monkeypatch.setattr(stepped, "EXPONENTIAL_UP_TO", 0)
-    slow = ak.solve(stages, limit)
-    methods = [solution.records[0].cost.method.split()[0] for solution in (fast, slow)]
-    assert methods == ["exponential", "chebyshev"]
-    a, b = (s.predictions(task)[-1] for s in (fast, slow))
-    assert np.std(a) > 0.05
-    np.testing.assert_allclose(a, b, atol=1e-3)
+
+    def solved(*stepper):
+        monkeypatch.setattr(two_layer, "stepper_for", lambda *_: stepped.Chosen(*stepper))
+        return ak.solve(stages, limit).predictions(task)[-1]
+
+    whole = solved(stepped.Exponential())
+    assert np.std(whole) > 0.05
+    np.testing.assert_allclose(solved(stepped.Chebyshev()), whole, atol=1e-3)
+    monkeypatch.setattr(deflation, "DIRECTIONS", 2)
+    monkeypatch.setattr(two_layer, "COORDINATES", 2)
+    np.testing.assert_allclose(solved(stepped.Exponential(), "", True), whole, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +202,8 @@ def test_exponential_and_chebyshev_stepping_agree(case, monkeypatch):
         (200, 20, 1024, 0.08, "Chebyshev", "explicit steps cost about 1/"),  # 1/2.4
         (200, 20, 8704, 0.08, "Chebyshev", "explicit steps cost about 1/"),  # 1/1.1 to 1/1.9
         (200, 100, 1024, 0.03, "Chebyshev", "explicit steps cost about 1/"),  # 1/2.8
-        (900, 20, 1024, 0.08, "Chebyshev", "900 samples x outputs"),
+        (900, 20, 1024, 0.08, "Chebyshev", "explicit steps cost about 1/"),
+        (1000, 784, 1024, 0.41, "Exponential", "for the leading part of the kernel"),
     ],
 )
 def test_the_cheaper_stepper_is_taken_and_says_why(

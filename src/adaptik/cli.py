@@ -8,34 +8,56 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from .display import terminal
-from .display.terminal import OutputLost, bar_of_cases, say
+from .display.terminal import OutputLost, bar_of_cases, escaped, say
 from .system import interrupts
 from .system.errors import InputError
-from .transfer.options import TransferConfig, annotations
+from .transfer.options import TransferConfig, allowed_words, annotations
 
 if TYPE_CHECKING:
     from .experiments import Entry
 
 SAMPLES = {"n_source": "source", "n_target": "target"}  # whose default depends on the data
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+class Explained(TyperCommand):
+    """A command that says what it needs where nothing is typed; exit code 2, as ``adaptik``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            say(terminal.TRANSFER)
+            raise typer.Exit(2)
+        return super().parse_args(ctx, args)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        say(f"adaptik {version('adaptik')}")
+        raise typer.Exit
 
 
 @app.callback()
 def _main(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="say it and end")
+    ] = False,
     cache: Annotated[
         str | None,
         typer.Option(
             envvar="ADAPTIK_CACHE",
-            help="folder for compiled programs, or off [default: the user's cache folder]",
+            help=escaped("folder for compiled programs, or off [default: the user's cache]"),
         ),
     ] = None,
 ) -> None:
@@ -49,6 +71,11 @@ def _numbers(text: str, name: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise InputError(f"{name} must be numbers separated by commas, got {text!r}") from None
+
+
+def _offer(words: Sequence[str]) -> Callable[[str], list[str]] | None:
+    """Completions of the shell."""
+    return (lambda incomplete: [w for w in words if w.startswith(incomplete)]) if words else None
 
 
 def _options_of(config: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -65,7 +92,9 @@ def _options_of(config: type) -> Callable[[Callable[..., None]], Callable[..., N
             kind, default = str, ",".join(f"{value:g}" for value in default)
         elif kind is not int and kind != (int | None):
             kind = str if default is not None else str | None
-        typed: Any = Annotated[kind, typer.Option(help=option.help)]
+        words = allowed_words(annotations(config)[name][0])
+        shown: Any = dict(help=escaped(option.help), rich_help_panel=option.group)
+        typed: Any = Annotated[kind, typer.Option(**shown, autocompletion=_offer(words))]
         parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
         parameters.append(parameter.replace(annotation=typed))
 
@@ -90,11 +119,12 @@ def typed_config(typed: dict[str, Any]) -> TransferConfig:
     return TransferConfig(**typed)
 
 
-@app.command()
+@app.command(cls=Explained, short_help="Does pretraining on one task help on another?")
 @_options_of(TransferConfig)
 def transfer(
     *,
     out: Annotated[Path, typer.Option(help="folder for the report")] = Path("adaptik-transfer"),
+    verbose: Annotated[bool, typer.Option("--verbose", help="all columns, of any width")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
     brief: Annotated[
         bool, typer.Option("--brief", help="print the verdict alone; the report has the rest")
@@ -108,10 +138,11 @@ def transfer(
 
     interrupts.orderly()
     config = typed_config(typed)
-    if as_json and brief:
-        raise InputError("--json and --brief are two ways to print; give one of them")
+    ways = [f"--{n}" for n, on in dict(json=as_json, brief=brief, verbose=verbose).items() if on]
+    if len(ways) > 1:
+        raise InputError(f"{' and '.join(ways)} are ways to print; give one of them")
     checked_folder(out, FILES)
-    with terminal.bar("reading data and compiling", width=28, left=False) as show:
+    with terminal.bar("reading data and compiling", width=28) as show:
         study = run(config, show, lambda: say("interrupted; keeping what was finished", err=True))
     written = write(study, out)
     if as_json:
@@ -119,13 +150,13 @@ def transfer(
     elif brief:
         say(study.verdict.sentence)
     else:
-        terminal.print_study(study, all_notes(study))
+        terminal.print_study(study, all_notes(study), verbose)
         say(f"Report: {written}")
     if not study.complete:
         raise typer.Exit(130)
 
 
-@app.command("phase-diagram")
+@app.command("phase-diagram", short_help="A map of when transfer helps in linear networks.")
 def phase_diagram(
     x: Annotated[str, typer.Option(help="axis: name=low:high[:points][:log]")] = "alignment=-1:1",
     y: Annotated[str, typer.Option(help="as --x")] = "nu_target=0.02:0.98",
@@ -161,7 +192,8 @@ def phase_diagram(
     interrupts.orderly()
     programs.keep()
     if preset is not None:
-        picture = draw_preset(preset, out, draws=draws, seed=seed)
+        with terminal.bar(preset) as show:
+            picture = draw_preset(preset, out, draws=draws, seed=seed, progress=show)
     else:
         given = {}
         for text in settings or []:
@@ -172,15 +204,18 @@ def phase_diagram(
         choices: dict[str, Any] = dict(quantity=quantity, head=head, finetune=finetune)
         axes = Axis.parse(x, points), Axis.parse(y, points)
         diagram = Diagram(*axes, settings=given, dimension=dimension, **choices)
-        picture = draw(diagram, out, checks=checks, draws=draws, seed=seed)
+        with terminal.bar("phase diagram") as show:
+            picture = draw(diagram, out, checks=checks, draws=draws, seed=seed, progress=show)
     say(f"Picture: {picture}")
 
 
-@app.command()
+@app.command(short_help="Compute a grid of cases; goes on where it stopped.")
 def sweep(
-    config: Annotated[Path, typer.Argument(help="TOML file: compute, [grid], [fixed], ...")],
+    config: Annotated[
+        Path, typer.Argument(help=escaped("TOML file: compute, [grid], [fixed], ..."))
+    ],
     store: Annotated[Path | None, typer.Option(help="folder for the results")] = None,
-    workers: Annotated[int | None, typer.Option(help="processes [default: cores]")] = None,
+    workers: Annotated[int | None, typer.Option(help=escaped("processes [default: cores]"))] = None,
     dask: Annotated[
         str | None, typer.Option(help="address of a Dask scheduler, tcp://host:port")
     ] = None,
@@ -217,10 +252,20 @@ def sweep(
         raise typer.Exit(2)
 
 
-@app.command()
+def _figures(incomplete: str) -> list[str]:
+    from .experiments import EXPERIMENTS
+
+    names = [name for entry in EXPERIMENTS for name in (entry.figure, entry.name) if name]
+    return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
+
+
+@app.command(short_help="A figure of the paper, or one of ours: picture and verdict.")
 def reproduce(
     figure: Annotated[
-        str | None, typer.Argument(help="a paper figure such as fig3a, or an experiment's name")
+        str | None,
+        typer.Argument(
+            help="a paper figure such as fig3a, or an experiment's name", autocompletion=_figures
+        ),
     ] = None,
     list_all: Annotated[bool, typer.Option("--list", help="list the experiments")] = False,
     everything: Annotated[bool, typer.Option("--all", help="every experiment")] = False,
@@ -229,9 +274,9 @@ def reproduce(
         str | None, typer.Option(help="other images: cifar10, fashion-mnist or digits")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="folder [default: adaptik-reproduce/FIGURE-PRESET]")
+        Path | None, typer.Option(help=escaped("folder [default: adaptik-reproduce/FIGURE-PRESET]"))
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="processes [default: cores]")] = None,
+    workers: Annotated[int | None, typer.Option(help=escaped("processes [default: cores]"))] = None,
     dask: Annotated[
         str | None, typer.Option(help="address of a Dask scheduler, tcp://host:port")
     ] = None,
@@ -290,7 +335,7 @@ def _reproduced(
     return True
 
 
-@app.command()
+@app.command(short_help="A folder as one HTML page.")
 def report(
     folder: Annotated[Path, typer.Argument(help="of adaptik reproduce, or the store of a sweep")],
 ) -> None:

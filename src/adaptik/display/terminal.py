@@ -1,9 +1,11 @@
 """What a person sees in a terminal: lines, progress bars, the table of a study."""
 
+import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,18 +14,24 @@ from ..system.errors import InputError
 if TYPE_CHECKING:
     from ..transfer.study import Row, TransferStudy
 
-HEADINGS = (
-    "source γ₁",
-    "mode",
-    "target γ₂",
-    "theory ± s.e.",
-    "test-set s.e.",
-    "network ± s.e.",
-    "diff/s.e.",
-    "accuracy",
-    "source loss before → after",
-    "outcome",
-)
+WIDTH = 100  # of the table, so that it fits side by side with anything
+PATIENCE = 2.0  # seconds after which a person wants to know how long it takes
+LATEST = 60.0  # seconds after which a rough estimate is better than none
+
+TRANSFER = """\
+adaptik transfer: does pretraining on a source task help on a target task?
+
+It needs both tasks, each one of
+  NAME:CLASSES   images with classes: digits:1,7  fashion-mnist:0,6  cifar10:3,5
+  FILE           your table or arrays: .npz, .csv, .parquet ... (labels: the column "label", else
+                 the last one; both files have the same columns)
+
+Two that run as they stand, in about a minute each:
+  adaptik transfer --source digits:1,4 --target digits:1,7 --n-source 40 --n-target 8 --richness 0,2
+  adaptik transfer --source digits:0,5 --target digits:1,7 --n-target 8 --check-seeds 0 --out hurts
+
+With files of your own:  adaptik transfer --source mine.csv --target yours.csv --out report
+All options:             adaptik transfer --help"""
 
 
 class OutputLost(InputError):
@@ -47,30 +55,78 @@ def say(text: str, err: bool = False) -> None:
         raise OutputLost(error) from error
 
 
-@contextmanager
-def bar(label: str, width: int = 16, left: bool = True) -> Iterator[Callable[..., None]]:
-    """A progress bar on standard error, as a function of a label, cases done and in all.
+def escaped(text: str) -> str:
+    """As a help page has to have it, where brackets are markup.
 
-    ``left`` adds the time that is left, where cases take about as long as each other.
+    Examples
+    --------
+    >>> escaped("samples [default: all]")
+    'samples \\\\[default: all]'
     """
+    return text.replace("[", r"\[")
+
+
+@contextmanager
+def bar(label: str, width: int = 16) -> Iterator[Callable[[str, int, int], None]]:
+    """Progress on standard error with the time left, as a function of a label, done and total.
+
+    A bar in a terminal; elsewhere one plain line, once the time can be estimated, of what takes
+    longer than :data:`PATIENCE`.
+    """
+    if not sys.stderr.isatty():
+        yield _one_line(label)
+        return
     from rich import progress
     from rich.console import Console
 
-    columns: list[Any] = [
+    columns = (
         progress.TextColumn(f"{{task.description:<{width}}}"),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         progress.TimeElapsedColumn(),
-    ]
-    if left:
-        columns += [progress.TextColumn("left:"), progress.TimeRemainingColumn()]
-    with progress.Progress(*columns, console=Console(stderr=True)) as shown:
+        progress.TextColumn("left:"),
+        progress.TimeRemainingColumn(),
+    )
+    # Cases differ, so that all that were computed count, not those of the last half minute.
+    shown = progress.Progress(*columns, console=Console(stderr=True), speed_estimate_period=1e9)
+    with shown:
         job = shown.add_task(label, total=None)
 
         def show(said: str, done: int, total: int) -> None:
             shown.update(job, description=said, completed=done, total=total)
 
         yield show
+
+
+def _one_line(label: str) -> Callable[[str, int, int], None]:
+    began, first, told = time.monotonic(), -1, False
+
+    def show(said: str, done: int, total: int) -> None:
+        nonlocal first, told
+        if first < 0:  # what an earlier run has computed took no time now
+            first = done if done < total else 0
+        elapsed, new = time.monotonic() - began, done - first
+        early = elapsed < PATIENCE or (new < 0.1 * (total - first) and elapsed < LATEST)
+        if told or early or not 0 < new < total - first:
+            return
+        told = True
+        left = duration(elapsed / new * (total - done))
+        say(f"{label}: {done} of {total} done, about {left} left", err=True)
+
+    return show
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that people would use.
+
+    Examples
+    --------
+    >>> duration(7.4), duration(140), duration(7000)
+    ('7 s', '2 min', '1.9 h')
+    """
+    if seconds < 100:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager
@@ -84,8 +140,13 @@ def bar_of_cases(label: str) -> Iterator[Callable[[int, int, int], None]]:
         yield count
 
 
-def print_study(study: "TransferStudy", notes: Sequence[str]) -> None:
-    """The rows of a study as a table, with notes and the verdict below."""
+def print_study(study: "TransferStudy", notes: Sequence[str], verbose: bool = False) -> None:
+    """The rows of a study as a table of :data:`WIDTH` columns, with notes and the verdict below.
+
+    ``verbose`` adds what the report has besides: errors of the test set, cross-validated losses,
+    outcomes, seconds; as wide as it takes.
+    """
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -94,41 +155,59 @@ def print_study(study: "TransferStudy", notes: Sequence[str]) -> None:
     if regression:
         title = f"{title}, in variances of the training labels"
         say("Losses in squares of the labels themselves are in rows.json and the report.")
-    table = Table(title=title)
-    for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading in ("mode", "outcome") else "right")
-    for row in study.rows:
-        table.add_row(*_cells(row, "relative_" if regression else ""))
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    unit = "relative_" if regression else ""
+    cells = [_cells(row, unit) | (_details(row, unit) if verbose else {}) for row in study.rows]
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in [h for h in (cells[0] if cells else ()) if any(row[h] != "–" for row in cells)]:
+        left = heading in ("mode", "outcome")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=verbose)
+    for row in cells:
+        table.add_row(*(row[str(column.header)] for column in table.columns))
+    console = Console()
+    width = console.width if sys.stdout.isatty() else WIDTH
+    console = Console(width=240 if verbose else min(width, WIDTH))
     with console.capture() as shown:
         console.print(table)
-    say(shown.get().rstrip())
+    say("\n".join(line.rstrip() for line in shown.get().rstrip().splitlines()))
     for note in notes:
         say(f"note: {note}")
     say(study.verdict.sentence)
 
 
-def _cells(row: "Row", unit: str) -> list[str]:
-    """A row's numbers under :data:`HEADINGS`, losses in a unit (a prefix of their names)."""
+def _cells(row: "Row", unit: str) -> dict[str, str]:
+    """A row's numbers under their headings, losses in a unit (a prefix of their names)."""
+    return {
+        "mode": row.mode,
+        "γ₁": _plain(row.source_richness, "{:g}"),
+        "γ₂": _plain(row.target_richness, "{:g}"),
+        "theory ± s.e.": _pair(row, f"{unit}test_loss"),
+        "network ± s.e.": _pair(row, f"{unit}network_test_loss"),
+        "apart/s.e.": _plain(row.difference_in_se, "{:+.1f}"),
+        "accuracy": _plain(row.accuracy, "{:.1%}"),
+        "source loss → after": _before_after(row, unit),
+    }
 
-    def show(name: str, pattern: str) -> str:
-        value = getattr(row, name)
-        return "–" if value is None else pattern.format(value)
 
-    def pair(one: str, other: str, pattern: str) -> str:
-        if getattr(row, f"{unit}{one}") is None:
-            return "–"
-        return pattern.format(*(getattr(row, f"{unit}{name}") for name in (one, other)))
+def _details(row: "Row", unit: str) -> dict[str, str]:
+    return {
+        "test-set s.e.": _plain(getattr(row, f"{unit}sampling_se"), "{:.2g}"),
+        "refits ± s.e.": _pair(row, f"{unit}cv_loss"),
+        "seconds": f"{row.seconds:.1f}",
+        "outcome": row.outcome,
+    }
 
-    return [
-        show("source_richness", "{:g}"),
-        row.mode,
-        show("target_richness", "{:g}"),
-        pair("test_loss", "test_loss_se", "{:.4f} ± {:.4f}"),
-        show(f"{unit}sampling_se", "{:.3f}"),
-        pair("network_test_loss", "network_test_loss_se", "{:.4f} ± {:.4f}"),
-        show("difference_in_se", "{:+.1f}"),
-        show("accuracy", "{:.3f}"),
-        pair("source_loss_before", "source_loss_after", "{:.3f} → {:.3f}"),
-        row.outcome,
-    ]
+
+def _plain(value: float | None, pattern: str) -> str:
+    return "–" if value is None or not math.isfinite(value) else pattern.format(value)
+
+
+def _pair(row: "Row", name: str) -> str:
+    from ..solution.estimate import rounded
+
+    value = getattr(row, name)
+    return "–" if value is None else rounded(value, getattr(row, f"{name}_se"))
+
+
+def _before_after(row: "Row", unit: str) -> str:
+    ends = [getattr(row, f"{unit}source_loss_{end}") for end in ("before", "after")]
+    return "–" if None in ends else " → ".join(_plain(value, "{:.3g}") for value in ends)

@@ -350,6 +350,12 @@ class AdaptiveKernelRegressor(Regressor):
     >>> model = AdaptiveKernelRegressor(richness=0.0, particles=64).fit(X, y)
     >>> model.predict([[4.0]]).round(3).tolist()
     [4.0]
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(f"{{folder}}/model.zip")
+    ...     again = AdaptiveKernelRegressor.load(f"{{folder}}/model.zip")
+    >>> bool(again.predict([[4.0]]) == model.predict([[4.0]]))
+    True
     """
 
 
@@ -360,6 +366,13 @@ class AdaptiveKernelClassifier(Classifier):
     Examples
     --------
     >>> X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), ["a", "a", "b", "b"]
-    >>> AdaptiveKernelClassifier(richness=0.0, particles=64).fit(X, y).predict([[2.5]]).tolist()
+    >>> model = AdaptiveKernelClassifier(richness=0.0, particles=64).fit(X, y)
+    >>> model.predict([[2.5]]).tolist(), bool(model.decision_function([[2.5]])[0] > 0)
+    (['b'], True)
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(f"{{folder}}/model.zip")
+    ...     again = AdaptiveKernelClassifier.load(f"{{folder}}/model.zip")
+    >>> again.predict([[2.5]]).tolist()
     ['b']
     """

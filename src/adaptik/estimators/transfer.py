@@ -53,7 +53,8 @@ class _Transfer(AdaptiveKernel):
     def _stored_params(self) -> dict[str, Any]:
         params = self.get_params(deep=False)
         if params["source"] is not None:
-            params["source"] = self._source_data()
+            X, y = self._source_data()
+            params["source"] = (X, y if y.dtype.kind in "biuf" else y.tolist())
         return params
 
     def _check(self) -> None:
@@ -187,6 +188,18 @@ class TransferKernelRegressor(Regressor, _Transfer):
     __doc__ = f"""Regression pretrained on a source.
 
     {PARAMETERS.replace("activation" + chr(10), TRANSFER + "activation" + chr(10), 1)}
+    Examples
+    --------
+    >>> X, y = np.arange(6.0)[:, None], np.arange(6.0)
+    >>> model = TransferKernelRegressor((X, -y), mode="lazy", source_richness=0.0, particles=64)
+    >>> model.fit(X, y).predict([[2.0]]).round(2).tolist()
+    [2.0]
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(f"{{folder}}/model.zip")
+    ...     again = TransferKernelRegressor.load(f"{{folder}}/model.zip")
+    >>> bool(again.predict([[2.0]]) == model.predict([[2.0]]))
+    True
     """
 
 
@@ -194,4 +207,18 @@ class TransferKernelClassifier(Classifier, _Transfer):
     __doc__ = f"""Classification pretrained on a source.
 
     {PARAMETERS.replace("activation" + chr(10), TRANSFER + "activation" + chr(10), 1)}
+    Examples
+    --------
+    >>> X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array(["a", "a", "b", "b"])
+    >>> model = TransferKernelClassifier((X, y), mode="lazy", source_richness=0.0, particles=64)
+    >>> model.fit(X[::3], y[::3]).predict([[2.5]]).tolist()
+    ['b']
+    >>> model.decision_function([[2.5]]).shape
+    (1,)
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(f"{{folder}}/model.zip")
+    ...     again = TransferKernelClassifier.load(f"{{folder}}/model.zip")
+    >>> again.predict([[2.5]]).tolist()
+    ['b']
     """

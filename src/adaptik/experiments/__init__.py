@@ -31,6 +31,12 @@ class Entry:
         Of the paper; empty for what goes beyond it.
     claim
         What the experiment tests, in one line.
+
+    Examples
+    --------
+    >>> entry = find("fig1a")
+    >>> entry.subject, entry.name, entry.load().__name__
+    ('linear', 'aligned_source_helps', 'adaptik.experiments.linear.aligned_source_helps')
     """
 
     subject: str

@@ -23,7 +23,7 @@ Every figure of the paper and ours beyond it, computed here with the preset `qui
 makes this page. Lines are infinite width, points finite networks (in figures of linear networks:
 simulations of finite samples). *Reproduced* means that every claim holds with a confidence of
 97.5 %, *differs* that one is contradicted as clearly, *not reproduced* that the numbers leave it
-open. [Differences](differences.md) says what we found that is not in the paper.
+open. [Differences](notes/differences.md) says what we found that is not in the paper.
 `adaptik reproduce --list` lists the names; `--preset full` is the paper's scale (width 20 000),
 `--data fashion-mnist` or `--data digits` shows figures of images on other data.
 

@@ -9,7 +9,7 @@ import xarray as xr
 from jaxtyping import Float
 from scipy import stats
 
-from ..solution.estimate import deviate
+from ..solution.estimate import deviate, rounded
 
 Word = Literal["reproduced", "not reproduced", "differs"]
 CONFIDENCE = 0.975  # one-sided; 2 standard errors where they are well known
@@ -243,11 +243,6 @@ def _label(value) -> str:
 
 
 def _number(value: float, error: float, unit: str) -> str:
-    scale = 100 if unit == "%" else 1
-    value, error = scale * value, scale * error
-    if not np.isfinite(error):
-        return f"{value:.3g} {unit}".rstrip()
-    digits = 0 if error == 0 else max(0, -int(np.floor(np.log10(error))))
-    if error == 0:
-        return f"{value:.3g} {unit}".rstrip()
-    return f"{value:.{digits}f} ± {error:.{digits}f} {unit}".rstrip()
+    if not np.isfinite(error) or error == 0:
+        return f"{100 * value if unit == '%' else value:.3g} {unit}".rstrip()
+    return rounded(value, error, 1, unit)

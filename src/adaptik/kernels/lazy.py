@@ -40,6 +40,12 @@ class LazyKernels(NamedTuple):
         K_L: what the readout contributes to the NTK.
     ntk
         T_L.
+
+    Examples
+    --------
+    >>> both = kernels(np.eye(2), depth=1, activation="linear")
+    >>> both.nngp.tolist(), both.ntk.tolist(), both.features.tolist()
+    ([[0.5, 0.0], [0.0, 0.5]], [[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.0], [0.0, 0.5]])
     """
 
     nngp: Float[np.ndarray, "n m"]
@@ -160,6 +166,14 @@ def two_layer(
     -------
     Phi, G
         Float64; the lazy NTK is ``Phi + G * k12`` (theory section 4 with L = 1).
+
+    Examples
+    --------
+    >>> from adaptik import activations
+    >>> K = np.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> Phi, G = two_layer(activations.get("relu"), np.diag(K), K, np.diag(K))
+    >>> np.diag(Phi).round(9).tolist(), np.diag(G).round(6).tolist()
+    ([0.5, 0.5], [0.5, 0.5])
     """
     feature, gradient = np.empty(k12.shape), np.empty(k12.shape)
     first, second = (gaussian.Marginal.of(activation, k) for k in (k11, k22))

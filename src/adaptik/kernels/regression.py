@@ -24,6 +24,8 @@ from ..mathematics.losses import Loss
 from ..solution import Outcome
 from ..system.errors import InputError, require_at_least_zero
 
+__all__ = ["GramRegression", "dual_flow", "dual_of"]
+
 
 def spectral_cut(eigenvalues: Float[np.ndarray, " n"]) -> float:
     """Eigenvalues of a Gram matrix at or below n eps max|eigenvalue| are rounding errors."""
@@ -56,6 +58,10 @@ class GramRegression:
     [[0.5]]
     >>> fit.predict(np.array([[2.0, 0.0]]), time=0.0).tolist()
     [[0.0]]
+    >>> fit.dual().tolist(), fit.leave_one_out().tolist()
+    ([[0.25], [-0.25]], [[1.0], [-1.0]])
+    >>> fit.variance(np.array([[2.0, 0.0]]), np.array([2.0])).tolist()
+    [1.0]
     """
 
     eigenvalues: Float[np.ndarray, " P"]
@@ -376,6 +382,15 @@ def dual_flow(
     """Dual coefficients of gradient flow of any loss on a fixed kernel, by implicit BDF steps.
 
     NaN at times that the steps did not reach.
+
+    Examples
+    --------
+    >>> from adaptik.mathematics.losses import LOGISTIC
+    >>> labels = np.array([[1.0], [-1.0]])
+    >>> times = np.array([0.0, 1.0])
+    >>> path = dual_flow(np.eye(2), labels, np.zeros((2, 1)), LOGISTIC, 0.0, times)
+    >>> path.round(2).tolist()  # the slope is 1/4 at first: half of it a sample, half a label
+    [[0.0, 0.0], [0.24, -0.24]]
     """
     shape, samples = labels.shape, len(labels)
 

@@ -76,6 +76,30 @@ class AbstractLimit(ABC, Generic[State]):
     free
         Settings, beside those of accuracy, in which a limit that goes on from a solution may
         differ from the one that made it.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> task, _ = ak.tasks.linear_pair(0.5, n_source=4, n_target=4, dimension=5)
+    >>> limit, stages, tasks = ak.TwoLayer("relu", particles=64), [ak.Stage(task, 0.0)], {"t": task}
+    >>> limit.phi.name, limit.settings["particles"], limit.describe()["limit"]
+    ('relu', 64, 'TwoLayer')
+    >>> limit.check(stages)  # calls check_stage and check_all
+    >>> limit.check_values(tasks)
+    >>> limit.predicted_bytes(stages, tasks) > 0, limit.refined(0.01, tasks, None).tol <= limit.tol
+    (True, True)
+
+    What :func:`adaptik.solve` does, with one stage:
+
+    >>> from adaptik.solution import Request, record_grid
+    >>> rng = np.random.default_rng(0)
+    >>> state = limit.start(stages, tasks, rng)
+    >>> request = Request({task.name: task}, record_grid(None, 4), (), rng)
+    >>> record, end, snapshots = limit.advance(state, stages[0], request)
+    >>> record.outcome.value, end.predict(task.X).shape
+    ('converged', (4, 4, 1))
+    >>> limit.check_stage(0, stages[0])
+    >>> limit.check_all(stages, 0, None)
     """
 
     state: ClassVar[type[AbstractState] | UnionType]

@@ -1,6 +1,6 @@
 """Maps of transfer over any two quantities of the linear theory, with simulated points on them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -296,7 +296,12 @@ def covariance(D: int, given: dict[str, Any]):
 
 
 def phase_diagram(
-    diagram: Diagram, *, checks: int | Points = 6, draws: int = 20, seed: int = 0
+    diagram: Diagram,
+    *,
+    checks: int | Points = 6,
+    draws: int = 20,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> "xr.Dataset":
     """Evaluate a map, and simulate some of its points.
 
@@ -308,6 +313,8 @@ def phase_diagram(
         Number of points, spread over the map, that are simulated (0 for none), or the points.
     draws, seed
         Simulations of every such point, and what fixes points and samples.
+    progress
+        Called with how much is done, and of how much: the map, then every simulated point.
 
     Returns
     -------
@@ -337,7 +344,11 @@ def phase_diagram(
             f"{diagram.settings}; take values nearer to 1"
         )
     points = _spread(diagram, checks, seed) if isinstance(checks, int) else list(checks)
-    simulated = [diagram.simulate(*p, draws, seed + i) for i, p in enumerate(points)]
+    simulated = []
+    for i, point in enumerate(points):
+        progress(1 + i, 1 + len(points))
+        simulated.append(diagram.simulate(*point, draws, seed + i))
+    progress(1 + len(points), 1 + len(points))
     simulated = np.array(simulated).reshape(-1, 2).T
     theory = [diagram.shown(*(np.asarray(v) for v in diagram.evaluate(*p))) for p in points]
     shape = (y.values.size, x.values.size)

@@ -32,6 +32,16 @@ class LinearModel:
         freedom that the fit took.
     samples
         How many samples were used.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((400, 3))
+    >>> model = LinearModel.of(X, X @ [1.0, 0.0, -1.0] + 0.5 * rng.standard_normal(400))
+    >>> model.samples, np.abs(model.teacher - [1.0, 0.0, -1.0]).max() < 0.1
+    (400, np.True_)
+    >>> abs(model.noise - 0.25) < 0.05, model.draw(rng).samples
+    (True, 400)
     """
 
     covariance: Float[np.ndarray, "D D"]
@@ -87,6 +97,16 @@ class LinearEstimate:
         The same without pretraining, shape ``(n,)``.
     gain
         ``1 - loss/baseline``, shape ``(n,)``.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> pair = ak.tasks.linear_pair(0.9, n_source=200, n_target=200, dimension=10, n_test=200)
+    >>> found = ak.linear_theory.estimate(*pair, 2.0, n_target=[3, 6], bootstraps=5)
+    >>> found.n_target.tolist(), (found.gain.value > 0).tolist()
+    ([3.0, 6.0], [True, True])
+    >>> abs(float(found.source_noise)) < 0.1, found.source.teacher.shape
+    (True, (10,))
     """
 
     source: LinearModel

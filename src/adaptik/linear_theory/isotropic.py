@@ -268,6 +268,12 @@ class KernelParts(NamedTuple):
     noise
         Of ``g g^T/D``, where g with ``|g|^2 = D`` is the part of the learned direction that comes
         from finite data and label noise.
+
+    Examples
+    --------
+    >>> parts = kernel_parts(4.0)  # abundant source data without noise: signal alone
+    >>> float(parts.signal) > 3, float(parts.crosstalk), float(parts.noise)
+    (True, 0.0, 0.0)
     """
 
     signal: Float[Array, "..."]

@@ -41,6 +41,12 @@ class Activation:
     family, parameters
         Which function this is where :mod:`adaptik.mathematics.gaussian` has closed forms of its
         averages; empty for any other, whatever its name.
+
+    Examples
+    --------
+    >>> relu = get("relu")
+    >>> float(relu(jnp.asarray(-2.0))), float(relu.derivative(jnp.asarray(3.0))), relu.has_kink
+    (0.0, 1.0, True)
     """
 
     name: str
@@ -169,14 +175,26 @@ def sin(frequency: float = 1.0) -> Activation:
 
 
 def cos(frequency: float = 1.0) -> Activation:
-    """phi(h) = cos(a h)."""
+    """phi(h) = cos(a h).
+
+    Examples
+    --------
+    >>> float(cos(2.0)(jnp.asarray(0.0)))
+    1.0
+    """
     a = _finite("cos", "frequency", frequency)
     phi, slope = (lambda h: jnp.cos(a * h)), (lambda h: -a * jnp.sin(a * h))
     return Activation(f"cos({a!r})", phi, slope, None, "cos", (a,))
 
 
 def exp(rate: float = 1.0) -> Activation:
-    """phi(h) = exp(a h)."""
+    """phi(h) = exp(a h).
+
+    Examples
+    --------
+    >>> float(exp(0.5).derivative(jnp.asarray(0.0)))
+    0.5
+    """
     a = _finite("exp", "rate", rate)
     phi, slope = (lambda h: jnp.exp(a * h)), (lambda h: a * jnp.exp(a * h))
     return Activation(f"exp({a!r})", phi, slope, None, "exp", (a,))
@@ -240,7 +258,13 @@ _CALL = re.compile(r"(\w+)\(([^()]*)\)")
 
 
 def names() -> list[str]:
-    """The names that :func:`get` accepts; a single parameter may be left out but for hermite."""
+    """The names that :func:`get` accepts; a single parameter may be left out but for hermite.
+
+    Examples
+    --------
+    >>> "relu" in names(), "hermite(k)" in names()
+    (True, True)
+    """
     return [*_NAMED, *(f"{family}({what})" for family, (_, what) in _FAMILIES.items())]
 
 

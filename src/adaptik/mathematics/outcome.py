@@ -9,6 +9,11 @@ class Outcome(Enum):
 
     Losses and their rates are judged relative to the labels of each output; see ``loss_tol`` of
     :class:`adaptik.Stage`.
+
+    Examples
+    --------
+    >>> Outcome.CONVERGED.ok, Outcome.STALLED.ok, Outcome.STALLED.is_lost, Outcome.DIVERGED.is_lost
+    (True, False, False, True)
     """
 
     CONVERGED = "converged"

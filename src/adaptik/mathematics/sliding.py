@@ -9,10 +9,12 @@ Where own < 0 both sides may push towards the kink: the particle then stays on i
 that keeps h_mu = 0 (Filippov's convention). A slope taken at a node is one of
 the two sides', so that such particles jump to and fro across the kink and limit the step; shares
 are what their jumps average to. A particle may slide along several kinks at once, which push one
-another through K_x: those that are nearest are solved for together.
+another through K_x: those that are nearest are solved for together. What a particle does at the end
+of a step it does at the start of the next: there, too, one that slides has no slope of one side.
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +30,14 @@ def together(samples: int) -> int:
     return min(samples, MOST, 8 * math.ceil(math.sqrt(samples) / 8))
 
 
-def share_above(
-    h: Float[Array, "..."], rest: Float[Array, "..."], own: Float[Array, "..."]
-) -> Float[Array, "..."]:
+class Above(NamedTuple):
+    """How a particle spends a step at a kink."""
+
+    share: Float[Array, "..."]  # of the step that it is above
+    ending: Float[Array, "..."]  # the same once it has arrived: 0 below, 1 above, between: slides
+
+
+def share_above(h: Float[Array, "..."], rest: Float[Array, "..."], own: Float[Array, "..."]):
     """The share s of a step that a preactivation is above 0 when it moves by rest + own s.
 
     Parameters
@@ -45,7 +52,8 @@ def share_above(
     Examples
     --------
     >>> def shares(*steps):
-    ...     return [round(float(share_above(*map(jnp.asarray, step))), 3) for step in steps]
+    ...     found = [share_above(*map(jnp.asarray, step)) for step in steps]
+    ...     return [round(float(above.share), 3) for above in found]
     >>> shares((1.0, 0.5, 0.0), (1.0, -2.0, 0.0), (-1.0, 4.0, 0.0))  # stays, falls, rises
     [1.0, 0.5, 0.75]
     >>> shares((0.0, 1.0, -4.0), (1.0, 1.0, -3.0))  # slides; falls to the kink and slides
@@ -58,7 +66,8 @@ def share_above(
     crosses = jnp.where(above, rest <= 0, rest + own > 0)
     sliding = jnp.clip(rest / jnp.where(own < 0, -own, 1.0), 0.0, 1.0)
     afterwards = jnp.where(crosses, jnp.where(above, 0.0, 1.0), sliding)
-    return jnp.where(above, arrival, 0.0) + (1 - arrival) * afterwards
+    afterwards = jnp.where(arrival < 1, afterwards, jnp.where(above, 1.0, 0.0))
+    return Above(jnp.where(above, arrival, 0.0) + (1 - arrival) * afterwards, afterwards)
 
 
 def shares(
@@ -67,8 +76,8 @@ def shares(
     moved: Float[Array, "R M P"],
     assumed: Float[Array, "R M P"],
     push: Float[Array, "R M P"],
-) -> Float[Array, "R M P"]:
-    """The share of a step that every particle is above every kink.
+) -> Above:
+    """How every particle spends a step at every kink.
 
     Parameters
     ----------
@@ -85,10 +94,11 @@ def shares(
     found = share_above(h, moved - own * assumed, own)
     count = together(h.shape[-1])
     near, found = jax.lax.optimization_barrier((_nearest(h, moved, own, count), found))
-    take = [jnp.take_along_axis(a, near, -1) for a in (h, moved, assumed, push, found)]
+    take = [jnp.take_along_axis(a, near, -1) for a in (h, moved, assumed, push, *found)]
     solved = _solved(gram, near, *take)
     replicate, particle = (jnp.arange(n) for n in h.shape[:2])
-    return found.at[replicate[:, None, None], particle[:, None], near].set(solved)
+    here = replicate[:, None, None], particle[:, None], near
+    return Above(*(a.at[here].set(b) for a, b in zip(found, solved, strict=True)))
 
 
 def _nearest(h, moved, own, count: int):
@@ -100,13 +110,13 @@ def _nearest(h, moved, own, count: int):
     return jax.lax.top_k(jnp.where(own < 0, -distance, -jnp.inf), count)[1]
 
 
-def _solved(gram, near, h, moved, assumed, push, found):
-    """Shares at the kinks ``near``, which push one another; all of shape ``(R, M, kinks)``."""
+def _solved(gram, near, h, moved, assumed, push, share, ending) -> Above:
+    """The same at the kinks ``near``, which push one another; all of shape ``(R, M, kinks)``."""
     count = near.shape[-1]
-    at, h, moved, assumed, push, found = jax.lax.optimization_barrier(
+    at, h, moved, assumed, push, share, ending = jax.lax.optimization_barrier(
         tuple(
             jnp.moveaxis(a.reshape(-1, count), -1, 0)
-            for a in (near, h, moved, assumed, push, found)
+            for a in (near, h, moved, assumed, push, share, ending)
         )
     )
     pair = at[:, None] * len(gram) + at
@@ -115,11 +125,14 @@ def _solved(gram, near, h, moved, assumed, push, found):
     own = jnp.diagonal(gram)[at] * push
     base = moved - jnp.sum(pushes * assumed, 1)
 
-    def one(n, s):
+    def one(n, found: Above):
         i = n % count
-        others = jnp.sum(jax.lax.dynamic_index_in_dim(pushes, i, 0, False) * s, 0)
-        rest = base[i] + others - own[i] * s[i]
-        return s.at[i].set(jnp.where(own[i] < 0, share_above(h[i], rest, own[i]), s[i]))
+        others = jnp.sum(jax.lax.dynamic_index_in_dim(pushes, i, 0, False) * found.share, 0)
+        rest = base[i] + others - own[i] * found.share[i]
+        new = share_above(h[i], rest, own[i])
+        return Above(
+            *(a.at[i].set(jnp.where(own[i] < 0, b, a[i])) for a, b in zip(found, new, strict=True))
+        )
 
-    solved = jax.lax.fori_loop(0, SWEEPS * count, one, found)
-    return jnp.moveaxis(solved, 0, -1).reshape(near.shape)
+    solved = jax.lax.fori_loop(0, SWEEPS * count, one, Above(share, ending))
+    return Above(*(jnp.moveaxis(a, 0, -1).reshape(near.shape) for a in solved))

@@ -54,8 +54,12 @@ class Network:
 
     Examples
     --------
-    >>> Network(width=512, activation="tanh").activation.name
-    'tanh'
+    >>> network = Network(width=512, activation="tanh", depth=2)
+    >>> network.phi.name, network.describe()["depth"]
+    ('tanh', 2)
+    >>> rng = np.random.default_rng(0)
+    >>> [W.shape for W in network.initial_hidden(10, rng)], network.initial_head(3, rng).shape
+    ([(512, 10), (512, 512)], (512, 3))
     """
 
     width: int
@@ -133,6 +137,11 @@ class Weights:
     ----------
     layers
         W_0 ``(N, D)``, W_1 .. W_{L-1} ``(N, N)``, head ``(N, C)``.
+
+    Examples
+    --------
+    >>> Weights((np.ones((4, 2)), np.ones((4, 1)))).layers[-1].shape
+    (4, 1)
     """
 
     layers: tuple[np.ndarray, ...]
@@ -154,6 +163,11 @@ class Term:
         Where raw is evaluated.
     direction
         Empty for raw itself, else shaped like ``weights.layers``.
+
+    Examples
+    --------
+    >>> Term(0.5, Weights((np.ones((4, 2)), np.ones((4, 1))))).direction
+    ()
     """
 
     coefficient: float
@@ -167,6 +181,16 @@ class Member:
     """One seed's network and the predictor it has learned: a sum of terms.
 
     Earlier weights stay in the terms where centring or an earlier stage needs them.
+
+    Examples
+    --------
+    >>> weights = Weights((np.ones((4, 2)), np.ones((4, 1))))  # four equal neurons
+    >>> member = Member(weights, (Term(1.0, weights),))
+    >>> X = np.array([[2.0**0.5, 0.0]])  # h = 1
+    >>> member.predict(X, activations.get("relu")).round(6).tolist()
+    [[1.0]]
+    >>> member.scaled(3.0).predict(X, activations.get("relu")).round(6).tolist()
+    [[3.0]]
     """
 
     weights: Weights
@@ -250,6 +274,20 @@ class NetworkState(AbstractState):
         One per seed.
     windows
         How images are cut, of convolutional networks.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> task = ak.Task([[1.0, 0.5], [-0.5, 1.0]], [-1, 1])
+    >>> state = ak.train([ak.Stage(task, 0.0)], ak.Network(width=64), seeds=2).states[-1]
+    >>> state.predict(task.X).shape, state.hidden_layers  # members come first
+    ((2, 2, 1), 1)
+    >>> state.kernel(task.X, None, "feature").shape, state.preactivations(task.X).shape
+    ((2, 2, 2), (2, 64, 2))
+    >>> state.kernels(task.X, slice(0, 1), slice(1, 2)).feature(1).shape
+    (2, 1, 1)
+    >>> np.allclose(state.scaled(2.0).predict(task.X), 2 * state.predict(task.X))
+    True
     """
 
     activation: Activation

@@ -23,6 +23,8 @@ class Estimate:
     0.5 ± 0.5
     >>> float((a - b).in_standard_errors)
     1.0
+    >>> Estimate.over_members([1.0, 2.0, 3.0])
+    2 ± 0.58
     """
 
     value: Float[np.ndarray, "..."] | float
@@ -59,6 +61,47 @@ class Estimate:
         if np.ndim(self.value) == 0:
             return f"{float(self.value):.4g} ± {float(self.standard_error):.2g}"
         return f"Estimate(value={self.value!r}, standard_error={self.standard_error!r})"
+
+
+def rounded(value: float, error: float | None = None, digits: int = 2, unit: str = "") -> str:
+    """A value with its error as people read it: both end where the error has ``digits`` digits.
+
+    The one rule by which tables, pages and sentences round.
+
+    Parameters
+    ----------
+    value, error
+        A number and its standard error. Without one (``None``, NaN, infinite) or where it is 0,
+        the value alone, with four digits.
+    digits
+        Significant digits of the error.
+    unit
+        What follows; ``"%"`` multiplies both by 100.
+
+    Examples
+    --------
+    >>> rounded(0.148776, 0.01755), rounded(-0.33149, 0.0663, unit="%")
+    ('0.149 ± 0.018', '-33.1 ± 6.6 %')
+    >>> rounded(1234.6, 87.2), rounded(1234.6, 187.2), rounded(0.5, 0.00996)
+    ('1235 ± 87', '1230 ± 190', '0.500 ± 0.010')
+    >>> rounded(0.227006667, 0.0), rounded(12345.6), rounded(0.98319, unit="%")
+    ('0.227', '12350', '98.32 %')
+    >>> rounded(3.21e9, 4.2e7), rounded(-3.2e-9, 4.2e-10)
+    ('(3.210 ± 0.042)e+09', '(-3.20 ± 0.42)e-09')
+    """
+    scale = 100 if unit == "%" else 1
+    value, after = scale * value, f" {unit}" if unit else ""
+    if error is None or not (np.isfinite(value) and np.isfinite(error) and error > 0):
+        shown = f"{value:.4g}"
+        return (f"{float(shown):.0f}" if 1e4 <= abs(value) < 1e7 else shown) + after
+    # Of the error as it will be written: 0.0996 has its second digit where 0.10 has it.
+    error = float(f"{scale * error:.{digits - 1}e}")
+    last = digits - 1 - int(np.floor(np.log10(error)))
+    power = int(np.floor(np.log10(max(abs(value), error))))
+    if power >= 7 or last > 7:  # more zeros than anyone counts
+        return f"({rounded(value / 10.0**power, error / 10.0**power, digits)})e{power:+03d}{after}"
+    shown = [f"{round(x, last) + 0.0:.{max(last, 0)}f}" for x in (value, error)]
+    return " ± ".join(shown) + after
 
 
 def deviate(

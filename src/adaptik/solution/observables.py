@@ -38,7 +38,17 @@ def alignment(
     stage: int = -1,
     at_most: int = 200,
 ) -> Estimate:
-    """Alignment of the adaptive kernel with the labels of ``task``, on ``at_most`` samples."""
+    """Alignment of the adaptive kernel with the labels of ``task``, on ``at_most`` samples.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> source, target = ak.tasks.linear_pair(0.9, n_source=8, n_target=4, dimension=10)
+    >>> solution = ak.solve([ak.Stage(source, richness=0.0)], ak.TwoLayer("relu", particles=64))
+    >>> found = alignment(solution, target, split="train")
+    >>> bool(0 < found.value < 1), bool(found.standard_error < 0.2)
+    (True, True)
+    """
     X, y = task.split(split)
     kernel = solution.state(stage).kernel(X[:at_most], None, kind)
     if kernel.ndim == 5:
@@ -47,7 +57,18 @@ def alignment(
 
 
 def forgetting(solution: Solution, task: Task, *, before: int = 0, after: int = -1) -> Estimate:
-    """Rise of the test loss on ``task`` between the ends of two stages, paired over members."""
+    """Rise of the test loss on ``task`` between the ends of two stages, paired over members.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> counts = dict(n_source=8, n_target=4, dimension=10, n_test=20)
+    >>> source, target = ak.tasks.linear_pair(-0.9, **counts)
+    >>> stages = [ak.Stage(source, richness=0.0), ak.Stage(target, richness=0.0, head="kept")]
+    >>> solution = ak.solve(stages, ak.TwoLayer("relu", particles=64))
+    >>> bool(forgetting(solution, source).value > 0)  # the teachers are nearly opposite
+    True
+    """
     rise = solution.losses(task, stage=after)[-1] - solution.losses(task, stage=before)[-1]
     return solution.estimate(rise)
 

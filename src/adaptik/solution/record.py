@@ -15,7 +15,16 @@ from .state import State
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage took: accepted and rejected steps, seconds of compilation and of running."""
+    """What a stage took: accepted and rejected steps, seconds of compilation and of running.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> task, _ = ak.tasks.linear_pair(0.5, n_source=4, n_target=4, dimension=5)
+    >>> cost = ak.solve([ak.Stage(task, richness=0.0)], ak.TwoLayer(particles=16)).records[0].cost
+    >>> cost.steps, cost.rejected, cost.run_seconds >= 0  # one eigendecomposition
+    (1, 0, True)
+    """
 
     method: str
     steps: int
@@ -44,6 +53,26 @@ class StageRecord:
     step_error
         Estimated error of predictions from time stepping, the largest over those recorded, which
         all members share (no standard error shows it); NaN where it is not estimated.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> task, _ = ak.tasks.linear_pair(0.5, n_source=4, n_target=4, dimension=5, n_test=3)
+    >>> limit = ak.TwoLayer(particles=16, replicates=2)
+    >>> record = ak.solve([ak.Stage(task, richness=0.0, duration=2.0)], limit, record=6).records[0]
+    >>> record.duration, record.outcome.value, len(record.times)
+    (2.0, 'reached its duration', 6)
+    >>> record.predictions[task.name, "test"].shape  # times, members, samples, outputs
+    (6, 2, 3, 1)
+    >>> record.judged() is record  # its predictions are finite
+    True
+
+    A posterior's stage has no time:
+
+    >>> of = {(task.name, "train"): np.zeros((1, 2, 4, 1))}
+    >>> timeless = StageRecord.timeless(of, task, Outcome.CONVERGED, record.cost)
+    >>> timeless.duration, timeless.times.tolist()
+    (0.0, [0.0])
     """
 
     times: Float[np.ndarray, " T"]
@@ -95,6 +124,13 @@ class Request:
         Times at which whole states are kept.
     rng
         Randomness of this stage alone.
+
+    Examples
+    --------
+    >>> times = record_grid(1.0, record=4)
+    >>> request = Request({}, times, snapshots=(), rng=np.random.default_rng(0))
+    >>> request.times.round(4).tolist()
+    [0.0, 0.0001, 0.01]
     """
 
     tasks: dict[str, Task]
@@ -106,7 +142,14 @@ class Request:
 def recorded_inputs(
     tasks: dict[str, Task], outputs: int
 ) -> Iterator[tuple[tuple[str, str], Float[np.ndarray, "n D"]]]:
-    """Inputs of every recorded task and split whose outputs a stage predicts."""
+    """Inputs of every recorded task and split whose outputs a stage predicts.
+
+    Examples
+    --------
+    >>> task = Task([[1.0, 0.0], [0.0, 1.0]], [-1, 1], name="toy")
+    >>> [(key, X.shape) for key, X in recorded_inputs({"toy": task}, outputs=1)]
+    [(('toy', 'train'), (2, 2))]
+    """
     for name, task in tasks.items():
         if task.outputs == outputs:
             for split in task.splits:
@@ -114,7 +157,15 @@ def recorded_inputs(
 
 
 def recorded_tasks(stages: Sequence[Stage], observe: Sequence[Task]) -> dict[str, Task]:
-    """All tasks of ``stages`` and ``observe`` by name, without repeats."""
+    """All tasks of ``stages`` and ``observe`` by name, without repeats.
+
+    Examples
+    --------
+    >>> task = Task([[1.0, 0.0], [0.0, 1.0]], [-1, 1], name="toy")
+    >>> other = Task([[1.0, 1.0]], [1], name="other")
+    >>> list(recorded_tasks([Stage(task, 1.0), Stage(task, 2.0)], [other]))
+    ['toy', 'other']
+    """
     tasks: dict[str, Task] = {}
     dimension = stages[0].task.dimension
     for task in [*(s.task for s in stages), *observe]:
@@ -131,7 +182,13 @@ def recorded_tasks(stages: Sequence[Stage], observe: Sequence[Task]) -> dict[str
 
 
 def record_grid(duration: float | None, record: int, horizon: float = 1e8) -> np.ndarray:
-    """Geometric record times, starting at 0; ``duration`` itself is recorded at the end anyway."""
+    """Geometric record times, starting at 0; ``duration`` itself is recorded at the end anyway.
+
+    Examples
+    --------
+    >>> record_grid(10.0, record=4).round(4).tolist()
+    [0.0, 0.001, 0.1]
+    """
     if duration is None or np.isinf(duration):
         return np.concatenate([[0.0], np.geomspace(0.1, horizon, record - 1)])
     return np.concatenate([[0.0], np.geomspace(1e-4, 1.0, record - 1)[:-1] * duration])

@@ -31,6 +31,52 @@ class Solution(Trajectory):
         Tasks whose losses and predictions were recorded, by name.
     provenance
         The model's configuration, seeds and versions that made this result.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> source, target = ak.tasks.linear_pair(0.9, n_source=8, n_target=4, dimension=10, n_test=5)
+    >>> stages = [ak.Stage(source, richness=0.0), ak.Stage(target, richness=0.0)]
+    >>> solution = ak.solve(stages, ak.TwoLayer("relu", particles=64, replicates=3))
+    >>> solution.outcome.value, solution.members
+    ('converged', 3)
+
+    Anything can be asked at any inputs, of any stage; every answer has its standard error.
+
+    >>> solution.predict(target.X_test).value.shape
+    (5,)
+    >>> solution.kernel(target.X_test, kind="ntk", stage=0).value.shape
+    (5, 5)
+    >>> solution.preactivations(target.X_test).shape  # members, particles, inputs
+    (3, 64, 5)
+    >>> loss, right = solution.loss(target), solution.accuracy(target)  # the sign is the class
+    >>> 0 < float(loss) < 2, 0 <= float(right) <= 1, solution.sampling_error < 1
+    (True, True, True)
+
+    Recorded over the times of a stage, by member:
+
+    >>> times = len(solution.records[1].times)
+    >>> solution.losses(target).shape == (times, 3)
+    True
+    >>> solution.sample_losses(target).shape[1:], solution.predictions(target).shape[1:]
+    ((3, 5), (3, 5, 1))
+    >>> solution.estimate(solution.losses(target)[-1]).value.shape  # mean and error over members
+    ()
+    >>> solution.state(stage=0) is solution.states[0]
+    True
+    >>> [stage.duration is not None for stage in solution.timed_stages]  # for networks, as long
+    [True, True]
+
+    On disk, and with labelled axes:
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     solution.save(f"{folder}/solution.zip")
+    ...     again = ak.Solution.load(f"{folder}/solution.zip")
+    >>> bool(again.predict(target.X_test).value[0] == solution.predict(target.X_test).value[0])
+    True
+    >>> "loss" in solution.to_xarray()
+    True
     """
 
     def save(self, path) -> None:

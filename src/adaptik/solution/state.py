@@ -24,6 +24,13 @@ class Kernels(NamedTuple):
         From a layer, counted from 1, to Phi_l = <phi_l phi_l>, shape ``(members, n, m)``.
     gradient
         From a layer to G_l = <g_l g_l>, shape ``(members, n, m, C, C)``.
+
+    Examples
+    --------
+    >>> phi, g = np.ones((5, 3)), np.ones((5, 3, 1))  # five neurons, three inputs, one output
+    >>> kernels = Kernels.averaged([phi[None]], [g[None]], rows=slice(0, 1), columns=slice(1, 3))
+    >>> kernels.feature(1).shape, kernels.gradient(1).shape
+    ((1, 1, 2), (1, 1, 2, 1, 1))
     """
 
     feature: Callable[[int], Float[np.ndarray, "members n m"]]
@@ -61,6 +68,26 @@ class AbstractState(ABC):
     ----------
     exact
         Whether nothing was sampled: standard errors are 0 then.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> task, _ = ak.tasks.linear_pair(0.5, n_source=4, n_target=4, dimension=5)
+    >>> limit = ak.TwoLayer("relu", particles=64, replicates=3)
+    >>> state = ak.solve([ak.Stage(task, richness=0.0)], limit).states[-1]
+    >>> state.exact, state.hidden_layers
+    (False, 1)
+    >>> state.predict(task.X).shape, state.preactivations(task.X).shape  # members come first
+    ((3, 4, 1), (3, 64, 4))
+    >>> state.kernel(task.X, None, "ntk").shape, state.ntk(task.X).shape
+    ((3, 4, 4), (3, 4, 4))
+    >>> state.layer_kernel(task.X, task.X[:2], "feature", layer=1).shape
+    (3, 4, 2)
+    >>> state.kernels(task.X, slice(0, 2), slice(2, 4)).feature(1).shape
+    (3, 2, 2)
+    >>> np.allclose(state.scaled(2.0).predict(task.X), 2 * state.predict(task.X))
+    True
+    >>> state.check_task(1, task)  # a later stage on it has a place in this state
     """
 
     exact: ClassVar[bool] = False
@@ -147,7 +174,20 @@ class AbstractState(ABC):
 
 
 class SpanState(AbstractState):
-    """Of a limit that moves in coordinates which its first solve has fixed."""
+    """Of a limit that moves in coordinates which its first solve has fixed.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> source, target = ak.tasks.linear_pair(0.5, n_source=2, n_target=2, dimension=5)
+    >>> limit = ak.TwoLayer("relu", particles=64)
+    >>> solution = ak.solve([ak.Stage(source, richness=0.0)], limit)
+    >>> solution.states[-1].check_task(1, source)
+    >>> ak.solve([ak.Stage(target, 0.0)], limit, after=solution)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    adaptik.InputError: stage 1: ...
+    """
 
     span: Span
 

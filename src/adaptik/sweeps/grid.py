@@ -27,6 +27,8 @@ class Grid:
     >>> grid = Grid.of({"richness": [0.0, 1.0], "n_target": [10, 20, 40]})
     >>> grid.shape, grid.case((1, 2))
     ((2, 3), {'richness': 1.0, 'n_target': 40})
+    >>> grid.names, grid.size, list(grid.indices())[:2]
+    (('richness', 'n_target'), 6, [(0, 0), (0, 1)])
     """
 
     axes: tuple[tuple[str, tuple[Value, ...]], ...]

@@ -47,6 +47,8 @@ def sweep(
         Takes the names of the axes as keywords and returns an ``xarray.Dataset`` or a dictionary of
         numbers and arrays, with the same names and shapes in every case. If it has a parameter
         ``key``, it gets an integer that depends on ``seed`` and the case's place in the grid only.
+        Names of results in its attribute ``optional_results`` may be lacking in a store that an
+        earlier version of it has begun; the store then goes on without them.
         With ``executor="processes"`` anything that cloudpickle can send works.
     grid
         Axis names and their values.
@@ -98,7 +100,9 @@ def sweep(
     keyed = _check_names(function, grid, fixed)
     run = executors.named(executor)
     name = f"{function.__module__}.{function.__qualname__}"
-    with closing(Store(store, grid, {"function": name, "fixed": fixed, "seed": seed})) as kept:
+    optional = getattr(function, "optional_results", ())
+    config = {"function": name, "fixed": fixed, "seed": seed}
+    with closing(Store(store, grid, config, optional)) as kept:
         if kept.damaged:
             warnings.warn(
                 f"store: {kept.damaged} of {grid.size} cases in {str(kept.path)!r} cannot be read "

@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ class Store:
         Axes of the sweep.
     config
         Everything else that determines the results, as JSON values.
+    optional
+        Results that a store of an earlier version may lack: it goes on without them.
 
     Attributes
     ----------
@@ -63,10 +65,32 @@ class Store:
     InputError
         If the folder holds something else, was written by another configuration or by other
         versions, or cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> store = Store(f"{folder.name}/sweep", Grid.of({"x": [0, 1]}), {"what": "squares"})
+    >>> store.missing(), store.first
+    ([(0,), (1,)], True)
+    >>> store.write((1,), xr.Dataset({"square": 1.0}), seconds=0.1)
+    >>> store.fail((0,), "ValueError: no square today", seconds=0.1)
+    >>> store.refreshed().tolist(), store.missing(retry_failed=True), store.is_wanted((1,))
+    ([2, 1], [(0,)], False)
+    >>> store.to_xarray().square.values.tolist()
+    [nan, 1.0]
+    >>> store.close()
+    >>> folder.cleanup()
     """
 
-    def __init__(self, path: str | os.PathLike, grid: Grid, config: Mapping[str, Any]):
-        self.path, self.grid = Path(path), grid
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        grid: Grid,
+        config: Mapping[str, Any],
+        optional: Iterable[str] = (),
+    ):
+        self.path, self.grid, self.optional = Path(path), grid, frozenset(optional)
         self.origin = {
             "axes": [[name, list(values)] for name, values in grid.axes],
             "config": json.loads(json.dumps(dict(config))),
@@ -187,10 +211,15 @@ class Store:
                 if (known := self._variables()) is None:
                     self._declare(result, names)
         if known is not None and known != names:
-            raise InputError(
-                f"result has variables {names}, other cases have {known}; every case must return "
-                "the same ones"
-            )
+            result = result.drop_vars([n for n in self.optional - {*known} if n in names])
+            more, fewer = ({*map(str, result.data_vars)} - {*known}, {*known} - {*names})
+            if more or fewer:
+                parts = [f"has {sorted(more)} besides"] if more else []
+                parts += [f"lacks {sorted(fewer)}"] if fewer else []
+                raise InputError(
+                    f"result {' and '.join(parts)}, compared with other cases of this store; "
+                    "every case must return the same variables"
+                )
         encoded = {}
         for name, variable in result.data_vars.items():
             array = self._held(str(name))
@@ -281,6 +310,18 @@ def load(path: str | os.PathLike) -> xr.Dataset:
     ------
     InputError
         If ``path`` holds no sweep.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from adaptik.sweeps import sweep
+    >>> def square(x):
+    ...     return {"square": x * x}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     done = sweep(square, {"x": [1, 2, 3]}, store=f"{folder}/sweep", executor="serial")
+    ...     data = load(f"{folder}/sweep")
+    >>> data.square.values.tolist(), data.x.values.tolist()
+    ([1.0, 4.0, 9.0], [1, 2, 3])
     """
     path = Path(path)
     try:

@@ -5,19 +5,42 @@ from numbers import Integral, Real
 
 
 class InputError(ValueError):
-    """A value, shape or combination that has no meaning; raised before any computation."""
+    """A value, shape or combination that has no meaning; raised before any computation.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> ak.TwoLayer("relu", replicates=0)
+    Traceback (most recent call last):
+    ...
+    adaptik.InputError: replicates must be an integer >= 1, got 0
+    """
 
     __module__ = "adaptik"  # whence users import it; tracebacks name it
 
 
 class MemoryLimitError(InputError):
-    """The request would need more memory than the machine has; raised before allocation."""
+    """The request would need more memory than the machine has; raised before allocation.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> issubclass(ak.MemoryLimitError, ak.InputError)  # one ``except`` catches both
+    True
+    """
 
     __module__ = "adaptik"
 
 
 class DatasetNotFoundError(InputError):
-    """A named data set is not on this machine; the message says the ways to get it."""
+    """A named data set is not on this machine; the message says the ways to get it.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> issubclass(ak.DatasetNotFoundError, ak.InputError)
+    True
+    """
 
     __module__ = "adaptik"
 

@@ -54,6 +54,13 @@ class Task:
     >>> task = Task([[1.0, 0.0], [0.0, 1.0]], [-1, 1], name="toy")
     >>> task.n_train, task.dimension, task.outputs
     (2, 2, 1)
+    >>> task.splits, task.split("train")[1].tolist()  # it has no test data
+    (('train',), [[-1.0], [1.0]])
+    >>> task.with_note("two toys").notes, task.loss_weights("labels").tolist()
+    (('two toys',), [1.0])
+    >>> part = task.subset(rows=np.array([0]), held_out=np.array([1]), name="half")
+    >>> part.n_train, part.splits
+    (1, ('train', 'test'))
     """
 
     X: Float[np.ndarray, "samples D"]
@@ -242,7 +249,14 @@ class Task:
 
 
 def accuracy(task: Task, f: Float[np.ndarray, "*members n outputs"], y: np.ndarray) -> np.ndarray:
-    """Fraction of samples whose class is predicted correctly, shape ``(*members,)``."""
+    """Fraction of samples whose class is predicted correctly, shape ``(*members,)``.
+
+    Examples
+    --------
+    >>> task = Task([[1.0, 0.0], [0.0, 1.0]], [-1, 1])
+    >>> float(accuracy(task, np.array([[-0.3], [-0.1]]), task.y))
+    0.5
+    """
     if task.outputs == 1:
         return np.mean((f[..., 0] > 0) == (y[..., 0] > 0), axis=-1)
     return np.mean(f.argmax(-1) == y.argmax(-1), axis=-1)

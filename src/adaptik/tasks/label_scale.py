@@ -28,8 +28,8 @@ class LabelScale:
     ([20.0, 5.0], [10.0, 1.0])
     >>> scale.standardised(np.array([[40.0, 5.0]])).tolist()
     [[2.0, 0.0]]
-    >>> scale.labels(np.array([[2.0, 0.0]])).tolist()
-    [[40.0, 5.0]]
+    >>> scale.labels(np.array([[2.0, 0.0]])).tolist(), scale.same_as(None)
+    ([[40.0, 5.0]], False)
     """
 
     mean: Float[np.ndarray, " outputs"]

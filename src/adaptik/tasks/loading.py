@@ -244,6 +244,16 @@ def standardise_pair(source: Task, target: Task) -> tuple[Task, Task]:
     Image data (all features on one scale) keep their relative pixel variances; data whose
     feature scales differ by more than 100 are divided by the source's standard deviations.
     Features that do not vary in the source are dropped to zero in that case.
+
+    Examples
+    --------
+    >>> source = Task([[1.0, 0.0], [3.0, 0.0], [2.0, 3.0]], [-1, 1, 1], name="source")
+    >>> target = Task([[2.0, 1.0], [4.0, 1.0]], [-1, 1], name="target")
+    >>> source, target = standardise_pair(source, target)
+    >>> source.X.mean(0).round(6).tolist(), float(np.mean(source.X**2).round(6))
+    ([0.0, 0.0], 1.0)
+    >>> target.X.mean(0).round(3).tolist()  # by the source's mean and scale
+    [0.866, 0.0]
     """
     mean, spread = source.X.mean(0), source.X.std(0)
     varying = spread[spread > 0]

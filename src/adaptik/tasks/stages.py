@@ -68,8 +68,13 @@ class Stage:
     Examples
     --------
     >>> task = Task([[1.0, 0.0], [0.0, 1.0]], [-1, 1])
-    >>> Stage(task, richness=2.0, head="fresh").is_lazy
-    False
+    >>> stage = Stage(task, richness=2.0, head="fresh")
+    >>> stage.is_lazy, stage.has_fixed_kernel, stage.is_linear_flow
+    (False, False, False)
+    >>> stage.tolerances, stage.ends_at_rest
+    ((0.0001, 1e-06), False)
+    >>> Stage(task, richness=2.0, trains="readout").frozen_layers(depth=3)
+    3
     """
 
     task: Task

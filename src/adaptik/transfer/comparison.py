@@ -331,6 +331,14 @@ def run(
     ------
     InputError
         Before any computation, for requests that cannot be met.
+
+    Examples
+    --------
+    >>> from adaptik.transfer import TransferConfig
+    >>> few = dict(n_source=12, n_target=8, n_test=20, folds=2, check_seeds=0, particles=64)
+    >>> study = run(TransferConfig(richness=(0.0,), target_richness=(0.0,), head="kept", **few))
+    >>> study.rows[0].mode, 0 < study.rows[0].test_loss < 2, study.verdict.gain is not None
+    ('scratch', True, True)
     """
     study = _Run(config, progress)
     try:

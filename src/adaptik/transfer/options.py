@@ -21,27 +21,41 @@ class Option:
         In a line.
     least
         The smallest value that makes sense.
+    group
+        The heading under which a help page has it.
     """
 
     help: str
     least: int | None = None
+    group: str = "Theory"
 
 
-Source = Annotated[str, Option("data set with classes, or a file: .npz, .csv, .parquet...")]
-Target = Annotated[str, Option("as --source")]
-SourceSamples = Annotated[int | None, Option("source training samples [default: 200, or all]")]
-TargetSamples = Annotated[int | None, Option("target training samples [default: 40, or all]")]
-TestSamples = Annotated[int | None, Option("test samples [default: all, at most 1000]")]
+DATA, QUESTION, NETWORKS = "Data", "Question", "Networks beside the theory"
+
+
+Source = Annotated[str, Option("data set with classes, or a file: .npz, .csv, ...", group=DATA)]
+Target = Annotated[str, Option("as --source", group=DATA)]
+SourceSamples = Annotated[
+    int | None, Option("source training samples [default: 200, or all]", group=DATA)
+]
+TargetSamples = Annotated[
+    int | None, Option("target training samples [default: 40, or all]", group=DATA)
+]
+TestSamples = Annotated[int | None, Option("test samples [default: all, at most 1000]", group=DATA)]
 Kind = Annotated[
     Literal["classes", "numbers"] | None,
-    Option("labels of files: classes or numbers [default: by their values, said]"),
+    Option("labels of files: classes or numbers [default: by their values, said]", group=DATA),
 ]
-Richness = Annotated[tuple[float, ...], Option("source richness values")]
-TargetRichness = Annotated[tuple[float, ...], Option("target richness values; 0 is lazy")]
-Head = Annotated[Literal["fresh", "kept"], Option("fresh or kept readout on the target")]
+Richness = Annotated[tuple[float, ...], Option("source richness values", group=QUESTION)]
+TargetRichness = Annotated[
+    tuple[float, ...], Option("target richness values; 0 is lazy", group=QUESTION)
+]
+Head = Annotated[
+    Literal["fresh", "kept"], Option("fresh or kept readout on the target", group=QUESTION)
+]
 Activation = Annotated[str, Option("linear, relu, erf, tanh, gelu, softplus, hermite(k)...")]
 Particles = Annotated[int | None, Option("particles, or neurons a layer, per replicate")]
-CheckWidth = Annotated[int, Option("width of the networks that check the theory", least=1)]
+CheckWidth = Annotated[int, Option("width of the networks", least=1, group=NETWORKS)]
 Replicates = Annotated[int, Option("independent particle systems", least=1)]
 
 
@@ -73,14 +87,14 @@ class TransferConfig:
     richness: Richness = (0.0, 0.5, 1.0, 2.0, 4.0)
     target_richness: TargetRichness = (0.0, 1.0)
     head: Head = "fresh"
-    splits: Annotated[int, Option("independent draws of the data", least=1)] = 1
-    folds: Annotated[int, Option("K of the K-fold refits that choose the verdict", least=2)] = 4
+    splits: Annotated[int, Option("independent draws of the data", 1, QUESTION)] = 1
+    folds: Annotated[int, Option("K of the K-fold refits that choose", 2, QUESTION)] = 4
     activation: Activation = "relu"
     depth: Annotated[int, Option("hidden layers", least=1)] = 1
     particles: Particles = None
     replicates: Replicates = 4
     check_width: CheckWidth = 1024
-    check_seeds: Annotated[int, Option("networks for each split; 0 for none", least=0)] = 8
+    check_seeds: Annotated[int, Option("networks a split; 0 for none", 0, NETWORKS)] = 8
     seed: Annotated[int, Option("fixes data, particles and networks", least=0)] = 0
 
     def __post_init__(self):
@@ -99,6 +113,18 @@ def annotations(what: Any) -> dict[str, tuple[Any, Option]]:
     }
 
 
+def allowed_words(kind: Any) -> list[str]:
+    """Of a type; none where it does not list them.
+
+    Examples
+    --------
+    >>> allowed_words(Literal["classes", "numbers"] | None), allowed_words(int)
+    (['classes', 'numbers'], [])
+    """
+    parts = (kind, *get_args(kind))
+    return [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
+
+
 def check(what: Any, values: Mapping[str, Any]) -> None:
     """Refuse values that the options of a class or function do not allow.
 
@@ -108,8 +134,7 @@ def check(what: Any, values: Mapping[str, Any]) -> None:
         For the first of them.
     """
     for name, (kind, option) in annotations(what).items():
-        value, parts = values[name], (kind, *get_args(kind))
-        allowed = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
+        value, allowed = values[name], allowed_words(kind)
         if option.least is not None and value < option.least:
             raise InputError(f"{name} must be at least {option.least}, got {value}")
         if isinstance(value, tuple) and (not value or len(set(value)) < len(value)):

@@ -105,6 +105,10 @@ def transfer_point(
     }
 
 
+# Stores that were begun before points returned these go on without them.
+transfer_point.optional_results = ("notes",)  # pyright: ignore[reportFunctionMemberAccess]
+
+
 def _losses(
     theory: Solution, trained: Solution | None, source: Task | None, target: Task, unit: LossUnit
 ) -> dict[str, float]:

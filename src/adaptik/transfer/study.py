@@ -82,7 +82,21 @@ class Verdict:
 
 @dataclass(frozen=True)
 class TransferStudy:
-    """Result of :func:`adaptik.transfer.run`."""
+    """Result of :func:`adaptik.transfer.run`.
+
+    Examples
+    --------
+    >>> from adaptik.transfer import TransferConfig, run
+    >>> few = dict(n_source=12, n_target=8, n_test=20, folds=2, check_seeds=0, particles=64)
+    >>> config = TransferConfig(richness=(0.0,), target_richness=(0.0,), head="kept", **few)
+    >>> study = run(config)
+    >>> study.complete, [row.mode for row in study.rows]
+    (True, ['scratch', 'readout', 'lazy'])
+    >>> study.verdict.sentence.split(":")[0] in ("Yes", "No", "Unclear")
+    True
+    >>> study.to_xarray().test_loss.shape
+    (3,)
+    """
 
     config: dict[str, Any]
     rows: tuple[Row, ...]

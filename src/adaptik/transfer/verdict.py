@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..mathematics.outcome import Outcome
+from ..solution.estimate import rounded
 from ..tasks import Task
 from .case import Case
 from .options import TransferConfig
@@ -43,20 +44,34 @@ def decided(
         f"{answer(helps, gain, se, pair[0].name, pair[1].name)} against the best model without "
         f"pretraining, at source richness γ₁ = {best.source_richness:g} with "
         f"{rich or f'{best.mode} fine-tuning'} "
-        f"(confidence that it helps: {100 * confidence:.1f} %; chosen by "
+        f"(confidence that it helps: {certainty(confidence)}; chosen by "
         f"{config.folds}-fold refits on the target's training data)."
     )
     where = best.source_richness, best.target_richness, best.mode
     return Verdict(sentence, helps, gain, se, confidence, *where)
 
 
+def certainty(share: float) -> str:
+    """A share of the bootstrap in percent, which cannot tell 1 from nearly 1.
+
+    Examples
+    --------
+    >>> certainty(0.9844), certainty(1.0), certainty(0.0)
+    ('98.4 %', 'above 99.9 %', 'below 0.1 %')
+    """
+    if share > 0.999:
+        return "above 99.9 %"
+    return f"{100 * share:.1f} %" if share >= 0.001 else "below 0.1 %"
+
+
 def answer(helps: bool | None, gain: float, se: float, source: str, target: str) -> str:
     """Yes or no, and by how much."""
-    size = f"{100 * abs(gain):.1f} ± {100 * se:.1f} %"
+    size = rounded(abs(gain), se, unit="%")
     if helps is None:
+        change = ("+" if gain < 0 else "") + rounded(-gain, se, unit="%")
         return (
             f"Unclear: pretraining on {source} makes no clear difference on {target}. It changes "
-            f"the test loss by {-100 * gain:+.1f} ± {100 * se:.1f} %"
+            f"the test loss by {change}"
         )
     if helps:
         return f"Yes: pretraining on {source} helps on {target}. It lowers the test loss by {size}"

@@ -1,8 +1,9 @@
 """Phase diagrams and the linear theory's paper figures as a folder: picture, numbers, settings."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -86,8 +87,17 @@ PRESETS = {
 }
 
 
-def draw(diagram: Diagram, folder: str | Path, **checks) -> Path:
+Progress = Callable[[str, int, int], None]
+
+
+def _silent(label: str, done: int, total: int) -> None:
+    """Where nobody watches."""
+
+
+def draw(diagram: Diagram, folder: str | Path, progress: Progress = _silent, **checks: Any) -> Path:
     """Compute ``diagram`` and write it; ``checks`` are the arguments of ``phase_diagram``.
+
+    ``progress`` is called with a label, how much is done, and of how much.
 
     ``folder`` is made if missing and gets ``phase_diagram.png``, ``phase_diagram.zarr.zip`` (the
     data set) and ``config.json``. Returns the picture's path.
@@ -95,11 +105,20 @@ def draw(diagram: Diagram, folder: str | Path, **checks) -> Path:
     from ..plots.diagram import phase_map
 
     folder = _prepared(folder, "phase_diagram", 1)
-    dataset = phase_diagram(diagram, **checks)
+    dataset = phase_diagram(
+        diagram, progress=lambda done, total: progress("simulating points", done, total), **checks
+    )
     return _write(folder, "phase_diagram", [dataset], phase_map(diagram, dataset))
 
 
-def draw_preset(name: str, folder: str | Path, *, draws: int = 20, seed: int = 0) -> Path:
+def draw_preset(
+    name: str,
+    folder: str | Path,
+    *,
+    draws: int = 20,
+    seed: int = 0,
+    progress: Progress = _silent,
+) -> Path:
     """Draw a paper figure, with simulations on its curves; files as in :func:`draw`."""
     if name not in PRESETS:
         raise InputError(f"preset {name!r} is unknown; use one of {tuple(PRESETS)}")
@@ -107,10 +126,15 @@ def draw_preset(name: str, folder: str | Path, *, draws: int = 20, seed: int = 0
 
     preset = PRESETS[name]
     folder = _prepared(folder, name, len(preset.panels))
-    datasets = [
-        phase_diagram(panel, checks=on_curves(panel), draws=draws, seed=seed)
-        for panel in preset.panels
-    ]
+    points = [on_curves(panel) for panel in preset.panels]
+    total, before, datasets = sum(1 + len(p) for p in points), 0, []
+    for panel, checks in zip(preset.panels, points, strict=True):
+
+        def show(done: int, _: int, before: int = before) -> None:
+            progress(name, before + done, total)
+
+        datasets.append(phase_diagram(panel, checks=checks, draws=draws, seed=seed, progress=show))
+        before += 1 + len(checks)
     figure = phase_curves(preset.title, preset.panels, datasets)
     return _write(folder, name, datasets, figure)
 

@@ -10,11 +10,15 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from ... import sweeps
+from ...solution.estimate import rounded
 from ...system.errors import InputError
+from ..plots.drawn import points
 from ..plots.style import STYLE, look
 from . import html
-from .folder import is_page, png, write_file
+from .chart import chart
+from .folder import is_page, write_file
 from .study import BELOW_ZERO
+from .words import text
 
 PICTURES = 8  # of a sweep's results, at most
 CURVES = 7  # in one picture, at most
@@ -44,9 +48,9 @@ def write(folder: str | Path) -> Path:
     if not folder.is_dir():
         raise InputError(f"{str(folder)!r} is no folder; name one of adaptik sweep or reproduce")
     if (folder / "verdict.json").exists():
-        target, text = folder / "report.html", _experiment(folder)
+        target, page = folder / "report.html", _experiment(folder)
     elif (folder / "zarr.json").exists():
-        target, text = folder.with_name(f"{folder.name}.html"), _sweep(folder)
+        target, page = folder.with_name(f"{folder.name}.html"), _sweep(folder)
     else:
         raise InputError(
             f"{str(folder)!r} holds no finished experiment and no sweep; name the folder that "
@@ -56,7 +60,7 @@ def write(folder: str | Path) -> Path:
         raise InputError(
             f"{str(target)!r} is there and is no page of adaptik's; move it, or the folder"
         )
-    write_file(target, text.encode(errors="replace"))
+    write_file(target, page.encode(errors="replace"))
     return target
 
 
@@ -73,28 +77,56 @@ def _experiment(folder: Path) -> str:
         for c in said["claims"]
     ]
     head = ("claim", "verdict", "theory", "networks or simulations")
+    claim = said["claim"][:1].upper() + said["claim"][1:]
+    title = said["experiment"].replace("_", " ")
     body = [
-        html.banner(f"{word}: {said['claim']}", MOODS.get(word, "open")),
+        html.first(
+            html.banner(claim, MOODS.get(word, "open"), word.capitalize()),
+            html.picture(title, "", picture),
+            html.next_steps(_after_finding(said, config)),
+            html.facts(
+                [("claims", f"{_count(said)} reproduced"), ("agreement", _agree(agreement))]
+            ),
+        ),
+        f"<p>{text(said['caption'])}</p>",
         html.section("Claims", html.table(head, rows)),
-        html.figure("Figure", said["caption"], picture),
         html.section(
             "Theory and networks",
             html.bullets([agreement["sentence"], *agreement["outliers"]]),
         ),
     ]
-    title = said["experiment"].replace("_", " ")
     if said["figure"]:
         title = f"{said['figure']}: {title}"
     return html.page("the paper, reproduced", title, body, config)
 
 
+def _count(said: dict[str, Any]) -> str:
+    words = [claim["verdict"] for claim in said["claims"]]
+    return f"{words.count('reproduced')} of {len(words)}"
+
+
+def _agree(agreement: dict[str, Any]) -> str | None:
+    if not agreement["points"]:
+        return None
+    return f"{agreement['within']} of {agreement['points']} points within 3 s.e."
+
+
+def _after_finding(said: dict[str, Any], config: dict[str, Any]) -> list[tuple[str, str]]:
+    """The larger scale, other images, and the numbers themselves."""
+    name = said["figure"] or said["experiment"]
+    steps = [
+        ("At the paper's scale, which takes longer:", f"adaptik reproduce {name} --preset full")
+    ]
+    if "data" in config:
+        other = "digits" if config["data"] != "digits" else "fashion-mnist"
+        steps.append(("On other images:", f"adaptik reproduce {name} --data {other}"))
+    load = 'xarray.open_zarr(zarr.storage.ZipStore("results.zarr.zip"), consolidated=False)'
+    return [*steps, ("Every number, in Python:", load)]
+
+
 def _value(claim: dict[str, Any], side: str) -> str | None:
     value, error = claim["network" if side else "value"], claim[f"{side}standard_error"]
-    if value is None:
-        return None
-    scale, unit = (100, " %") if claim["unit"] == "%" else (1, claim["unit"])
-    text = f"{scale * value:.4g}" if not error else f"{scale * value:.4g} ± {scale * error:.2g}"
-    return text + unit
+    return None if value is None else rounded(value, error, unit=claim["unit"].strip())
 
 
 def _sweep(store: Path) -> str:
@@ -115,21 +147,39 @@ def _sweep(store: Path) -> str:
         for name, values in ((n, _known(v.values)) for n, v in drawn.items())
     ]
     levels = [[a, data.sizes[a], ", ".join(_level(v) for v in data[a].values)] for a in axes]
+    charts = [
+        chart(name, *_drawn(name, variable), f"{name} over the grid")
+        for name, variable in _ordered(drawn)[:PICTURES]
+    ]
+    steps = html.next_steps(_after_sweep(store, counts, failures))
     body = [
-        html.banner(sentence, mood),
+        html.first(html.banner(sentence, mood), "".join(charts[:1]), steps),
         html.section("Axes", html.table(("axis", "values", ""), levels)),
         html.section("Results", html.table(("", "mean", "smallest", "largest"), rows)),
         _signs(drawn),
-        *(
-            html.figure(name, *_drawn(name, variable))
-            for name, variable in list(drawn.items())[:PICTURES]
-            if name != "seconds"
-        ),
+        html.two(charts[1:]),
         html.section("Failures", html.bullets(failures)) if failures else "",
     ]
     config = {name: json.loads(data.attrs[name]) for name in ("config", "versions")}
     config["config_hash"] = json.loads(data.attrs["config_hash"])
     return html.page("a sweep", store.name, body, config)
+
+
+def _ordered(drawn: dict[str, xr.DataArray]) -> list[tuple[str, xr.DataArray]]:
+    """What can be drawn, losses first, without what was never computed."""
+    known = [(n, v) for n, v in drawn.items() if n != "seconds" and _known(v.values).size]
+    return sorted(known, key=lambda item: item[0] != "loss")
+
+
+def _after_sweep(store: Path, counts: dict[str, int], failures: list[str]) -> list[tuple[str, str]]:
+    """What is missing first, then how to go on with the numbers."""
+    steps = []
+    if counts["missing"]:
+        steps.append((f"{counts['missing']} cases are missing: run the same sweep again.", ""))
+    if failures:
+        said = f"Failed cases are tried again on demand; the first said: {failures[0][:160]}"
+        steps.append((said, "adaptik sweep CONFIG.toml --retry-failed"))
+    return [*steps, ("All numbers, in Python:", f"data = adaptik.sweeps.load({str(store)!r})")]
 
 
 def _signs(drawn: dict[str, xr.DataArray]) -> str:
@@ -142,39 +192,31 @@ def _signs(drawn: dict[str, xr.DataArray]) -> str:
 _STATUS = ("missing", "done", "failed")
 
 
-def _drawn(name: str, variable: xr.DataArray) -> tuple[str, bytes]:
+def _drawn(name: str, variable: xr.DataArray) -> tuple[str, list[Figure]]:
     """Caption and picture: over the longest axis of numbers, one curve a level of another one."""
     sizes = {str(d): variable.sizes[d] for d in variable.dims if variable.sizes[d] > 1}
     numeric = [d for d in sizes if variable[d].dtype.kind in "fiu"]
     x = max(numeric, key=lambda d: sizes[d]) if numeric else str(variable.dims[0])
     others = [d for d in sizes if d != x and sizes[d] <= CURVES]
-    curve = max(others, key=lambda d: sizes[d]) if others else None
-    rest = [str(d) for d in variable.dims if d not in (x, curve)]
+    over = max(others, key=lambda d: sizes[d]) if others else None
+    rest = [str(d) for d in variable.dims if d not in (x, over)]
     mean, spread = variable.mean(rest), variable.std(rest)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        figure = Figure(figsize=(5.4, 3.6), layout="constrained")
         ax = figure.add_subplot()
         positions = variable[x].values if x in numeric else np.arange(variable.sizes[x])
-        for i in range(1 if curve is None else sizes[curve]):
-            here = {} if curve is None else {curve: i}
-            label = None if curve is None else f"{curve} = {_level(variable[curve].values[i])}"
-            ax.errorbar(
-                positions,
-                mean.isel(here).values,
-                spread.isel(here).values if rest else None,
-                markersize=5,
-                capsize=2,
-                label=label,
-                **look(i),
-            )
+        for i in range(1 if over is None else sizes[over]):
+            here = {} if over is None else {over: i}
+            label = name if over is None else f"{over} = {_level(variable[over].values[i])}"
+            values = mean.isel(here).values.astype(float)
+            error = spread.isel(here).values if rest else np.full(values.shape, np.nan)
+            points(ax, positions, values, error, label=label, kind="", **look(i))
         ax.set(xlabel=x, ylabel=name)
         if x not in numeric:
             ax.set_xticks(positions, [_level(v) for v in variable[x].values])
-        if curve is not None:
-            ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     averaged = [d for d in rest if variable.sizes[d] > 1]
-    over = f"mean and standard deviation over {', '.join(averaged)}" if averaged else "every case"
-    return f"{name} against {x}: {over}.", png(figure)
+    said = f"mean and standard deviation over {', '.join(averaged)}" if averaged else "every case"
+    return f"{name} against {x}: {said}.", [figure]
 
 
 def _known(values: np.ndarray) -> np.ndarray:

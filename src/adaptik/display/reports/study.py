@@ -5,45 +5,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...solution.estimate import rounded
 from ...solution.to_xarray import save_dataset
+from ...transfer.verdict import certainty
 from ..plots.study import figures
-from . import html
+from . import html, study_charts
 from .folder import as_json, checked_folder, plain, png, write_file
+from .next_steps import command, next_steps
+from .words import text
 
 if TYPE_CHECKING:
     from ...transfer.study import Row, TransferStudy
 
-CAPTIONS = {
-    "learning_curves": (
-        "Learning curves",
-        "Test loss on each task during training. Lines are the infinite-width theory, open circles "
-        "finite networks; bands and bars are one standard error. The theory's losses are unbiased "
-        "estimates, which can fall below 0 by about their error.",
-    ),
-    "loss_against_richness": (
-        "Does pretraining help?",
-        "Target test loss against the richness of the source stage. Below the grey lines (no "
-        "pretraining) pretraining helps. Bars are one standard error of the solver or of the "
-        "network seeds, faint bands that of the finite test set, which all points share. Grey "
-        "markers at the right edge are finite networks trained from scratch.",
-    ),
-    "kernels": (
-        "What the network learned",
-        "Kernel between the target's training samples, sorted by class: blocks that stand out are "
-        "classes that the features tell apart. Both maps share one colour scale.",
-    ),
-    "alignment": (
-        "Kernel alignment",
-        "Centred kernel alignment with the labels: 1 is a kernel made for the task, 0 unrelated.",
-    ),
-    "forgetting": (
-        "Forgetting",
-        "Source test loss before (open) and after (filled) training on the target; a line to the "
-        "right is forgetting.",
-    ),
-}
+NAMES = ("learning_curves", "loss_against_richness", "kernels", "alignment", "forgetting")
 DATA = ("config.json", "rows.json", "results.zarr.zip")
-FILES = (*DATA, "report.html", *(f"{name}.png" for name in CAPTIONS))
+FILES = (*DATA, "report.html", *(f"{name}.png" for name in NAMES))
 COLUMNS = (
     ("mode", "mode"),
     ("source richness γ₁", "source_richness"),
@@ -102,13 +78,13 @@ def write(study: "TransferStudy", folder: str | Path) -> Path:
     write_file(folder / "rows.json", as_json(document(study)))
     save_dataset(study.to_xarray(), folder / "results.zarr.zip")
     pictures = {name: png(figure) for name, figure in figures(study).items()}
-    for name in CAPTIONS:
+    for name in NAMES:
         if name in pictures:
             write_file(folder / f"{name}.png", pictures[name])
         else:  # of an earlier run in this folder
             (folder / f"{name}.png").unlink(missing_ok=True)
     page = folder / "report.html"
-    write_file(page, _page(study, pictures).encode(errors="replace"))
+    write_file(page, _page(study).encode(errors="replace"))
     return page
 
 
@@ -128,46 +104,123 @@ def document(study: "TransferStudy") -> dict[str, Any]:
     )
 
 
-def _page(study: "TransferStudy", pictures: dict[str, bytes]) -> str:
-    helps = {True: "helps", False: "hurts", None: "open"}[study.verdict.helps]
+def _page(study: "TransferStudy") -> str:
+    names = [study.tasks.get(t, {}).get("name", t) for t in ("source", "target")]
+    mood = {True: "helps", False: "hurts", None: "open"}[study.verdict.helps]
+    word, colon, rest = study.verdict.sentence.partition(": ")
+    if not colon or word not in ("Yes", "No", "Unclear"):
+        word, rest = "", study.verdict.sentence
+    answer = html.banner(rest[:1].upper() + rest[1:], mood, word)
+    steps, known = html.next_steps(next_steps(study)), html.facts(_facts(study))
     body = [
         "" if study.complete else html.alert("Incomplete.", INTERRUPTED),
-        html.banner(study.verdict.sentence, helps),
-        f"<dl>{_facts(study)}</dl>",
-        html.section("Results", _rows(study.rows)),
-        *(html.figure(*CAPTIONS[name], pictures[name]) for name in CAPTIONS if name in pictures),
+        html.first(answer, study_charts.answer(study), steps, known),
+        html.section("Results", _compact(study)),
+        study_charts.learned(study),
+        study_charts.kernel_maps(study),
+        html.two(study_charts.sides(study)),
+        html.folded(f"All numbers of the {len(study.rows)} rows", _rows(study.rows)),
         html.section("Tasks", _tasks(study.tasks)),
         html.section("Notes", html.bullets(all_notes(study))) if all_notes(study) else "",
+        html.section("Command", f"<p><code>{text(command(study.config))}</code></p>"),
     ]
-    names = " → ".join(study.tasks[t].get("name", t) for t in ("source", "target"))
-    return html.page("does pretraining help?", names, body, study.config)
+    return html.page("does pretraining help?", " → ".join(names), body, study.config)
 
 
-def _facts(study: "TransferStudy") -> str:
-    v = study.verdict
-    gain = _percent(v.gain, 1)
-    if gain and _percent(v.gain_se, 1):
-        gain = f"{gain} ± {_percent(v.gain_se, 1)}"
-    facts = [
-        ("gain", gain),
-        ("confidence", _percent(v.confidence, 0)),
-        ("mode", v.mode),
-        ("source richness γ₁", v.source_richness),
-        ("target richness γ₂", v.target_richness),
+def _facts(study: "TransferStudy") -> list[tuple[str, str | None]]:
+    v, rows = study.verdict, study.rows
+    where = (v.mode, v.source_richness, v.target_richness)
+    chosen = [r for r in rows if (r.mode, r.source_richness, r.target_richness) == where]
+    bare = _without(study)
+    apart = [abs(r.difference_in_se) for r in rows if r.difference_in_se is not None]
+    apart = [z for z in apart if math.isfinite(z)]
+    agree = f"within {max(apart):.1f} s.e. in all {len(apart)} rows" if apart else None
+    return [
+        ("change of the test loss", None if v.gain is None else _signed(-v.gain, v.gain_se)),
+        ("confidence that it helps", None if v.confidence is None else certainty(v.confidence)),
+        ("test loss, with the source", _loss(chosen[0]) if chosen else None),
+        ("and without", _loss(bare) if bare and chosen else None),
+        ("accuracy", f"{_accuracy(chosen[0])} (without: {_accuracy(bare)})")
+        if chosen and bare and chosen[0].accuracy is not None
+        else ("accuracy", None),
+        ("networks against theory", agree),
     ]
-    known = [(k, html.cell(x)) for k, x in facts if x is not None]
-    return "".join(f"<div><dt>{html.text(k)}</dt><dd>{x}</dd></div>" for k, x in known)
 
 
-def _percent(value: float | None, digits: int) -> str | None:
-    return None if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
+def _without(study: "TransferStudy") -> "Row | None":
+    """The row that the verdict compares with: chosen on refits, no source in it."""
+
+    def held_out(row: "Row") -> float:
+        loss = getattr(row, "relative_cv_loss", None)
+        loss = row.cv_loss if loss is None else loss
+        return math.inf if loss is None else loss
+
+    return min((r for r in study.rows if r.mode == "scratch"), key=held_out, default=None)
+
+
+def _signed(value: float, error: float | None) -> str:
+    shown = rounded(value, error, unit="%")
+    return f"+{shown}" if value > 0 else shown.replace("-", "−")
+
+
+def _accuracy(row: "Row") -> str:
+    return html.MISSING if row.accuracy is None else f"{100 * row.accuracy:.1f} %"
+
+
+def _loss(row: "Row") -> str:
+    """With the error of solver and test set together."""
+    parts = [e for e in (row.test_loss_se, row.sampling_se) if e is not None and math.isfinite(e)]
+    return rounded(row.test_loss, math.hypot(*parts))
+
+
+def _compact(study: "TransferStudy") -> str:
+    """What a reader wants of the rows; the verdict's are marked."""
+    if not study.rows:
+        return "<p>No case was finished.</p>"
+    v, bare = study.verdict, _without(study)
+    where = (v.mode, v.source_richness, v.target_richness)
+    head = (
+        "mode", "γ₁", "γ₂", "target test loss", "networks", "apart, s.e.", "accuracy",
+        "source loss before", "after",
+    )  # fmt: skip
+    lines, chosen = [], []
+    for i, row in enumerate(study.rows):
+        if (row.mode, row.source_richness, row.target_richness) == where or row is bare:
+            chosen.append(i)
+        network = row.network_test_loss
+        ends = (
+            _number(getattr(row, f"source_loss_{end}"), "{:.3g}") for end in ("before", "after")
+        )
+        lines.append(
+            [
+                row.mode,
+                _number(row.source_richness, "{:g}"),
+                _number(row.target_richness, "{:g}"),
+                _loss(row),
+                None if network is None else rounded(network, row.network_test_loss_se),
+                _number(row.difference_in_se, "{:+.1f}"),
+                None if row.accuracy is None else _accuracy(row),
+                *ends,
+            ]
+        )
+    used = [i for i in range(len(head)) if any(line[i] is not None for line in lines)]
+    said = (
+        "Losses ± one standard error of solver and test set together, which rows share; networks ± "
+        "that of their seeds. Bold: what the verdict compares."
+    )
+    shown = html.table([head[i] for i in used], [[line[i] for i in used] for line in lines], chosen)
+    return f"{shown}<figcaption>{text(said)}</figcaption>"
+
+
+def _number(value: float | None, pattern: str) -> str | None:
+    return None if value is None or not math.isfinite(value) else pattern.format(value)
 
 
 def _tasks(tasks: dict[str, dict[str, Any]]) -> str:
     head = ("", "name", "classes", "training samples", "test samples", "dimension D")
     body = []
     for role in ("source", "target"):
-        task = tasks[role]
+        task = tasks.get(role, {})
         classes = ", ".join(str(c) for c in task.get("classes") or ()) or html.MISSING
         values = [task.get(k) for k in ("n_train", "n_test", "D")]
         body.append([role, task.get("name"), classes, *values])
@@ -178,8 +231,8 @@ def _rows(rows: Sequence["Row"]) -> str:
     if not rows:
         return "<p>No case was finished.</p>"
     used = [(title, key) for title, key in COLUMNS if any(_has(row, key) for row in rows)]
-    body = ([_entry(row, key) for _, key in used] for row in rows)
-    return html.table((title for title, _ in used), body)
+    body = [[_entry(row, key) for _, key in used] for row in rows]
+    return html.table([title for title, _ in used], body)
 
 
 def all_notes(study: "TransferStudy") -> tuple[str, ...]:
@@ -198,10 +251,9 @@ def _entry(row: "Row", key: str | tuple[str, str]) -> Any:
     if key == "seconds":
         return f"{row.seconds:.1f}"
     if key == "accuracy":
-        return _percent(row.accuracy, 1)
+        return None if row.accuracy is None else _accuracy(row)
     if isinstance(key, str):
-        return getattr(row, key)
+        value = getattr(row, key)
+        return rounded(value) if isinstance(value, float) else value
     value, error = (getattr(row, k) for k in key)
-    if value is None or error is None or not math.isfinite(error):
-        return value
-    return f"{value:.4g} ± {error:.1g}"
+    return None if value is None else rounded(value, error)

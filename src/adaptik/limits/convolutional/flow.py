@@ -21,7 +21,8 @@ from ...mathematics.stepping import (
 )
 from ...system.programs import on_device
 from ...tasks.span import Span
-from ..two_layer.flow import PARTICLE_WEIGHT, Law, Tangent
+from ..two_layer.flow import PARTICLE_WEIGHT, Tangent
+from ..two_layer.linearised import Law
 from .patches import Patches, padded
 
 BLOCK = 2**22  # preactivations held at once: 16 MiB in single precision
@@ -263,7 +264,7 @@ class ConvolutionalFlow(LinearisedFlow):
         size = 1 + jnp.mean(jnp.sum(jnp.square(y.z), -1))
         return jnp.sqrt(jnp.mean(moved + turned).astype(jnp.float64) * size) / self.richness
 
-    def linearise(self, y: Law) -> Linearised:
+    def linearise(self, y: Law, memory: None = None) -> Linearised:
         """B H B~ with K the NTK of the particles, the curvature H and R as they are at y."""
         y = self._cast(y)
         images, count = self.samples.images, self.samples.images.count

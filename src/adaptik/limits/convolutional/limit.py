@@ -27,9 +27,10 @@ from ...tasks.stages import Stage, check_elastic_flow
 from ..base import FLOW, AbstractLimit, growth
 from ..run import step_through
 from ..two_layer.collapse import judged
-from ..two_layer.flow import Law, Tangent
+from ..two_layer.flow import Tangent
 from ..two_layer.lazy import advance_frozen
 from ..two_layer.limit import TwoLayer, TwoLayerState
+from ..two_layer.linearised import Law
 from .flow import BLOCK, ConvolutionalFlow, Images, Recorder, Samples, TangentFlow
 from .patches import POOLING, Patches, Pooling, span_of, square
 from .state import FIELDS, PAIRS, ConvolutionalState

@@ -17,7 +17,7 @@ from ...system.errors import InputError
 from ...system.programs import on_device
 from ...system.registry import register
 from ...tasks.span import Span
-from ..two_layer.flow import Law
+from ..two_layer.linearised import Law
 from .flow import (
     Filters,
     Images,

@@ -34,7 +34,7 @@ class Deep(AbstractLimit[DeepState]):
     (:class:`adaptik.TwoLayer`), rich stages of smooth activations by :class:`adaptik.Reveal` where
     it is predicted to reveal few directions and to fit in memory, and everything else by
     :class:`adaptik.Ensemble`. ``cost.method`` of every stage says what was chosen and why;
-    docs/depth.md has the reasons.
+    docs/notes/depth.md has the reasons.
 
     Attributes
     ----------

@@ -222,7 +222,7 @@ class MomentFlow(LinearisedFlow):
         heads = jnp.max(jnp.abs(error.A)) / jnp.max(jnp.abs(y.A))
         return seen + features + heads
 
-    def linearise(self, y: Moments) -> Linearised:
+    def linearise(self, y: Moments, memory=None) -> Linearised:
         """B and B~ of the moments, with M and A as they are at y; how these move is left to N.
 
         The predictor decays at 2 lambda, as all moments do, or at lambda on frozen features.

@@ -10,55 +10,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ...kernels.particles import block_size, field, over_blocks, readout
+from ...mathematics import deflation
 from ...mathematics.activations import Activation
 from ...mathematics.losses import Loss
-from ...mathematics.sliding import shares
-from ...mathematics.stepping import (
-    AbstractFlow,
-    AbstractLinearisation,
-    Linearised,
-    LinearisedFlow,
-)
+from ...mathematics.stepping import AbstractFlow, Linearised, LinearisedFlow
+from .linearised import Coordinates, Law, Leading, Memory, Point, Whole, push_of
 
 PARTICLE_WEIGHT = 0.02  # of single-particle errors against errors of the predictor
-
-
-class Law(NamedTuple):
-    """The moving part of every particle: weights in the :class:`Coordinates` given, readouts."""
-
-    w: Float[Array, "R M k"]
-    z: Float[Array, "R M C"]
-
-
-class Coordinates(eqx.Module):
-    """What ``Law.w`` means.
-
-    Either coordinates in the span of the active samples, or, where those are hardly more than
-    coordinates and nothing decays, dual coefficients: the weights are those at the stage's start
-    plus ``w`` times the samples. Pushes need no matrix product then.
-    """
-
-    lift: Float[Array, "P k"]  # a change of w moves the preactivations by w lift^T
-    start: Float[Array, "R M P"] | None = None  # of dual coefficients: preactivations at w = 0
-
-    def preactivations(self, w):
-        moved = self.changes(w)
-        return moved if self.start is None else self.start + moved
-
-    def changes(self, w):
-        """Of the preactivations."""
-        return jnp.einsum("rmk,pk->rmp", w, self.lift)
-
-    def squares(self, w) -> Float[Array, "R M"]:
-        """Squared lengths of weights that differ by ``w``."""
-        other = w if self.start is None else self.changes(w)
-        return jnp.sum(w * other, -1)
-
-    def pushed(self, strength: Float[Array, "R M P"]):
-        """The move of w that adds ``strength`` times the samples to the weights."""
-        return (
-            strength if self.start is not None else jnp.einsum("rmp,pk->rmk", strength, self.lift)
-        )
 
 
 class Anchors(eqx.Module):
@@ -83,12 +41,13 @@ class ParticleFlow(LinearisedFlow):
     decay: Float[Array, ""]
     elastic: Float[Array, ""]
     home: Float[Array, "#R #M #active"]  # weights that elastic pulls towards
+    deflated: bool = eqx.field(static=True, default=False)  # steps are exact for few directions
 
     def _cast(self, y: Law) -> Law:
         # diffrax promotes the state to the dtype of time; the arithmetic stays as asked.
         return jax.tree.map(lambda leaf: leaf.astype(self.anchors.coordinates.lift.dtype), y)
 
-    def _forward(self, y: Law):
+    def forward(self, y: Law):
         h = self.anchors.coordinates.preactivations(y.w)
         phi = self.activation.phi(h)
         mean = jnp.einsum("rmc,rmp->rpc", y.z, phi).astype(jnp.float64) / y.z.shape[1]
@@ -96,14 +55,14 @@ class ParticleFlow(LinearisedFlow):
 
     def __call__(self, y: Law) -> Law:
         law = self._cast(y)
-        h, phi, f = self._forward(law)
-        move = self._move(law, phi, self.activation.derivative(h), self._signal(f))
+        h, phi, f = self.forward(law)
+        move = self.move(law, phi, self.activation.derivative(h), self.signal(f))
         return jax.tree.map(lambda new, old: new.astype(old.dtype), move, y)
 
-    def _signal(self, f):
+    def signal(self, f):
         return self.objective.signal(f, self.anchors.labels) / f.shape[1]
 
-    def _move(self, y: Law, phi, slope, signal) -> Law:
+    def move(self, y: Law, phi, slope, signal) -> Law:
         push = push_of(y.z, phi, slope, self.anchors.coordinates, signal, self.richness)
         decay, elastic = (c.astype(y.w.dtype) for c in (self.decay, self.elastic))
         pull = decay * y.w + elastic * (y.w - self.home)
@@ -113,7 +72,7 @@ class ParticleFlow(LinearisedFlow):
         return jnp.sum(self.losses(y))
 
     def losses(self, y: Law):
-        f = self._forward(self._cast(y))[2]
+        f = self.forward(self._cast(y))[2]
         return self.objective.by_part(f, self.anchors.labels)
 
     def units(self):
@@ -131,23 +90,70 @@ class ParticleFlow(LinearisedFlow):
         # out there (a kink of phi is crossed by a few particles at a time), so the Cauchy-Schwarz
         # bound (rms dz rms phi + rms z rms dh)/gamma enters with a small weight only.
         y, error = self._cast(y), self._cast(error)
-        change = jax.jvp(lambda law: self._forward(law)[2], (y,), (error,))[1]
+        change = jax.jvp(lambda law: self.forward(law)[2], (y,), (error,))[1]
         moved = jnp.mean(jnp.square(self.anchors.coordinates.changes(error.w)), -1)
         turned = jnp.sum(jnp.square(error.z), -1)
         size = 1 + jnp.mean(jnp.sum(jnp.square(y.z), -1))
         bound = jnp.sqrt(jnp.mean(moved + turned).astype(jnp.float64) * size) / self.richness
         return jnp.sqrt(jnp.mean(jnp.square(change))) + PARTICLE_WEIGHT * bound
 
-    def linearise(self, y: Law) -> Linearised:
+    def memory(self, y: Law) -> Memory:
+        y = self._cast(y)
+        h, phi, f = self.forward(y)
+        above = (h > 0).astype(h.dtype) if self.activation.has_kink else None
+        if not self.deflated:
+            return Memory(above, None)
+        slope, root = self.activation.derivative(h), self._root(f)
+        # Features of particles to begin with: they are the same for samples in any order.
+        found = jnp.swapaxes(phi[:, : self._directions], 1, 2)
+        for _ in range(deflation.ITERATIONS):
+            found = self._turned(y, phi, slope, root, deflation.orthonormal(found))[1]
+        return Memory(above, found)
+
+    @property
+    def _directions(self):
+        return min(deflation.DIRECTIONS, len(self.anchors.labels))
+
+    def _root(self, f):
+        """Of the loss's curvature, averaged over outputs: what scales the directions."""
+        root = self.objective.curvature_root(f, self.anchors.labels)
+        mean = jnp.mean(jnp.sum(jnp.square(root), -1), -1)
+        return jnp.sqrt(mean)[..., None].astype(self.anchors.coordinates.lift.dtype)
+
+    def _turned(self, y: Law, phi, slope, root, directions):
+        """F and T of directions, and what the kernel makes of those."""
+        inputs = self.anchors.coordinates.principal
+        assert inputs is not None
+        at = deflation.reduced(phi, slope, inputs, root * directions)
+        return at, root * deflation.applied(phi, slope, y.z, inputs, at)
+
+    def slope(self, above: Float[Array, "R M P"]):
+        """Of phi, by the share of the time that particles are above a kink."""
+        below, high = (self.activation.derivative(jnp.asarray(s, above.dtype)) for s in (-1.0, 1.0))
+        return below + (high - below) * above
+
+    def linearise(self, y: Law, memory: Memory | None = None) -> Linearised:
         """B H B~ with K the NTK of the particles, the curvature H and R as they are at y.
 
-        The pull of elastic coupling and the motion of the features are left to N.
+        The pull of elastic coupling and the motion of the features are left to N; where the flow is
+        deflated, so is all but the leading part of K.
         """
+        memory = self.memory(y) if memory is None else memory
         y = self._cast(y)
-        h, phi, f = self._forward(y)
-        slope = self.activation.derivative(h)
+        h, phi, f = self.forward(y)
+        above = memory.above
+        slope = self.activation.derivative(h) if above is None else self.slope(above)
+        at = Point(y, h, phi, slope, above, self.anchors.coordinates, self.richness)
+        if memory.directions is None:
+            stiff, rates = self._whole(at, f)
+        else:
+            stiff, rates = self._leading(at, self._root(f), memory.directions)
+        velocity = self.move(y, phi, slope, self.signal(f))
+        return Linearised(stiff, velocity, jnp.maximum(rates, 0.0), self.decay)
+
+    def _whole(self, at: Point, f):
+        phi, gram = at.phi, self.anchors.gram
         samples, outputs = f.shape[1:]
-        gram = self.anchors.gram
 
         def kernel(fields):
             phi, g = fields  # (M, P), (M, P*C)
@@ -157,76 +163,24 @@ class ParticleFlow(LinearisedFlow):
             diagonal = jnp.eye(outputs)[:, None, :]
             return feature[:, None, :, None] * diagonal + gradient * gram[:, None, :, None]
 
-        g = y.z[:, :, None, :] * slope[..., None]
+        g = at.y.z[:, :, None, :] * at.slope[..., None]
         ntk = jax.lax.map(kernel, (phi, g.reshape(*g.shape[:2], -1)))
         root = self.objective.curvature_root(f, self.anchors.labels)
         stiff = jnp.einsum("rpac,rpaqb,rqbd->rpcqd", root, ntk, root) / samples
         stiff = stiff.reshape(len(f), samples * outputs, samples * outputs)
         # In the precision of the fields: double would resolve their noise, in 1.3 to 1.6 times as
         # much time.
-        rates, modes = (
-            part.astype(stiff.dtype) for part in jnp.linalg.eigh(stiff.astype(y.w.dtype))
-        )
+        rates, modes = (part.astype(phi.dtype) for part in jnp.linalg.eigh(stiff.astype(phi.dtype)))
         modes = jnp.einsum("rpac,rpcn->rpan", root, modes.reshape(*f.shape, -1))
-        signal = self._signal(f)
-        return Linearised(
-            stiff=Linearisation(y, h, phi, slope, self.anchors.coordinates, modes, self.richness),
-            velocity=self._move(y, phi, slope, signal),
-            rates=jnp.maximum(rates, 0.0),
-            decay=self.decay,
-        )
+        return Whole(at, None, modes), rates
 
-
-class Linearisation(AbstractLinearisation):
-    """B and B~ at one point, in the eigenmodes of the stiff matrix."""
-
-    at: Law
-    h: Float[Array, "R M P"]
-    phi: Float[Array, "R M P"]
-    slope: Float[Array, "R M P"]
-    coordinates: Coordinates
-    modes: Float[Array, "R P C modes"]  # R V
-    richness: Float[Array, ""]
-
-    def spread(self, u):
-        signal = jnp.einsum("rpcn,rn->rpc", self.modes, u) / self.phi.shape[-1]
-        return push_of(self.at.z, self.phi, self.slope, self.coordinates, signal, self.richness)
-
-    def read(self, v: Law):
-        v = jax.tree.map(lambda leaf: leaf.astype(self.phi.dtype), v)
-        dh = self.coordinates.changes(v.w)
-        change = jnp.einsum("rmc,rmp->rpc", v.z, self.phi)
-        change = change + jnp.einsum("rmc,rmp->rpc", self.at.z, self.slope * dh)
-        change = change.astype(jnp.float64) / (self.phi.shape[1] * self.richness)
-        return jnp.einsum("rpcn,rpc->rn", self.modes, change)
-
-    def field(self, flow: ParticleFlow, y: Law, change: Law, part, h, before):
-        if not flow.activation.has_kink:
-            return super().field(flow, y, change, part, h, before)
-        there = jax.tree.map(jnp.add, y, change)
-        preactivations, phi, f = flow._forward(there)
-        signal = flow._signal(f)
-        below, above = (flow.activation.derivative(jnp.asarray(s, phi.dtype)) for s in (-1.0, 1.0))
-        jump = above - below
-        pushes = (jump * h * flow.richness * signal).astype(phi.dtype)
-        start = (self.h > 0).astype(phi.dtype)
-        # Of what brought the particles here, a part was by the shares of the node before.
-        assumed = start if before is None else start + part * (before - start)
-        share = shares(
-            flow.anchors.gram.astype(phi.dtype),
-            self.h,
-            (preactivations - self.h) / part,
-            assumed,
-            jnp.einsum("rmc,rpc->rmp", there.z, pushes),
-        )
-        slope = below + jump * (start + 2 * part * (share - start))
-        return flow._move(there, phi, slope, signal), share
-
-
-def push_of(z, phi, slope, coordinates: Coordinates, signal, richness) -> Law:
-    signal = (richness * signal).astype(z.dtype)
-    dw = coordinates.pushed(slope * jnp.einsum("rmc,rpc->rmp", z, signal))
-    return Law(dw, jnp.einsum("rmp,rpc->rmc", phi, signal))
+    def _leading(self, at: Point, root, directions):
+        directions = deflation.orthonormal(directions)
+        reduced, found = self._turned(at.y, at.phi, at.slope, root, directions)
+        stiff = deflation.kernel(reduced, at.y.z) / len(self.anchors.labels)
+        rates, modes = jnp.linalg.eigh(stiff)
+        modes = modes.reshape(*modes.shape[:1], directions.shape[-1], -1, modes.shape[-1])
+        return Leading(at, found, reduced, modes), rates
 
 
 class Tangent(NamedTuple):
@@ -257,7 +211,7 @@ class TangentFlow(AbstractFlow):
     def __call__(self, y: Tangent) -> Tangent:
         given, y = y, self._cast(y)
         phi, slope = self._fields(y)
-        signal = self.inner._signal(self._predict(y, phi, slope))
+        signal = self.inner.signal(self._predict(y, phi, slope))
         push = push_of(
             y.base.z, phi, slope, self.inner.anchors.coordinates, signal, self.inner.richness
         )

@@ -106,8 +106,8 @@ def _orthonormal(rows: Float[Array, "M k n"]):
 
 def _pushes(flow: ParticleFlow, law: Law):
     """Preactivations, and the push of every sample per unit of slope, both ``(M, P)``."""
-    h, _, f = flow._forward(law)
-    return h[0], flow.richness * jnp.einsum("rmc,rpc->mp", law.z, flow._signal(f))
+    h, _, f = flow.forward(law)
+    return h[0], flow.richness * jnp.einsum("rmc,rpc->mp", law.z, flow.signal(f))
 
 
 def caught(flow: ParticleFlow, held: Held, before: Law, after: Law) -> Bool[Array, "M P"]:

@@ -17,10 +17,11 @@ from ...kernels.particle_state import TangentTerm
 from ...kernels.particles import Particles, mean_readout, row_blocks
 from ...mathematics import activations, losses
 from ...mathematics.activations import Activation, Elementwise
+from ...mathematics.deflation import COORDINATES, DIRECTIONS
 from ...mathematics.sampling import Sampling, neurons
 from ...mathematics.sliding import together
 from ...mathematics.stepping import Chebyshev
-from ...mathematics.stepping.choice import Chosen, stepper_for
+from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, Chosen, stepper_for
 from ...solution import Advance, Request, Solution, recorded_inputs
 from ...system.errors import InputError, require_between, require_integers, require_one_of
 from ...system.programs import on_device
@@ -92,7 +93,7 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
     particles: int | None = None
     replicates: int = 4
     dtype: str = "float32"
-    tol: float = 5e-3
+    tol: float = 3e-3
     sampling: Sampling = "quasi"
     max_steps: int = 4096
 
@@ -132,7 +133,11 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
         recorded = 24 * sum(
             t.n_train + (0 if t.X_test is None else len(t.X_test)) for t in tasks.values()
         )
-        kernels = 6 * self.replicates * (largest * outputs) ** 2
+        kernels = largest**2  # K_x
+        if largest * outputs <= EXPONENTIAL_UP_TO:
+            kernels += 6 * self.replicates * (largest * outputs) ** 2
+        else:
+            moving += self.replicates * count * 3 * COORDINATES * DIRECTIONS * outputs * width
         return int(moving + 8 * (recorded * self.replicates * outputs + kernels))
 
     def check_stage(self, i: int, stage: Stage) -> None:
@@ -182,9 +187,9 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
         # In an order of their own: programs do not depend on which task was named first.
         recorded = dict(sorted(recorded_inputs(request.tasks, task.outputs), key=itemgetter(0)))
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-            flow, recorder, y0 = self._started(state, stage, motion, recorded)
-            modes, (_, count, coordinates) = task.n_train * task.outputs, y0.w.shape
+            modes, (_, count, coordinates) = task.n_train * task.outputs, motion.law.shape
             chosen = stepper_for(modes, coordinates, count, self.tol, motion.leading)
+            flow, recorder, y0 = self._started(state, stage, motion, recorded, chosen.deflated)
             ending = partial(at_rest, flow) if stage.ends_at_rest else None
             patience = PATIENCE if self.phi.has_kink else None
             course = flow, y0, recorder
@@ -215,6 +220,7 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
         stage: Stage,
         motion: "Motion",
         recorded: dict[tuple[str, str], np.ndarray],
+        deflated: bool,
     ) -> tuple[ParticleFlow, Recorder, Law]:
         """The flow of a stage, the recorder of its predictions, and where they start.
 
@@ -229,12 +235,21 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
         }
         anchor = state.span.training_points(task.X)
         start = None if motion.h is None else on_device(motion.h)
-        coordinates = Coordinates(on_device(motion.lift, self.dtype), start)
+        lift, principal = (on_device(a, self.dtype) for a in (motion.lift, motion.principal))
+        coordinates = Coordinates(lift, start, principal)
         anchors = Anchors(coordinates, on_device(anchor @ anchor.T), on_device(task.y))
         y0 = Law(on_device(motion.law), on_device(state.particles.z))
         home = y0.w if stage.elastic > 0 else on_device(np.zeros((1, 1, 1)), self.dtype)
         offset = targets[task.name, "train"].base
-        flow = ParticleFlow(self.phi, losses.get(stage.loss), anchors, offset, home=home, **scalar)
+        flow = ParticleFlow(
+            self.phi,
+            losses.get(stage.loss),
+            anchors,
+            offset,
+            home=home,
+            deflated=deflated,
+            **scalar,
+        )
         resting, basis = on_device(motion.resting), on_device(motion.basis, self.dtype)
         recorder = Recorder(self.phi, list(targets.values()), resting, basis, **scalar)
         return flow, recorder, y0
@@ -292,8 +307,8 @@ def _dual_pays(samples: int, active: int) -> bool:
 class Motion(NamedTuple):
     """How weights move in a stage: ``resting + law @ basis.T``, preactivations by ``law @ lift.T``.
 
-    ``h`` is None unless the law holds dual coefficients; ``leading`` is the share of the largest
-    eigenvalue in the trace of K_x.
+    ``h`` is None unless the law holds dual coefficients; ``principal`` are the samples' leading
+    coordinates, and ``leading`` is the share of the largest eigenvalue in the trace of K_x.
     """
 
     basis: Float[np.ndarray, "rank k"]
@@ -301,6 +316,7 @@ class Motion(NamedTuple):
     resting: Float[np.ndarray, "R M rank"]
     law: Float[np.ndarray, "R M k"]
     h: Float[np.ndarray, "R M P"] | None
+    principal: Float[np.ndarray, "P q"]
     leading: float
 
 
@@ -313,14 +329,15 @@ def _coordinates(
     samples and weights that do not decay (``still``).
     """
     dtype = w.dtype
-    _, values, rows = np.linalg.svd(anchor, full_matrices=False)
+    left, values, rows = np.linalg.svd(anchor, full_matrices=False)
     active = int((values > values[0] * 1e-7).sum())
     leading = float(values[0] ** 2 / max(np.sum(values**2), 1e-300))
+    principal = (left * values)[:, : min(active, COORDINATES)]
     if still and _dual_pays(len(anchor), active):
         law = np.zeros((*w.shape[:2], len(anchor)), dtype)
         h = w @ anchor.T.astype(dtype)
-        return Motion(anchor.T, anchor @ anchor.T, w, law, h, leading)
+        return Motion(anchor.T, anchor @ anchor.T, w, law, h, principal, leading)
     basis = rows[:active].T
     law = w @ basis.astype(dtype)
     resting = w - law @ basis.T.astype(dtype)
-    return Motion(basis, anchor @ basis, resting, law, None, leading)
+    return Motion(basis, anchor @ basis, resting, law, None, principal, leading)

@@ -199,9 +199,9 @@ class Curvature(eqx.Module):
     @classmethod
     def at(cls, flow: ParticleFlow, law: Law, on: Bool[Array, "M P"], sigma) -> "Curvature":
         """At a law of which the kinks ``on`` hold."""
-        h, phi, f = flow._forward(law)
+        h, phi, f = flow.forward(law)
         slope = jnp.where(on, 0.0, flow.activation.derivative(h))
-        pull = flow.richness * flow._signal(f)
+        pull = flow.richness * flow.signal(f)
         a, b = sigma + flow.decay + flow.elastic, sigma + flow.decay
         gram = flow.anchors.gram
         # phi'_mu V^T x_mu: how the weights' part of U_mu acts on the readout, without z/a.

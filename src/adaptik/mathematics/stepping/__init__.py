@@ -1,7 +1,7 @@
 """Time stepping of gradient flows: the loop, and two solvers for diffrax."""
 
 from .chebyshev import Chebyshev
-from .exponential import AbstractLinearisation, Exponential, Linearised, LinearisedFlow
+from .exponential import AbstractLinearisation, Exponential, Linearised, LinearisedFlow, Node
 from .flow import HORIZON, AbstractFlow, Integration, Rest, integrate, outcome
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Integration",
     "Linearised",
     "LinearisedFlow",
+    "Node",
     "Rest",
     "integrate",
     "outcome",

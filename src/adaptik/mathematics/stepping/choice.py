@@ -3,10 +3,13 @@
 import math
 from typing import NamedTuple
 
+from ..deflation import COORDINATES, DIRECTIONS
 from .chebyshev import Chebyshev
 from .exponential import Exponential
 
-EXPONENTIAL_UP_TO = 800  # samples x outputs: beyond, eigendecompositions cost more than they save
+# Samples x outputs whose matrix is decomposed in every step; beyond, its leading part is, where a
+# flow knows that (flows of particles do).
+EXPONENTIAL_UP_TO = 800
 # Operations of a pass over one number, and of eigendecompositions in units of P^3, beside products.
 # Large ones run faster: from 200 to 800 samples their time grows like P^2.
 PASS, EIGH, LARGE = 27, 60, 200
@@ -21,6 +24,7 @@ class Chosen(NamedTuple):
 
     solver: Exponential | Chebyshev
     reason: str = ""
+    deflated: bool = False  # exponential steps are exact for the leading part of the kernel
 
     @property
     def method(self) -> str:
@@ -44,18 +48,21 @@ def stepper_for(modes: int, coordinates: int, particles: int, tol: float, leadin
     leading
         Share of the largest eigenvalue in the trace of K_x: Chebyshev steps resolve it.
     """
-    if modes > EXPONENTIAL_UP_TO:
-        return by_size(modes)
-    fields = particles * modes
-    decomposition = EIGH * modes**3 / max(1.0, modes / LARGE)
-    exponential = decomposition + fields * (4 * modes + 28 * coordinates + 18 * PASS)
+    fields, deflated = particles * modes, modes > EXPONENTIAL_UP_TO
+    exponential = fields * (28 * coordinates + 18 * PASS)
+    if deflated:
+        exponential += fields * 4 * DIRECTIONS * min(COORDINATES, coordinates)
+    else:
+        exponential += EIGH * modes**3 / max(1.0, modes / LARGE) + fields * 4 * modes
     evaluations = EVALUATIONS * max(1.0, (5e-3 / tol) ** (1 / 6))
     evaluations *= math.sqrt(min(1.0, max(0.25, leading / STIFF)))
     chebyshev = evaluations * fields * (4 * coordinates + 6 * PASS)
     ratio = exponential / chebyshev
     if ratio > CLEARLY:
         return Chosen(Chebyshev(), f"explicit steps cost about 1/{ratio:.1f} of exponential ones")
-    return Chosen(Exponential(), f"explicit steps would cost about {1 / ratio:.1f} times as much")
+    reason = f"explicit steps would cost about {1 / ratio:.1f} times as much"
+    part = "for the leading part of the kernel; " if deflated else ""
+    return Chosen(Exponential(), part + reason, deflated)
 
 
 def by_size(modes: int) -> Chosen:

@@ -41,14 +41,25 @@ class AbstractLinearisation(eqx.Module):
 
     def field(
         self, flow: AbstractFlow, y: PyTree, change: PyTree, part: float, h: Array, before: Any
-    ) -> tuple[PyTree, Any]:
+    ) -> "Node":
         """dy/dt at the node of a step of length h that a ``part`` of it leads to: at y + change.
 
-        A flow that jumps on its way replaces it by 2 part times its mean over the step, less
-        2 part - 1 times its value at y: the same for a flow that changes evenly, and right for the
-        quadrature of the scheme. ``before`` is what the node before gave beside its value.
+        ``before`` is what the node before said of the way.
         """
-        return flow(_add((1.0, y), (1.0, change))), None
+        return Node(flow(_add((1.0, y), (1.0, change))))
+
+
+class Node(NamedTuple):
+    """The flow at a node of a step.
+
+    A flow that jumps on its way is, over the step, what it was at the start, and a jump at once,
+    and what grows evenly: ``value`` is that at the node, whatever the flow is there.
+    """
+
+    value: PyTree
+    jump: PyTree | None = None
+    way: Any = None  # for the node after
+    memory: Any = None  # of the last node, for the step after
 
 
 class Linearised(NamedTuple):
@@ -89,8 +100,15 @@ class LinearisedFlow(AbstractFlow):
     """A flow that knows its stiff part."""
 
     @abstractmethod
-    def linearise(self, y: PyTree) -> Linearised:
-        """The flow about y, with the curvature and the kernel that it has there."""
+    def linearise(self, y: PyTree, memory: Any = None) -> Linearised:
+        """The flow about y, with the curvature and the kernel that it has there.
+
+        ``memory`` is what the step before said of its end.
+        """
+
+    def memory(self, y: PyTree) -> Any:
+        """What is known before the first step."""
+        return None
 
 
 def phi_functions(x: Float[Array, "..."], count: int) -> list[Float[Array, "..."]]:
@@ -158,21 +176,21 @@ class Exponential(diffrax.AbstractAdaptiveSolver):
     def order(self, terms):
         return 3
 
-    def init(self, terms, t0, t1, y0, args):
-        return None
+    def init(self, terms, t0, t1, y0, args: LinearisedFlow):
+        return args.memory(y0)
 
     def step(self, terms, t0, t1, y0, args: LinearisedFlow, solver_state, made_jump):
-        y1, spread = _step(args, y0, t1 - t0)
-        return y1, spread, dict(y0=y0, y1=y1), None, diffrax.RESULTS.successful
+        y1, spread, memory = _step(args, y0, t1 - t0, solver_state)
+        return y1, spread, dict(y0=y0, y1=y1), memory, diffrax.RESULTS.successful
 
     def func(self, terms, t0, y0, args):
         return args(y0)
 
 
 @eqx.filter_jit  # diffrax traces a step four times; this, once
-def _step(flow: LinearisedFlow, y0: PyTree, h):
-    """y after h, and the error in the shape that step control wants."""
-    stiff, velocity, rates, decay = flow.linearise(y0)
+def _step(flow: LinearisedFlow, y0: PyTree, h, memory: Any = None):
+    """y after h, the error in the shape that step control wants, and what the next step wants."""
+    stiff, velocity, rates, decay = flow.linearise(y0, memory)
 
     # All functions of the step in one evaluation: compiles fast.
     fractions = (1 / 2, 2 / 3, 1.0)
@@ -193,19 +211,31 @@ def _step(flow: LinearisedFlow, y0: PyTree, h):
     # In the precision of the flow, which may be less than that of y.
     low = jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), y0, velocity)
 
-    def defect(c, change, change_read, before=None):
-        """N(y0 + change) - N(y0), and what the next node may want to know."""
-        field, after = stiff.field(flow, low, change, c, h, before)
-        apart = _add((1.0, field), (-1.0, velocity), (decay, change))
-        return _Parts(apart, change_read, stiff.read(apart) + rates * change_read), after
+    def parts(apart, within):
+        return _Parts(apart, within, stiff.read(apart) + rates * within)
 
-    start = _Parts(velocity, jnp.zeros_like(rates), stiff.read(velocity))
+    nowhere = jnp.zeros_like(rates)
+
+    def defect(c, change, change_read, before=None):
+        """N(y0 + change) - N(y0): what grows evenly, what jumped; and the node."""
+        node = stiff.field(flow, low, change, c, h, before)
+        apart = _add((1.0, node.value), (-1.0, velocity), (decay, change))
+        if node.jump is None:
+            return parts(apart, change_read), None, node
+        grown = parts(_add((1.0, apart), (-1.0, node.jump)), change_read)
+        return grown, parts(node.jump, nowhere), node
+
+    def at_once(c, jumped):
+        return [] if jumped is None else [(c, 1, jumped)]
+
+    start = parts(velocity, nowhere)
     change, change_read = moved(1 / 2, (1 / 2, 1, start))
-    d2, after = defect(1 / 2, change, change_read)
-    change, change_read = moved(2 / 3, (2 / 3, 1, start), (8 / 9, 2, d2))
-    d3, _ = defect(2 / 3, change, change_read, after)
-    change, _ = moved(1.0, (1.0, 1, start), (1.5, 2, d3))
+    d2, jump2, node = defect(1 / 2, change, change_read)
+    change, change_read = moved(2 / 3, (2 / 3, 1, start), (8 / 9, 2, d2), *at_once(2 / 3, jump2))
+    d3, jump3, node = defect(2 / 3, change, change_read, node.way)
+    change, _ = moved(1.0, (1.0, 1, start), (1.5, 2, d3), *at_once(1.0, jump3))
     y1 = jax.tree.map(lambda leaf, c: leaf + c.astype(leaf.dtype), y0, change)
-    error, _ = moved(1.0, (1.5, 2, d3), (-2.0, 2, d2))
+    jumps = *at_once(1.0, jump3), *at_once(-1.0, jump2)
+    error, _ = moved(1.0, (1.5, 2, d3), (-2.0, 2, d2), *jumps)
     spread = spread_error(flow.weigh(low, error), y0)
-    return y1, spread
+    return y1, spread, node.memory

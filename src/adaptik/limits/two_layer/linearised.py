@@ -1,0 +1,177 @@
+"""Particles, how error signals move them, and the stiff part of that at one point."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ...mathematics import deflation
+from ...mathematics.sliding import shares
+from ...mathematics.stepping import AbstractLinearisation, Node
+
+if TYPE_CHECKING:
+    from .flow import ParticleFlow
+
+
+class Law(NamedTuple):
+    """The moving part of every particle: weights in the :class:`Coordinates` given, readouts."""
+
+    w: Float[Array, "R M k"]
+    z: Float[Array, "R M C"]
+
+
+class Coordinates(eqx.Module):
+    """What ``Law.w`` means.
+
+    Either coordinates in the span of the active samples, or, where those are hardly more than
+    coordinates and nothing decays, dual coefficients: the weights are those at the stage's start
+    plus ``w`` times the samples. Pushes need no matrix product then.
+    """
+
+    lift: Float[Array, "P k"]  # a change of w moves the preactivations by w lift^T
+    start: Float[Array, "R M P"] | None = None  # of dual coefficients: preactivations at w = 0
+    principal: Float[Array, "P q"] | None = None  # the samples along their leading axes
+
+    def preactivations(self, w):
+        moved = self.changes(w)
+        return moved if self.start is None else self.start + moved
+
+    def changes(self, w):
+        """Of the preactivations."""
+        return jnp.einsum("rmk,pk->rmp", w, self.lift)
+
+    def squares(self, w) -> Float[Array, "R M"]:
+        """Squared lengths of weights that differ by ``w``."""
+        other = w if self.start is None else self.changes(w)
+        return jnp.sum(w * other, -1)
+
+    def along(self, w) -> Float[Array, "R M q"]:
+        """What a move of w is along the principal axes."""
+        assert self.principal is not None
+        if self.start is None:
+            return w[..., : self.principal.shape[1]]
+        return jnp.einsum("rmp,pq->rmq", w, self.principal)
+
+    def of_axes(self, moved: Float[Array, "R M q"]):
+        """The move of w that is ``moved`` along the principal axes."""
+        assert self.principal is not None
+        if self.start is None:
+            rest = self.lift.shape[1] - moved.shape[-1]
+            return jnp.pad(moved, [(0, 0), (0, 0), (0, rest)])
+        scale = jnp.sum(jnp.square(self.principal), 0)
+        return jnp.einsum("rmq,pq->rmp", moved, self.principal / scale)
+
+    def pushed(self, strength: Float[Array, "R M P"]):
+        """The move of w that adds ``strength`` times the samples to the weights."""
+        return (
+            strength if self.start is not None else jnp.einsum("rmp,pk->rmk", strength, self.lift)
+        )
+
+
+def push_of(z, phi, slope, coordinates: Coordinates, signal, richness) -> Law:
+    signal = (richness * signal).astype(z.dtype)
+    dw = coordinates.pushed(slope * jnp.einsum("rmc,rpc->rmp", z, signal))
+    return Law(dw, jnp.einsum("rmp,rpc->rmc", phi, signal))
+
+
+class Memory(NamedTuple):
+    """What a step hands on to the next."""
+
+    above: Float[Array, "R M P"] | None  # shares of time above kinks, where phi has them
+    directions: Float[Array, "R P modes"] | None  # leading ones of the kernel, of deflated flows
+
+
+class Point(eqx.Module):
+    """Particles and their fields at the start of a step."""
+
+    y: Law
+    h: Float[Array, "R M P"]
+    phi: Float[Array, "R M P"]
+    slope: Float[Array, "R M P"]
+    above: Float[Array, "R M P"] | None
+    coordinates: Coordinates
+    richness: Float[Array, ""]
+
+
+class Linearisation(AbstractLinearisation):
+    """B and B~ at one point, in eigenmodes of the stiff matrix."""
+
+    at: Point
+    directions: Float[Array, "R P directions"] | None  # of the next step
+
+    def field(self, flow: "ParticleFlow", y: Law, change: Law, part, h, before):
+        start = self.at.above
+        if start is None:
+            node = super().field(flow, y, change, part, h, before)
+            return node._replace(memory=Memory(None, self.directions))
+        there = jax.tree.map(jnp.add, y, change)
+        preactivations, phi, f = flow.forward(there)
+        signal = flow.signal(f)
+        ones = jnp.ones((), phi.dtype)
+        jump = flow.slope(ones) - flow.slope(0 * ones)
+        push = jnp.einsum(
+            "rmc,rpc->rmp", there.z, (jump * flow.richness * signal).astype(phi.dtype)
+        )
+        spent = shares(
+            flow.anchors.gram.astype(phi.dtype),
+            self.at.h,
+            (preactivations - self.at.h) / part,
+            start if before is None else before[0] + part / 2 * before[1],
+            h.astype(phi.dtype) * push,
+        )
+        # Above the kink for a constant part of the step, and for one that grows along it.
+        sudden = 2 * spent.share - spent.ending - start
+        gradual = 2 * (spent.ending - spent.share)
+        slope = flow.slope(start + sudden + part * gradual)
+        moved = self.at.coordinates.pushed(sudden * push)
+        return Node(
+            value=flow.move(there, phi, slope, signal),
+            jump=Law(moved, jnp.zeros_like(there.z)),
+            way=(start + sudden, gradual),
+            memory=Memory(spent.ending, self.directions),
+        )
+
+
+class Whole(Linearisation):
+    """Of all samples and outputs."""
+
+    modes: Float[Array, "R P C modes"]  # R V
+
+    def spread(self, u):
+        at = self.at
+        signal = jnp.einsum("rpcn,rn->rpc", self.modes, u) / at.phi.shape[-1]
+        return push_of(at.y.z, at.phi, at.slope, at.coordinates, signal, at.richness)
+
+    def read(self, v: Law):
+        at = self.at
+        v = jax.tree.map(lambda leaf: leaf.astype(at.phi.dtype), v)
+        change = jnp.einsum("rmc,rmp->rpc", v.z, at.phi)
+        change = change + jnp.einsum("rmc,rmp->rpc", at.y.z, at.slope * at.coordinates.changes(v.w))
+        change = change.astype(jnp.float64) / (at.phi.shape[1] * at.richness)
+        return jnp.einsum("rpcn,rpc->rn", self.modes, change)
+
+
+class Leading(Linearisation):
+    """Of leading directions of the samples, and of leading coordinates of the inputs."""
+
+    reduced: deflation.Reduced
+    modes: Float[Array, "R directions C modes"]
+
+    def spread(self, u):
+        at = self.at
+        u = jnp.einsum("rjcn,rn->rjc", self.modes, u.astype(self.modes.dtype))
+        u = (at.richness / at.phi.shape[-1]).astype(u.dtype) * u
+        dz = jnp.einsum("rmj,rjc->rmc", self.reduced.features, u)
+        moved = jnp.einsum("rmkj,rmj->rmk", self.reduced.gradients, at.y.z @ jnp.swapaxes(u, 1, 2))
+        return Law(at.coordinates.of_axes(moved), dz)
+
+    def read(self, v: Law):
+        at = self.at
+        v = jax.tree.map(lambda leaf: leaf.astype(at.phi.dtype), v)
+        moved = jnp.einsum("rmkj,rmk->rmj", self.reduced.gradients, at.coordinates.along(v.w))
+        change = jnp.einsum("rmj,rmc->rjc", self.reduced.features, v.z)
+        change = change + jnp.einsum("rmj,rmc->rjc", moved, at.y.z)
+        change = change.astype(jnp.float64) / (at.phi.shape[1] * at.richness)
+        return jnp.einsum("rjcn,rjc->rn", self.modes, change)
