@@ -31,7 +31,7 @@ from adaptik.system.errors import InputError
 from adaptik.transfer import study as answered
 from adaptik.transfer.options import TransferConfig
 
-FILES = {"report.html", "rows.json", "config.json", "results.zarr.zip"}
+FILES = {"report.html", "rows.json", "config.json", "results.zarr.zip", "evolution.zarr.zip"}
 FIGURES = {"learning_curves", "loss_against_richness", "kernels", "alignment", "forgetting"}
 
 
@@ -84,6 +84,9 @@ class Study:
         losses = [row.test_loss for row in self.rows]
         modes = [row.mode for row in self.rows]
         return xr.Dataset({"test_loss": ("row", losses), "mode": ("row", modes)})
+
+    def evolution(self):
+        return xr.Dataset()
 
 
 def a_curve(origin, mode, g1, g2, stage, task, rng):

@@ -171,6 +171,9 @@ def phase_diagram(
     points: Annotated[int, typer.Option(help="points along an axis")] = 81,
     dimension: Annotated[int, typer.Option(help="D of simulations and of covariances")] = 400,
     checks: Annotated[int, typer.Option(help="points that are simulated; 0 for none")] = 6,
+    at: Annotated[
+        list[str] | None, typer.Option(help="x,y of a point to simulate instead; repeatable")
+    ] = None,
     draws: Annotated[int, typer.Option(help="simulations of every such point")] = 20,
     preset: Annotated[
         str | None, typer.Option(help="a paper figure instead: fig1a, fig1b, fig1c or fig2a")
@@ -201,12 +204,21 @@ def phase_diagram(
             if not equals:
                 raise InputError(f"--set {text!r} cannot be read; write name=value")
             (given[name],) = _numbers(value, name)[:1]
+        if at:
+            checks = _points(at)  # pyright: ignore[reportAssignmentType]
         choices: dict[str, Any] = dict(quantity=quantity, head=head, finetune=finetune)
         axes = Axis.parse(x, points), Axis.parse(y, points)
         diagram = Diagram(*axes, settings=given, dimension=dimension, **choices)
         with terminal.bar("phase diagram") as show:
             picture = draw(diagram, out, checks=checks, draws=draws, seed=seed, progress=show)
     say(f"Picture: {picture}")
+
+
+def _points(texts: list[str]) -> list[tuple[float, ...]]:
+    points = [_numbers(text, "--at") for text in texts]
+    if any(len(point) != 2 for point in points):
+        raise InputError(f"--at takes x,y, got {texts}")
+    return points
 
 
 @app.command(short_help="Compute a grid of cases; goes on where it stopped.")
@@ -344,6 +356,24 @@ def report(
 
     interrupts.orderly()
     say(f"Report: {pages.write(folder)}")
+
+
+@app.command()
+def explore(
+    folder: Annotated[
+        Path | None, typer.Argument(help="of studies, findings or sweeps, or with such in it")
+    ] = None,
+    port: Annotated[int, typer.Option(help="where the page is; 0 takes a free one")] = 5006,
+    address: Annotated[
+        str, typer.Option(help="where to listen; other machines see it at another than this one")
+    ] = "localhost",
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="open none")] = False,
+) -> None:
+    """Maps of linear theory, studies and findings in a browser."""
+    from .explorer import serve
+
+    interrupts.orderly()
+    serve.explore(folder, address=address, port=port, browser=not no_browser, say=say)
 
 
 @contextmanager

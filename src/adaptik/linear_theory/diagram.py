@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import jax
@@ -45,6 +46,7 @@ COVARIANCES = {"exponent": 0.0, "contrast": 1.0}  # and their least values: inpu
 OF_OVER_RICH = ("nu_source", "alignment", "noise_alignment")  # what that loss depends on
 LARGE = 1e30  # of a value; formulas take its powers
 POINTS, DRAWS = 10_000, 100_000  # at most: of an axis or of simulations, and at one point
+CHUNK = 64  # points of a map with anisotropic inputs that one compiled program answers
 STRONG = 0.2  # share of strong directions where ``contrast`` is given
 
 
@@ -202,36 +204,17 @@ class Diagram:
         arrays = np.broadcast_arrays(*(np.asarray(given[n], float) for n in names))
         numbers = dict(zip(names, arrays, strict=True))
         checked({n: v for n, v in numbers.items() if n not in COVARIANCES})
+        flat = {n: v.ravel() for n, v in numbers.items()}
+        parts = []
         with jax.enable_x64(True):
-            flat = {n: jnp.asarray(v.ravel()) for n, v in numbers.items()}
-            pairs = jax.lax.map(self._one, flat, batch_size=256)
-        loss, baseline = (np.asarray(p).reshape(arrays[0].shape) for p in pairs)
+            for i in range(0, arrays[0].size, CHUNK):
+                part = {n: v[i : i + CHUNK] for n, v in flat.items()}
+                lack = CHUNK - len(part["alignment"])  # one program serves maps of any size
+                padded = {n: np.pad(v, (0, lack), mode="edge") for n, v in part.items()}
+                found = _pairs(self.dimension, self.head, self.finetune, padded)
+                parts.append(np.asarray(found)[:, : CHUNK - lack])
+        loss, baseline = np.concatenate(parts, axis=1).reshape(2, *arrays[0].shape)
         return loss, baseline
-
-    def _one(self, given: dict[str, Any]):
-        S, source, target = covariance(self.dimension, given)
-        D = self.dimension
-        n_target = given["nu_target"] * D
-        noise: dict[str, Any] = dict(target_noise=given["target_noise"])
-        limit: dict[str, Any] = dict(target_ridge=given["ridge"], time=given.get("time"))
-        loss = spectral_transfer_loss(
-            S,
-            S,
-            source,
-            target,
-            given["nu_source"] * D,
-            n_target,
-            given["richness"],
-            source_noise=given["source_noise"],
-            **noise,
-            **limit,
-            head=self.head,
-            finetune=self.finetune,
-        )
-        scratch = spectral_transfer_loss(
-            S, S, source, target, jnp.inf, n_target, 0.0, **noise, **limit
-        )
-        return loss, scratch
 
     def shown(self, loss: np.ndarray, baseline: np.ndarray) -> np.ndarray:
         """The map's quantity from losses and baselines."""
@@ -275,6 +258,37 @@ class Diagram:
                 ratio = loss.mean() / mean if mean > 0 else 1.0
                 values = 1 - ratio - (loss - ratio * baseline) / (mean if mean > 0 else 1.0)
         return float(values.mean()), float(values.std(ddof=1) / np.sqrt(draws))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _pairs(D: int, head: Head, finetune: Finetune, given: dict[str, Any]):
+    """Losses and baselines of some points with anisotropic inputs."""
+
+    def pair(given):
+        S, source, target = covariance(D, given)
+        n_target = given["nu_target"] * D
+        noise: dict[str, Any] = dict(target_noise=given["target_noise"])
+        limit: dict[str, Any] = dict(target_ridge=given["ridge"], time=given.get("time"))
+        loss = spectral_transfer_loss(
+            S,
+            S,
+            source,
+            target,
+            given["nu_source"] * D,
+            n_target,
+            given["richness"],
+            source_noise=given["source_noise"],
+            **noise,
+            **limit,
+            head=head,
+            finetune=finetune,
+        )
+        scratch = spectral_transfer_loss(
+            S, S, source, target, jnp.inf, n_target, 0.0, **noise, **limit
+        )
+        return jnp.stack([loss, scratch])
+
+    return jax.vmap(pair, out_axes=1)(given)
 
 
 def covariance(D: int, given: dict[str, Any]):

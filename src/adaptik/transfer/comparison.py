@@ -7,7 +7,8 @@ set; finite networks trained for the same times check every row.
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,9 @@ from ..system.memory import available_bytes, require
 from ..tasks import LossUnit, Task, accuracy
 from ..tasks.stages import Stage, check_sequence
 from .case import Case, load_standardised
+from .evolution import WATCHED, moments
 from .options import TransferConfig
-from .study import Curve, TransferStudy
+from .study import Curve, Moment, TransferStudy
 from .verdict import decided, folds, notes
 
 Progress = Callable[[str, int, int], None]
@@ -76,6 +78,7 @@ class _Run:
         self.scratch = [Case("scratch", None, g) for g in config.target_richness]
         self.pretrained = {g1: [Case(m, g1, g2) for m, g2 in modes] for g1 in config.richness}
         self.curves: list[Curve] = []
+        self.moments: list[Moment] = []
         self.kernels: dict[str, np.ndarray] = {}
         self.alignments: dict[str, dict[float, tuple[float, float]]] = {}
         self.complete = False
@@ -147,10 +150,16 @@ class _Run:
             for g1, cases in ((None, self.scratch), *self.pretrained.items()):
                 pretrained = None
                 if g1 is not None:
-                    pretrained = solve([Stage(source, g1)], self.limit, key=key, observe=both)
+                    stage = Stage(source, g1)
+                    watched = self._watched(0, stage, both)
+                    pretrained = solve(
+                        [stage], self.limit, key=key, observe=both, snapshots=watched
+                    )
+                    pretrained = self._seen(split, 0, pretrained, target, g1, None)
                     self._tick(f"source γ₁={g1:g}")
                 for case in cases:
                     solution = self._solve(case, both, pretrained, key)
+                    solution = self._seen(split, 1, solution, target, g1, case.target_richness)
                     self._tick(f"{case.mode} γ₁={'-' if g1 is None else f'{g1:g}'}")
                     check(split, case, solution)
                     if split == 0:
@@ -167,11 +176,29 @@ class _Run:
                             kept.held_out.append(squares @ target.loss_weights(unit))
                         self._tick(f"K-fold refits of {case.mode}")
 
+    def _watched(self, i: int, stage: Stage, both: list[Task]) -> list[tuple[int, float]]:
+        """Snapshots of stage ``i``, where its kernel moves and memory has room for them."""
+        if stage.richness == 0 or stage.trains != "all":
+            return []
+        needed = self.limit.predicted_bytes([stage], recorded_tasks([stage], both))
+        return [(i, t) for t in WATCHED] if 2 * needed < available_bytes() else []
+
+    def _seen(
+        self, split: int, i: int, solution: Solution, target: Task, g1: float | None, g2: Any
+    ) -> Solution:
+        """Keep the moments of stage ``i``; the solution without the states that they came from."""
+        if split == 0 and g1 is not None and any(at == i for at, _ in solution.snapshots):
+            self.moments += moments(solution, i, target, g1, g2)
+        return replace(solution, snapshots={})
+
     def _solve(
         self, case: Case, both: list[Task], pretrained: Solution | None, key: int
     ) -> Solution:
         target, stage = both[1], case.stage(both[1], self.config.head)
-        solution = solve([stage], self.limit, key=key, after=pretrained, observe=both)
+        watched = self._watched(0 if pretrained is None else 1, stage, both)
+        solution = solve(
+            [stage], self.limit, key=key, after=pretrained, observe=both, snapshots=watched
+        )
         f, y = solution.predictions(target)[-1], target.split("test")[1]
         source = None if pretrained is None else pretrained.stages[0].task
         forgets = (
@@ -304,6 +331,7 @@ class _Run:
             described,
             (*notes(rows, self.config), *source.notes, *target.notes),
             self.complete,
+            tuple(self.moments),
         )
 
 

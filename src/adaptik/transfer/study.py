@@ -67,6 +67,39 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """What the features are at one time of a stage, seen on target training samples.
+
+    Attributes
+    ----------
+    stage
+        ``"source"`` or ``"target"``.
+    time
+        Since the stage's start.
+    source_richness, target_richness
+        Of the row; ``None`` for the target's in the source stage.
+    kernel
+        The feature kernel between the samples, which are sorted by label.
+    labels
+        Of every sample.
+    groups
+        What densities are told apart by: classes, or all samples.
+    preactivation, density
+        Densities of the last layer's preactivations h over neurons and samples of a group.
+    """
+
+    stage: str
+    time: float
+    source_richness: float
+    target_richness: float | None
+    kernel: Float[np.ndarray, "n n"]
+    labels: tuple[str, ...]
+    groups: tuple[str, ...]
+    preactivation: Float[np.ndarray, " bins"]
+    density: Float[np.ndarray, "groups bins"]
+
+
+@dataclass(frozen=True)
 class Verdict:
     """Does pretraining help, against the best model without it?"""
 
@@ -107,6 +140,7 @@ class TransferStudy:
     tasks: dict[str, dict[str, Any]]
     notes: tuple[str, ...]
     complete: bool
+    moments: tuple[Moment, ...] = ()
 
     def to_xarray(self) -> "xr.Dataset":
         """The table with labelled columns, one entry a row."""
@@ -120,3 +154,12 @@ class TransferStudy:
 
         names = list(Row.__dataclass_fields__)
         return xr.Dataset({name: ("row", column(name)) for name in names})
+
+    def evolution(self) -> "xr.Dataset":
+        """Curves over time, kernels and preactivations on the way, with labelled axes.
+
+        See :func:`adaptik.transfer.evolution.to_xarray`.
+        """
+        from .evolution import to_xarray
+
+        return to_xarray(self.curves, self.moments)

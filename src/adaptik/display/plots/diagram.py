@@ -27,7 +27,7 @@ def phase_map(diagram: Diagram, dataset: "xr.Dataset") -> Figure:
         axes = figure.subplots(1, 2 if checked else 1, squeeze=False, width_ratios=None)[0]
         ax, x, y = axes[0], diagram.x.values, diagram.y.values
         value = dataset.value.values
-        norm, colours, extend = _colours(diagram, value)
+        norm, colours, extend = colours_of(diagram, value)
         image = ax.pcolormesh(
             x, y, value, norm=norm, cmap=colours, shading="nearest", rasterized=True
         )
@@ -146,7 +146,7 @@ def _ends(finite: np.ndarray) -> tuple[float, float]:
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
 
 
-def _colours(diagram: Diagram, value: np.ndarray):
+def colours_of(diagram: Diagram, value: np.ndarray):
     """Diverging around 0 where the sign says whether pretraining helps; blue is help."""
     finite = value[np.isfinite(value)]
     if diagram.quantity in ("gain", "change"):

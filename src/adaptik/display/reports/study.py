@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ...transfer.study import Row, TransferStudy
 
 NAMES = ("learning_curves", "loss_against_richness", "kernels", "alignment", "forgetting")
-DATA = ("config.json", "rows.json", "results.zarr.zip")
+DATA = ("config.json", "rows.json", "results.zarr.zip", "evolution.zarr.zip")
 FILES = (*DATA, "report.html", *(f"{name}.png" for name in NAMES))
 COLUMNS = (
     ("mode", "mode"),
@@ -60,7 +60,9 @@ def write(study: "TransferStudy", folder: str | Path) -> Path:
         A finished or interrupted study.
     folder
         Where to write; made if missing. Gets ``report.html`` (self-contained), one PNG for each
-        figure, ``results.zarr.zip`` (``study.to_xarray()``), ``rows.json`` and ``config.json``.
+        figure, ``results.zarr.zip`` (``study.to_xarray()``), ``evolution.zarr.zip``
+        (``study.evolution()``: curves, kernels and preactivations through time), ``rows.json`` and
+        ``config.json``.
         ``report.html`` comes last, so where it is new everything else is.
 
     Returns
@@ -77,6 +79,7 @@ def write(study: "TransferStudy", folder: str | Path) -> Path:
     write_file(folder / "config.json", as_json(study.config))
     write_file(folder / "rows.json", as_json(document(study)))
     save_dataset(study.to_xarray(), folder / "results.zarr.zip")
+    save_dataset(study.evolution(), folder / "evolution.zarr.zip")
     pictures = {name: png(figure) for name, figure in figures(study).items()}
     for name in NAMES:
         if name in pictures:

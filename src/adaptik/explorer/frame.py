@@ -1,0 +1,130 @@
+"""How all views look: page, figures, messages; colours are those of the reports."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import panel as pn
+import panel_material_ui as ui
+from bokeh.models import CustomJSTickFormatter, HoverTool
+from bokeh.plotting import figure
+
+from ..display.plots.style import OKABE_ITO, shades
+
+BLUE, RED, GREEN, PINK, ORANGE, SKY, _ = OKABE_ITO
+GREY = "#8a8a8a"  # seen on white and on black
+BOKEH_MARKERS = ("circle", "square", "diamond", "triangle", "inverted_triangle", "plus", "star")
+MOODS = {"helps": "success", "hurts": "error", "open": "info"}
+TOOLS = "pan,box_zoom,wheel_zoom,reset,save"
+WIDE: Any = dict(sizing_mode="stretch_width")
+CHOICE: Any = dict(size="small", margin=(18, 4, 4, 4), **WIDE)
+CONFIG: Any = {
+    "palette": {"primary": {"main": BLUE}, "secondary": {"main": RED}},
+    "typography": {
+        "fontFamily": "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif",
+        "button": {"textTransform": "none"},
+    },
+}
+STYLES = """
+body { overflow-x: hidden; }
+code, pre { font-family: ui-monospace, 'DejaVu Sans Mono', monospace; }
+@media (prefers-reduced-motion: reduce) { * { animation: none !important; } }
+"""
+
+
+def page(title: str, views: Sequence[tuple[str, Any]], active: int) -> ui.Page:
+    """One page with a tab for each view."""
+    tabs = ui.Tabs(*views, active=active, sizing_mode="stretch_width", margin=0)
+    return ui.Page(
+        title=title,
+        main=[pn.Column(tabs, **WIDE, margin=(0, 12, 40, 12))],
+        sidebar=[],
+        theme_config=CONFIG,
+        raw_css=[STYLES],
+        busy_indicator="linear",
+    )
+
+
+def message(text: str, mood: str = "info") -> ui.Alert:
+    """A line in a box: ``"info"``, ``"success"``, ``"warning"`` or ``"error"``."""
+    return ui.Alert(text, severity=mood, **WIDE, margin=(8, 4))
+
+
+def heading(text: str, said: str = "") -> pn.Column:
+    """A section's title, with a line that explains it."""
+    parts: list[Any] = [ui.Typography(text, variant="h6", margin=(18, 4, 0, 4))]
+    if said:
+        parts.append(ui.Typography(said, variant="body2", margin=(0, 4, 6, 4), **WIDE))
+    return pn.Column(*parts, **WIDE)
+
+
+def beside(*parts: Any) -> pn.FlexBox:
+    """Next to each other where there is room, else below each other."""
+    return pn.FlexBox(*parts, flex_wrap="wrap", align_items="flex-start", gap="8px 24px", **WIDE)
+
+
+def grows(part: Any, least: int, share: int = 1) -> Any:
+    """A part that takes room, but no less than a phone has."""
+    part.styles = {"flex": f"{share} 1 {least}px", "min-width": f"min({least}px, 92vw)"}
+    return part
+
+
+def plot(name: str, title: str, x: str, y: str, height: int = 330, **options: Any) -> figure:
+    """An empty figure in the style of all."""
+    made = figure(
+        name=name,
+        title=title,
+        x_axis_label=x,
+        y_axis_label=y,
+        height=height,
+        sizing_mode="stretch_width",
+        tools=options.pop("tools", TOOLS),
+        toolbar_location="above",
+        output_backend="canvas",
+        **options,
+    )
+    made.toolbar.logo = None
+    made.toolbar.autohide = True
+    made.min_border_right = 12
+    return made
+
+
+def shown(made: figure) -> pn.pane.Bokeh:
+    """A figure as a part of a view."""
+    return pn.pane.Bokeh(made, sizing_mode="stretch_width", margin=(2, 4))
+
+
+def hover(tips: Sequence[tuple[str, str]], renderers: Any = "auto", **formats: Any) -> HoverTool:
+    return HoverTool(tooltips=list(tips), renderers=renderers, formatters=formats)
+
+
+def powers_of_ten(is_log: bool) -> CustomJSTickFormatter:
+    """Labels for coordinates that are decimal logarithms, or values as they are."""
+    code = "const v = log ? Math.pow(10, tick) : tick; return String(Number(v.toPrecision(3)));"
+    return CustomJSTickFormatter(args={"log": is_log}, code=code)
+
+
+def legend_below(made: figure, columns: int = 3) -> None:
+    """The legend in lines below a figure; a click on an entry hides what it stands for."""
+    if not made.legend:
+        return
+    legend = made.legend[0]
+    made.add_layout(legend, "below")
+    legend.orientation, legend.ncols = "horizontal", columns
+    legend.click_policy = "hide"
+    legend.background_fill_alpha = 0
+    legend.border_line_alpha = 0
+
+
+def levels(count: int) -> list[str]:
+    """Colours of ordered levels, seen on white and on black."""
+    if count == 1:
+        return [BLUE]
+    middle = mpl.colormaps["viridis"](np.linspace(0.2, 0.85, count))
+    return [mpl.colors.to_hex(c) for c in (middle if count > 1 else shades(1))]
+
+
+def palette(name: str) -> list[str]:
+    """256 colours of a map of matplotlib."""
+    return [mpl.colors.to_hex(c) for c in mpl.colormaps[name](np.linspace(0, 1, 256))]

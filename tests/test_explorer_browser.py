@@ -1,0 +1,194 @@
+"""The explorer in Chromium: every view, keyboard, phone and dark, without a console error."""
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from adaptik import sweeps
+from adaptik.display.reports.folder import as_json
+from adaptik.display.reports.study import document
+from adaptik.experiments.reproduce import Outcome
+from adaptik.experiments.verdict import Agreement, Claim
+from adaptik.solution.to_xarray import save_dataset
+from adaptik.transfer import run
+from adaptik.transfer.options import TransferConfig
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PATIENCE = 120_000  # milliseconds that a page may take on a busy machine
+# Calls back with the milliseconds from a key's press until the map has other numbers.
+UNTIL_CHANGED = """() => new Promise(resolve => {
+  const image = () => window.Bokeh.documents[0].get_model_by_name('map').data.value[0];
+  const slider = document.activeElement, before = image();
+  window.measured = new Promise(done => {
+    slider.addEventListener('keydown', () => {
+      const began = performance.now();
+      const look = () => image() !== before ? done(performance.now() - began)
+                                            : requestAnimationFrame(look);
+      look();
+    }, {once: true, capture: true});
+  });
+  resolve(true);
+})"""
+
+pytestmark = [
+    pytest.mark.evidence,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
+]
+
+
+def case(width: int, richness: float, seed: int) -> xr.Dataset:
+    return xr.Dataset({"loss": 1 / width + richness + 0.01 * seed})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A study, a finding, a sweep, and a study that is half written."""
+    root = tmp_path_factory.mktemp("explored")
+    small: dict[str, Any] = dict(n_source=12, n_target=12, n_test=20, particles=96, replicates=2)
+    small |= dict(richness=(0.0, 2.0), target_richness=(1.0,), folds=2)
+    study = run(TransferConfig(**small, check_seeds=2, check_width=32))
+    for name in ("a-study", "half", "fig"):
+        (root / name).mkdir()
+    (root / "a-study" / "config.json").write_bytes(as_json(study.config))
+    (root / "a-study" / "rows.json").write_bytes(as_json(document(study)))
+    save_dataset(study.evolution(), root / "a-study" / "evolution.zarr.zip")
+    (root / "half" / "rows.json").write_text('{"rows": [')
+    claims = (Claim("it falls", 0.31, 0.02, network=0.3, network_standard_error=0.05),)
+    agreed = Agreement(10, 10, (), 1.0)
+    done = Outcome("falls", "fig9z", "all falls", "reproduced", claims, agreed, "Cap.", 1.0)
+    (root / "fig" / "verdict.json").write_bytes(as_json(done.document()))
+    (root / "fig" / "config.json").write_text("{}")
+    grid = dict(width=[8, 16, 32], richness=[0.0, 1.0], seed=[0, 1])
+    sweeps.sweep(case, grid, store=root / "store", executor="serial")
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    """Of the running command, as a person starts it."""
+    command = [sys.executable, "-m", "adaptik", "explore", str(folder), "--no-browser"]
+    process = subprocess.Popen(
+        [*command, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stderr is not None
+    line = process.stdout.readline()
+    where = re.search(r"http://localhost:\d+", line)
+    assert where, line + process.stderr.read()
+    _answers(where.group())
+    yield where.group()
+    process.terminate()
+    assert process.wait(60) == 143
+    assert "Traceback" not in process.stderr.read()
+
+
+def _answers(address: str) -> None:
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(address, timeout=30).read()
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"nothing answers at {address}")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(params=["desktop", "phone"])
+def page(request, browser, address):
+    """A fresh visit; fails where the console or the page reports an error, or asks elsewhere."""
+    width = 1280 if request.param == "desktop" else 390
+    context = browser.new_context(viewport={"width": width, "height": 844})
+    page, wrong = context.new_page(), []
+    page.set_default_timeout(PATIENCE)
+    page.set_default_navigation_timeout(PATIENCE)
+    page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    local = (address, address.replace("http", "ws"), "data:", "blob:")
+    page.on("request", lambda r: None if r.url.startswith(local) else wrong.append(r.url))
+    began = time.perf_counter()
+    page.goto(address)
+    page.get_by_role("tab", name="Map").wait_for()
+    print(f"first page after {time.perf_counter() - began:.1f} s")
+    yield page
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
+    assert not wrong
+
+
+def _open(page: Any, tab: str, what: str) -> None:
+    page.get_by_role("tab", name=tab).click()
+    page.get_by_text(what).first.wait_for()
+
+
+def test_the_map_follows_a_slider_by_the_keyboard_and_simulates(page):
+    _open(page, "Map", "When does transfer help")
+    page.get_by_text("100 × 100 points in").wait_for()
+    richness = page.get_by_role("slider").nth(0)
+    took = []
+    for _ in range(6):
+        richness.focus()
+        page.evaluate(UNTIL_CHANGED)
+        page.keyboard.press("ArrowRight")
+        took.append(page.evaluate("window.measured"))
+    print(f"map after a key: {np.median(took):.0f} ms, of {np.round(took)}")
+    command = page.get_by_label("The same on the command line")
+    assert "--set richness=" in command.input_value()
+    page.get_by_role("button", name="Simulate this point").press("Enter")
+    page.get_by_text("standard errors from the theory").wait_for()
+    assert "--at=" in command.input_value()
+    canvas = page.locator("canvas").first
+    canvas.scroll_into_view_if_needed()
+    canvas.click(position={"x": 150, "y": 150})
+    page.wait_for_function("document.querySelectorAll('*').length > 0")
+    page.get_by_text("standard errors from the theory").wait_for()
+    page.get_by_role("button", name="Toggle theme").click()
+    page.get_by_text("Reproduce what you see").wait_for()
+
+
+def test_a_study_shows_rows_curves_and_features(page):
+    _open(page, "Study", "Where the verdict comes from")
+    for title in ("Rows", "Learning curves", "Features through time"):
+        page.get_by_text(title, exact=True).first.wait_for()
+    slider = page.get_by_role("slider").last
+    slider.focus()
+    page.keyboard.press("Home")
+    page.get_by_text("Time: 0").first.wait_for()
+    page.get_by_label("Study", exact=True).first.click()
+    page.get_by_role("option", name="half").click()
+    page.get_by_text("damaged or half written").wait_for()
+
+
+def test_the_gallery_shows_claims_and_sweeps(page):
+    _open(page, "Gallery", "all falls")
+    page.get_by_text("31.0 ± 2.0 %").first.wait_for()
+    page.get_by_label("Finding or sweep").first.click()
+    page.get_by_role("option", name="store").click()
+    page.get_by_text("12 of 12 cases done").wait_for()
+    page.locator("canvas").first.wait_for()
+
+
+def test_pages_of_other_origins_are_refused(address):
+    """A page elsewhere on the web must not steer what runs here."""
+    key = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    key["Sec-WebSocket-Key"] = "MDEyMzQ1Njc4OWFiY2RlZg=="
+    request = urllib.request.Request(f"{address}/ws", headers={**key, "Origin": "http://evil.test"})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=60)
+    assert refused.value.code == 403
