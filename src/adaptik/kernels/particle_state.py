@@ -7,7 +7,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -138,8 +138,12 @@ class ParticleState(AbstractState):
     ) -> Float[np.ndarray, "R n C"]:
         """What a term without a kernel adds to the predictor."""
 
+    def altered(self, **fields: Any) -> Self:
+        """With other particles or terms."""
+        return replace(self, **fields)  # pyright: ignore[reportArgumentType]  # all are dataclasses
+
     def scaled(self, factor: float) -> Self:
-        return replace(self, terms=tuple(term.scaled(factor) for term in self.terms))  # pyright: ignore[reportArgumentType]
+        return self.altered(terms=tuple(term.scaled(factor) for term in self.terms))
 
     def moved(self, particles: Particles, richness: float) -> Self:
         """f(t) = f(t1) + (<z phi>_t - <z phi>_{t1}) / gamma, terms at t1 merged."""
@@ -152,7 +156,7 @@ class ParticleState(AbstractState):
         if abs(start) > 1e-12 / richness:
             terms.append(ReadoutTerm(self.particles, start))
         terms.append(ReadoutTerm(particles, 1 / richness))
-        return replace(self, particles=particles, terms=tuple(terms))  # pyright: ignore[reportArgumentType]
+        return self.altered(particles=particles, terms=tuple(terms))
 
     def predict(self, X):
         total = np.zeros((self.particles.w.shape[0], len(X), self.outputs))

@@ -8,6 +8,7 @@ the average over patches, a head ``(N, H, C)`` the sums over Q/H patches each, o
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -211,7 +212,7 @@ def _two(name: str, given: int | tuple[int, int]) -> tuple[int, int]:
     return given[0], given[1]
 
 
-def is_convolutional(layers: tuple[Array, ...], X: Float[Array, "n Qd"]) -> bool:
+def is_convolutional(layers: Sequence[Array | np.ndarray], X: Array | np.ndarray) -> bool:
     """Whether inputs are several patches for the first layer, or its readout one of sums."""
     return layers[-1].ndim == 3 or X.shape[1] != layers[0].shape[1]
 

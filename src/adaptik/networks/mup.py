@@ -400,7 +400,8 @@ def _term(layers, direction, X, activation: Activation):
 @partial(jax.jit, static_argnums=2)
 def _last(hidden, X, activation: Activation):
     if is_convolutional(hidden, X):
-        return convolution.preactivations(*_double(hidden), X).reshape(len(X), -1)
+        (filters,) = _double(hidden)
+        return convolution.preactivations(filters, X).reshape(len(X), -1)
     return preactivations(_double(hidden), X, activation.phi)[-1]
 
 

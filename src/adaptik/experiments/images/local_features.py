@@ -19,7 +19,7 @@ from ...tasks.stages import Stage
 from .. import curves
 from ..both import Accuracy, Both, named, stacked
 from ..finding import cases, configuration, decode, listed
-from ..verdict import Claim, over_draws
+from ..verdict import Claim, over_draws, sides
 
 ARCHITECTURES = ("dense", "average", "root")  # the latter two are poolings
 STARTS = ("scratch", "pretrained")

@@ -275,7 +275,7 @@ class ConvolutionalFlow(LinearisedFlow):
         )
         f = jnp.einsum("rmhc,prmh->rpc", self.filters.each(y.z), pooled).astype(jnp.float64)
         f = self.offset + f / (y.z.shape[1] * self.richness)
-        signal = self.objective.signal(f, self.samples.labels) / count
+        signal = jnp.asarray(self.objective.signal(f, self.samples.labels)) / count
         ntk = _ntk(pooled, gradients)
         root = self.objective.curvature_root(f, self.samples.labels)
         stiff = jnp.einsum("rpac,rpaqb,rqbd->rpcqd", root, ntk, root) / count

@@ -101,7 +101,7 @@ class Convolutional(AbstractLimit[State]):
     particles: int | None = None
     replicates: int = 4
     dtype: str = "float32"
-    tol: float = 5e-3
+    tol: float = 3e-3
     sampling: Sampling = "quasi"
     max_steps: int = 4096
 
@@ -131,15 +131,15 @@ class Convolutional(AbstractLimit[State]):
 
     def _fitting(self, image: tuple[int, ...]) -> Patches:
         """The patches of such an image."""
-        whole = (*image, 1)[:3]
+        height, width, channels = (*image, 1)[:3]
         size, stride = self._pair("patch"), self._pair("stride")
-        padded = tuple(n + 2 * self.padding for n in whole[:2])
+        padded = tuple(n + 2 * self.padding for n in (height, width))
         if size[0] > padded[0] or size[1] > padded[1]:
             raise InputError(
                 f"patch={self.patch} is larger than the image of {padded[0]} x {padded[1]} pixels"
                 f"{' with its padding' if self.padding else ''}; give a smaller patch"
             )
-        return Patches(whole, size, stride, self.padding, self.pooling)
+        return Patches((height, width, channels), size, stride, self.padding, self.pooling)
 
     def patches(self, task: Task) -> Patches:
         """Where the patches of a task's images lie.
@@ -331,6 +331,9 @@ class Convolutional(AbstractLimit[State]):
         images = Images.of(patches, state.span, task.X, self.dtype)
         return Samples(images, on_device(task.y), on_device(covariance, self.dtype))
 
+    def _stored(self, law: Law) -> tuple[np.ndarray, np.ndarray]:
+        return np.asarray(law.w).astype(self.dtype), np.asarray(law.z).astype(self.dtype)
+
     def _state_at(
         self,
         before: ConvolutionalState,
@@ -340,13 +343,12 @@ class Convolutional(AbstractLimit[State]):
         y: Law | Tangent,
     ) -> ConvolutionalState:
         """The state at time t of a stage, from what the stepper carries."""
-        y = jax.tree.map(lambda leaf: np.asarray(leaf).astype(self.dtype), y)
-        base = y.base if isinstance(y, Tangent) else y
+        base, move = (y.base, y.move) if isinstance(y, Tangent) else (y, None)
         shrink = before.particles.shrink * float(recorder.fade(on_device(t)))
-        moved = Particles(base.w, base.z, shrink, False, False)
-        if not isinstance(y, Tangent):
+        moved = Particles(*self._stored(base), shrink, False, False)
+        if move is None:
             return before.moved(moved, stage.richness)
-        term = TangentTerm(moved, y.move.w, y.move.z)
+        term = TangentTerm(moved, *self._stored(move))
         return replace(before, particles=moved, terms=(term,))
 
 
@@ -369,7 +371,7 @@ def _base(
 
 def _sizes(name: str, given: Any, lengths: tuple[int, ...]) -> Any:
     """One number, or a tuple of integers >= 1 of an allowed length, or ``None`` for an image."""
-    if given is None and name == "image":
+    if name == "image" and given is None:
         return None
     if isinstance(given, list | tuple):
         if len(given) not in lengths:
@@ -384,4 +386,4 @@ def _sizes(name: str, given: Any, lengths: tuple[int, ...]) -> Any:
             f"image must be (height, width) or (height, width, channels), got {given!r}"
         )
     require_integers(1, **{name: given})
-    return int(given)
+    return int(given)  # pyright: ignore[reportArgumentType]

@@ -69,7 +69,7 @@ def _after(state: State, stage: Stage, estimator, t: float, dual) -> State:
         moved = state.feature_sum(stage.task.X, own)
         z = fade * particles.z + (stage.richness * moved).astype(particles.z.dtype)
         particles = replace(particles, z=z, initial_head=False)
-    return replace(state, particles=particles, terms=terms)
+    return state.altered(particles=particles, terms=terms)
 
 
 def _fade(stage: Stage, t: float) -> float:
@@ -151,7 +151,7 @@ class LazyControl:
             weight = share[:, None, None]
             (exact,), (sampled,) = self._duals([t])
             terms = self._terms(weight * exact, -weight * sampled)
-            return replace(state, terms=(*state.terms, *terms))
+            return state.altered(terms=(*state.terms, *terms))
 
         return (
             replace(record, predictions=predictions),
