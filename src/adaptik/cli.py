@@ -358,7 +358,7 @@ def report(
     say(f"Report: {pages.write(folder)}")
 
 
-@app.command()
+@app.command(short_help="Maps, studies and findings in a browser on this machine.")
 def explore(
     folder: Annotated[
         Path | None, typer.Argument(help="of studies, findings or sweeps, or with such in it")

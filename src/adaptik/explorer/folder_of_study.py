@@ -106,7 +106,7 @@ def _in_one_unit(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     rows[numbers] = rows[numbers].apply(pd.to_numeric)
     relative = [c for c in rows.columns if c.startswith("relative_")]
     unit = "squares of the labels"
-    if relative and rows[relative].notna().any(axis=None):
+    if relative and rows[relative].notna().to_numpy().any():
         for column in relative:
             rows[column.removeprefix("relative_")] = rows[column]
         unit = "variances of the labels"
@@ -147,7 +147,7 @@ def table(study: StudyFolder) -> pd.DataFrame:
     """The rows under their titles, columns without any entry left out."""
     rows = study.rows[list(COLUMNS)].copy()
     rows["mode"] = [WORDS.get(str(mode), str(mode)) for mode in rows["mode"]]
-    rows = rows.rename(columns=COLUMNS)
+    rows.columns = [COLUMNS[name] for name in rows.columns]
     return rows.dropna(axis=1, how="all").reset_index(drop=True)
 
 

@@ -129,6 +129,8 @@ class TransferStudy:
     True
     >>> study.to_xarray().test_loss.shape
     (3,)
+    >>> dict(study.evolution().sizes)
+    {'curve': 9, 'point': 15}
     """
 
     config: dict[str, Any]
