@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 import adaptik as ak
+from adaptik.kernels.particle_state import ReadoutTerm
 from adaptik.limits.convolutional import flow as flows
 from adaptik.limits.convolutional.patches import Patches
+from adaptik.networks import convolution
 
 RNG = np.random.default_rng(0)
 EXACT = dict(particles=64, replicates=2, dtype="float64")
 FIRST, SECOND, NEW = (RNG.standard_normal((n, 4)) for n in (6, 5, 7))
+FIRST = FIRST[:5]  # as many as of the second, so that stages share their programs
 IMAGE = dict(patch=(2, 2), image=(3, 3, 2))  # four patches of 8 numbers
 PIXELS = [RNG.standard_normal((n, 18)) for n in (6, 5, 40)]
 
@@ -188,7 +191,8 @@ def test_a_patch_as_large_as_the_image_is_two_layers(pooling):
     assert found.records[1].cost.steps == expected.records[1].cost.steps
 
 
-@pytest.mark.parametrize("richness", [0.0, pytest.param(8.0, marks=pytest.mark.evidence)])
+@pytest.mark.evidence
+@pytest.mark.parametrize("richness", [0.0, 8.0])
 def test_root_pooling_is_average_pooling_at_another_richness(richness):
     """(gamma, t) and (gamma sqrt(Q), t/Q), with Q = 4; short enough for steps in proportion."""
     tasks, found = pair(*PIXELS), []
@@ -251,6 +255,29 @@ def test_memory_is_bounded_where_patches_are_many():
 # -- networks -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("pooling", ["average", "root", "none"])
+def test_networks_of_the_same_filters_are_the_same(pooling):
+    """Readouts and kernels, which limits and networks compute by code of their own."""
+    limit = ak.Convolutional("tanh", **IMAGE, pooling=pooling, **EXACT)
+    tasks = pair(*PIXELS)
+    stages = [ak.Stage(tasks[0], 1.0)]
+    state = limit.start(stages, {"source": tasks[0]}, np.random.default_rng(1))
+    X = convolution.Windows((3, 3, 2), (2, 2), (1, 1), 0).of(PIXELS[2])
+    head = state.particles.z[0]
+    layers = (
+        state.particles.w[0] @ state.span.basis.T,
+        head if pooling == "average" else (head.reshape(64, -1, 1)),
+    )
+    with jax.enable_x64(True):
+        f = convolution.raw(layers, X, jnp.tanh)
+        np.testing.assert_allclose(
+            state.evaluate(ReadoutTerm(state.particles, 1.0), PIXELS[2])[0], f, atol=1e-12
+        )
+        for kind in ("feature", "gradient", "ntk"):
+            K = np.asarray(convolution.kernel(layers, X, X, kind, limit.phi)).reshape(40, 40)
+            np.testing.assert_allclose(state.kernel(PIXELS[2], None, kind)[0], K, atol=1e-12)
+
+
 def reduced_chi_square(theory: ak.Solution, network: ak.Solution, X: np.ndarray) -> float:
     """About 1 where only sampling is left; a wrong factor of 2 gives tens."""
     gap = theory.predict(X) - network.predict(X)
@@ -262,7 +289,7 @@ def reduced_chi_square(theory: ak.Solution, network: ak.Solution, X: np.ndarray)
 @pytest.mark.parametrize(
     ("pooling", "options"),
     [
-        ("average", dict(head="kept")),
+        pytest.param("average", dict(head="kept"), marks=pytest.mark.evidence),
         pytest.param("average", dict(richness=0.0), marks=pytest.mark.evidence),
         pytest.param("average", dict(weight_decay=0.3), marks=pytest.mark.evidence),
         pytest.param("none", dict(head="kept"), marks=pytest.mark.evidence),
