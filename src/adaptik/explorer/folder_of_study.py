@@ -145,7 +145,7 @@ def label_of(mode: str, source: float | None, target: float | None) -> str:
 
 def table(study: StudyFolder) -> pd.DataFrame:
     """The rows under their titles, columns without any entry left out."""
-    rows = study.rows[list(COLUMNS)].copy()
+    rows = study.rows.reindex(columns=list(COLUMNS))
     rows["mode"] = [WORDS.get(str(mode), str(mode)) for mode in rows["mode"]]
     rows.columns = [COLUMNS[name] for name in rows.columns]
     return rows.dropna(axis=1, how="all").reset_index(drop=True)

@@ -51,7 +51,7 @@ def page(title: str, views: Sequence[tuple[str, Any]], active: int) -> ui.Page:
 
 def message(text: str, mood: str = "info") -> ui.Alert:
     """A line in a box: ``"info"``, ``"success"``, ``"warning"`` or ``"error"``."""
-    return ui.Alert(text, severity=mood, **WIDE, margin=(8, 4))
+    return ui.Alert(object=text, severity=mood, **WIDE, margin=(8, 4))
 
 
 def heading(text: str, said: str = "") -> pn.Column:
