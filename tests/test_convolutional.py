@@ -41,7 +41,8 @@ def same(one: ak.Solution, other: ak.Solution, atol: float = 1e-10) -> None:
     for ours, theirs in zip(one.records, other.records, strict=True):
         assert np.abs(ours.predictions["target", "test"]).max() > 0.05
         for key, f in ours.predictions.items():
-            np.testing.assert_allclose(theirs.predictions[key], f, atol=atol)
+            found = theirs.predictions[key]  # of exact limits there is one replicate
+            np.testing.assert_allclose(found, np.broadcast_to(f, found.shape), atol=atol)
 
 
 # -- the lazy kernel ------------------------------------------------------------------------------
