@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .solution.estimate import Estimate
     from .tasks import Task
     from .tasks.stages import Stage
+    from .transfer.movement import richness_of
 
 __all__ = [
     "Bayesian",
@@ -49,6 +50,7 @@ __all__ = [
     "TwoLayer",
     "activations",
     "linear_theory",
+    "richness_of",
     "sample_posterior",
     "solve",
     "tasks",
@@ -75,6 +77,7 @@ _HOMES = {
     "solution.estimate": ("Estimate",),
     "tasks": ("Task",),
     "tasks.stages": ("Stage",),
+    "transfer.movement": ("richness_of",),
 }
 
 
