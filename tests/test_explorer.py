@@ -29,6 +29,9 @@ from adaptik.system.errors import InputError
 from adaptik.transfer import run
 from adaptik.transfer.options import TransferConfig
 
+# Panel's tables call pandas in ways that it deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
+
 SETTINGS: dict[str, Any] = dict(n_source=12, n_target=12, n_test=20, particles=96, replicates=2)
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .solution.estimate import Estimate
     from .tasks import Task
     from .tasks.stages import Stage
+    from .transfer.movement import richness_of
 
 __all__ = [
     "Bayesian",
@@ -52,6 +53,7 @@ __all__ = [
     "TwoLayer",
     "activations",
     "linear_theory",
+    "richness_of",
     "sample_posterior",
     "solve",
     "tasks",
@@ -79,6 +81,7 @@ _HOMES = {
     "solution.estimate": ("Estimate",),
     "tasks": ("Task",),
     "tasks.stages": ("Stage",),
+    "transfer.movement": ("richness_of",),
 }
 
 

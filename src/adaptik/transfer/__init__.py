@@ -5,16 +5,18 @@ from importlib import import_module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .comparison import run
+    from .movement import richness_of
     from .options import TransferConfig
     from .point import transfer_point
     from .study import TransferStudy
 
-__all__ = ["TransferConfig", "TransferStudy", "run", "transfer_point"]
+__all__ = ["TransferConfig", "TransferStudy", "richness_of", "run", "transfer_point"]
 
 # The command line reads the options of a study before anything slow is imported.
 _HOMES = {
     "TransferConfig": "options",
     "TransferStudy": "study",
+    "richness_of": "movement",
     "run": "comparison",
     "transfer_point": "point",
 }
