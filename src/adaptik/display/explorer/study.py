@@ -11,7 +11,7 @@ import panel_material_ui as ui
 from bokeh.models import ColumnDataSource
 from bokeh.models.widgets.tables import NumberFormatter
 
-from ..system.errors import InputError
+from ...system.errors import InputError
 from . import frame
 from .folder_of_study import StudyFolder, curves, judged, read, sequences, table, ways
 from .found import WROTE, Found

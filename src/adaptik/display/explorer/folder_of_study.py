@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ..system.errors import InputError
+from ...system.errors import InputError
 
 MODES = ("scratch", "readout", "lazy", "rich")
 WORDS = {

@@ -13,7 +13,7 @@ import panel_material_ui as ui
 from bokeh.models import CustomJSTickFormatter, HoverTool
 from bokeh.plotting import figure
 
-from ..display.plots.style import OKABE_ITO, shades
+from ..plots.style import OKABE_ITO, shades
 
 BLUE, RED, GREEN, PINK, ORANGE, SKY, _ = OKABE_ITO
 GREY = "#8a8a8a"  # seen on white and on black

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from .. import sweeps
-from ..system.errors import InputError
+from ... import sweeps
+from ...system.errors import InputError
 
 WORDS = {"reproduced": "✓ yes", "differs": "✗ no", "not reproduced": "? undecided"}
 MEAN = "mean"  # over an axis, in place of one of its levels

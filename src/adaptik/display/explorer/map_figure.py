@@ -10,8 +10,8 @@ import numpy as np
 from bokeh.events import Tap
 from bokeh.models import ColorBar, ColumnDataSource, CustomJSHover, LinearColorMapper, Range1d
 
-from ..display.plots.diagram import colours_of
-from ..linear_theory.diagram import SHOWN, Diagram
+from ...linear_theory.diagram import SHOWN, Diagram
+from ..plots.diagram import colours_of
 from . import frame
 from .asked import Answer, Simulated, boundary, is_log, places
 
