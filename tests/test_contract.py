@@ -51,9 +51,11 @@ def limit_of_the_page(**settings) -> AbstractLimit:
     return sys.modules["iid"].Iid(**settings)
 
 
+PATCHES = dict(patch=(1, 3), stride=2, image=(1, 7))
 DEPTH_2 = dict(depth=2, activation="tanh", replicates=2)
 LIMITS = {
     "TwoLayer": ak.TwoLayer("tanh", particles=32, replicates=2),
+    "Convolutional": ak.Convolutional("tanh", particles=32, replicates=2, **PATCHES),
     "Linear": ak.Linear(),
     "DeepLinear": ak.DeepLinear(2),
     "Ensemble": ak.Ensemble(width=64, **DEPTH_2),
@@ -72,6 +74,9 @@ LIMITS = {
 SAMPLED = dict(temperature=0.5, warmup=4, samples=4, keep=2)
 MODELS = {name: partial(ak.solve, limit=limit) for name, limit in LIMITS.items()} | {
     "train": partial(ak.train, network=ak.Network(16, "tanh"), seeds=2),
+    "train convolution": partial(
+        ak.train, network=ak.ConvolutionalNetwork(16, "tanh", **PATCHES), seeds=2
+    ),
     "train at depth 2": partial(ak.train, network=ak.Network(16, "tanh", 2), seeds=2),
     "sample_posterior": partial(ak.sample_posterior, network=ak.Network(16, "tanh"), **SAMPLED),
     "sample_posterior at depth 2": partial(
@@ -102,6 +107,7 @@ POSTERIOR = LAYERS | {"kept", "decay", "lazy decay", "duration", "tolerances", "
 FIXED = {"lazy", "lazy decay", "readout"}
 REFUSED = {
     "TwoLayer": LAYERS,
+    "Convolutional": LAYERS,
     "Linear": LAYERS,
     "DeepLinear": set(),
     "Ensemble": {"lazy decay"},
@@ -117,19 +123,35 @@ REFUSED = {
     "BayesianLinear of depth 2": POSTERIOR | {"elastic"},
     "of the page": LAYERS | FIXED | {"decay", "tolerances", "logistic"},
     "train": set(),
+    "train convolution": set(),
     "train at depth 2": {"elastic"},
     "sample_posterior": POSTERIOR | FIXED,
     "sample_posterior at depth 2": POSTERIOR | FIXED | {"elastic"},
 }
 # Slow to compile: much like those of depth 1, and flows with terms of their own.
-DEEPER = {"Bayesian of depth 2", "train at depth 2", "sample_posterior at depth 2"}
+DEEPER = {
+    "Bayesian of depth 2",
+    "train at depth 2",
+    "train convolution",
+    "sample_posterior at depth 2",
+}
 SLOW = {("TwoLayer", "decay"), ("TwoLayer", "lazy decay"), ("train", "lazy decay"),
         ("Deep by TwoLayer", "decay"), ("Deep by TwoLayer", "lazy decay"),
         ("TwoLayer", "elastic"), ("train", "elastic"), ("Linear", "logistic"),
         ("Linear", "readout"), ("Linear", "snapshots"), ("TwoLayer", "snapshots"),
         ("Deep by TwoLayer", "snapshots"), ("Ensemble", "snapshots"),
-        ("Deep by Ensemble", "snapshots"), ("train", "snapshots")}  # fmt: skip
-COUPLED = {"TwoLayer", "Bayesian", "BayesianLinear", "train", "sample_posterior"}
+        ("Deep by Ensemble", "snapshots"), ("train", "snapshots"),
+        *(("Convolutional", name) for name in ("decay", "lazy decay", "elastic", "snapshots",
+                                               "logistic", "outputs", "tolerances"))}  # fmt: skip
+COUPLED = {
+    "TwoLayer",
+    "Convolutional",
+    "train convolution",
+    "Bayesian",
+    "BayesianLinear",
+    "train",
+    "sample_posterior",
+}
 
 
 def refused(name: str, option: str) -> bool:
@@ -243,7 +265,9 @@ def test_every_option_works_or_is_refused(first, second, name, option):
     assert np.isfinite(f).all()
     assert np.isfinite(solution.records[-1].train_loss)
     assert f.shape[1] == solution.members == first(name).members
-    same = {"plain", "outputs"} | ({"layers anew"} if name == "train" else set())
+    same = {"plain", "outputs"} | (
+        {"layers anew"} if name in ("train", "train convolution") else set()
+    )
     if option not in same:  # no option is passed over in silence
         without = second(name, base(name, option)).predictions(TARGET)[-1]
         assert np.abs(f[-1] - without).max() > 1e-6

@@ -44,6 +44,9 @@ SMALL = {  # what each experiment needs besides to be over in a second
     "pull_on_images": dict(n_source=6, n_target=(4, 6), n_test=20),
     "pull_on_polynomials": dict(dimension=3, n_source=6, n_target=4, n_test=20),
     "layers_to_keep": dict(n_source=12, n_target=8, n_test=20, depth=2),
+    "local_features": dict(
+        pairs=("0,1,0,9",), n_source=8, n_target=4, n_test=20, patch=4, stride=4, loss_tol=0.3
+    ),
 }
 SHORT = {
     "easy_before_hard": dict(source_duration=2.0, target_duration=3.0),
@@ -218,6 +221,21 @@ def test_the_claims_on_layers_fail_where_they_are_reversed():
     bad = reversed_runs(good, names, "way", "frozen", "trained on")
     words = [c.word for c in find(name).load().check(bad)]
     assert words[0] == "differs" and words[2] != "reproduced"  # all frozen layers are best
+
+
+def test_the_claims_on_local_features_fail_where_they_are_reversed():
+    name = "local_features"
+    config = find(name).load().PRESETS["quick"]
+    each = [[0.8, 0.6], [0.8, 0.4], [0.9, 0.3]]  # dense, average, root: scratch, pretrained
+    good = synthetic(name, ("pair", "architecture", "start"), {"loss": [each] * 3})
+    levels = dict(architecture=["dense", "average", "root"], start=["scratch", "pretrained"])
+    good = good.assign_coords(pair=list(config.pairs), **levels)
+    claims = find(name).load().check(good)
+    assert [c.word for c in claims] == ["reproduced"] * 2
+    assert [round(c.value, 2) for c in claims] == pytest.approx([0.25, 0.42], abs=0.03)
+    bad = reversed_runs(good, ["theory_loss", "network_loss"], "architecture", "dense", "root")
+    words = [c.word for c in find(name).load().check(bad)]
+    assert words == ["differs"] * 2  # patches gain less
 
 
 def test_linear_claims_fail_on_reversed_curves():

@@ -13,21 +13,32 @@ import xarray as xr
 
 import adaptik as ak
 from adaptik import sweeps
+from adaptik.display.explorer.asked import (
+    Asked,
+    answer,
+    boundary,
+    by_rows,
+    nearest,
+    places,
+    simulate,
+)
+from adaptik.display.explorer.folder_of_finding import MEAN, axes, lines, read_finding, read_sweep
+from adaptik.display.explorer.folder_of_study import curves, judged, read, sequences, table, ways
+from adaptik.display.explorer.found import look_in
+from adaptik.display.explorer.serve import MISSING, explore, origins
 from adaptik.display.reports.folder import as_json
 from adaptik.display.reports.study import document
 from adaptik.experiments.reproduce import Outcome
 from adaptik.experiments.verdict import Agreement, Claim
-from adaptik.explorer.asked import Asked, answer, boundary, by_rows, nearest, places, simulate
-from adaptik.explorer.folder_of_finding import MEAN, axes, lines, read_finding, read_sweep
-from adaptik.explorer.folder_of_study import curves, judged, read, sequences, table, ways
-from adaptik.explorer.found import look_in
-from adaptik.explorer.serve import MISSING, explore, origins
 from adaptik.kernels.lazy import two_layer
 from adaptik.linear_theory.diagram import QUANTITIES, phase_diagram
 from adaptik.solution.to_xarray import save_dataset
 from adaptik.system.errors import InputError
 from adaptik.transfer import run
 from adaptik.transfer.options import TransferConfig
+
+# Panel's tables call pandas in ways that it deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
 
 SETTINGS: dict[str, Any] = dict(n_source=12, n_target=12, n_test=20, particles=96, replicates=2)
 
@@ -333,7 +344,7 @@ def test_clicks_are_taken_to_points_that_can_be_simulated():
 
 @pytest.fixture
 def view():
-    from adaptik.explorer.map import MapView
+    from adaptik.display.explorer.map import MapView
 
     return MapView()
 
@@ -364,8 +375,8 @@ def test_sliders_start_at_what_a_map_takes_by_default(view, name):
 
 
 def test_views_survive_what_lies_in_folders(folder, store, tmp_path):
-    from adaptik.explorer.gallery import GalleryView, finding, sweep
-    from adaptik.explorer.study import StudyView, parts
+    from adaptik.display.explorer.gallery import GalleryView, finding, sweep
+    from adaptik.display.explorer.study import StudyView, parts
 
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "rows.json").write_bytes(BROKEN["half"])
@@ -381,7 +392,7 @@ def test_views_survive_what_lies_in_folders(folder, store, tmp_path):
 
 
 def test_kernels_and_densities_follow_the_slider(folder):
-    from adaptik.explorer.study_figures import FeatureFigures
+    from adaptik.display.explorer.study_figures import FeatureFigures
 
     found = read(folder)
     view = FeatureFigures(found.evolution)

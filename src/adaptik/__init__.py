@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .limits import (
         Bayesian,
         BayesianLinear,
+        Convolutional,
         Deep,
         DeepLinear,
         Ensemble,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     )
     from .limits.solving import solve
     from .mathematics import activations
-    from .networks import Network, sample_posterior, train
+    from .networks import ConvolutionalNetwork, Network, sample_posterior, train
     from .solution import Outcome, Solution
     from .solution.estimate import Estimate
     from .tasks import Task
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Bayesian",
     "BayesianLinear",
+    "Convolutional",
+    "ConvolutionalNetwork",
     "DatasetNotFoundError",
     "Deep",
     "DeepLinear",
@@ -64,6 +67,7 @@ _HOMES = {
     "limits": (
         "Bayesian",
         "BayesianLinear",
+        "Convolutional",
         "Deep",
         "DeepLinear",
         "Ensemble",
@@ -71,7 +75,7 @@ _HOMES = {
         "Reveal",
         "TwoLayer",
     ),
-    "networks": ("Network", "sample_posterior", "train"),
+    "networks": ("ConvolutionalNetwork", "Network", "sample_posterior", "train"),
     "limits.solving": ("solve",),
     "solution": ("Outcome", "Solution"),
     "solution.estimate": ("Estimate",),

@@ -358,7 +358,7 @@ def report(
     say(f"Report: {pages.write(folder)}")
 
 
-@app.command()
+@app.command(short_help="Maps, studies and findings in a browser on this machine.")
 def explore(
     folder: Annotated[
         Path | None, typer.Argument(help="of studies, findings or sweeps, or with such in it")
@@ -370,7 +370,7 @@ def explore(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="open none")] = False,
 ) -> None:
     """Maps of linear theory, studies and findings in a browser."""
-    from .explorer import serve
+    from .display.explorer import serve
 
     interrupts.orderly()
     serve.explore(folder, address=address, port=port, browser=not no_browser, say=say)

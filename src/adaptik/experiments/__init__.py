@@ -165,6 +165,12 @@ EXPERIMENTS = (
         "",
         "of rich features for a related task, lower layers are worth freezing, upper ones are not",
     ),
+    Entry(
+        "images",
+        "local_features",
+        "",
+        "pretraining helps more where features are local: a convolution against dense networks",
+    ),
 )
 
 

@@ -3,6 +3,7 @@
 from .base import AbstractLimit
 from .bayesian.limit import Bayesian
 from .bayesian.linear import BayesianLinear
+from .convolutional.limit import Convolutional
 from .deep.ensemble import Ensemble
 from .deep.limit import Deep
 from .deep.reveal import Reveal
@@ -17,6 +18,7 @@ __all__ = [
     "AbstractLimit",
     "Bayesian",
     "BayesianLinear",
+    "Convolutional",
     "Deep",
     "DeepLinear",
     "Ensemble",

@@ -84,12 +84,11 @@ def _matched(sample: np.ndarray, outputs: int) -> tuple[np.ndarray, np.ndarray]:
     count, columns = sample.shape
     sample = whitened(sample - sample.mean(0) if count > columns else sample)
     z, w = sample[:, :outputs], sample[:, outputs:]
-    products = [z[:, i] * z[:, j] for i in range(outputs) for j in range(i + 1)]
-    powers = np.column_stack([np.ones(count), z, *products])
     # A quarter of the weights' freedom at most goes into their moments.
-    if powers.shape[1] * (w.shape[1] + 1) > count / 2:
+    if (outputs + 1) * (outputs + 2) // 2 * (w.shape[1] + 1) > count / 2:
         return z, w
-    return z, _white_given(powers, w)
+    products = [z[:, i] * z[:, j] for i in range(outputs) for j in range(i + 1)]
+    return z, _white_given(np.column_stack([np.ones(count), z, *products]), w)
 
 
 def _white_given(powers: np.ndarray, w: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from ..solution import Cost
 from ..system.programs import on_device
 from ..tasks.stages import Stage
 from .mup import (
+    BLOCK,
     Layers,
     Member,
     Network,
@@ -149,13 +150,15 @@ class Recorder(eqx.Module):
         flow = self.flow
         if isinstance(flow, RichFlow):
             layers = _cast(y, self.X.dtype)
-            grown = self._over_inputs(lambda x: raw(layers, x, flow.phi))
+            grown = self._over_inputs(lambda x: raw(layers, x, flow.phi), layers[0])
             return self.offset + grown / flow.richness
         layers, u = flow.weights(y[0]), _cast(y[1], self.X.dtype)
-        return self.offset + self._over_inputs(lambda x: tangent(layers, u, x, flow.phi))
+        moved = self._over_inputs(lambda x: tangent(layers, u, x, flow.phi), layers[0])
+        return self.offset + moved
 
-    def _over_inputs(self, function):
-        rows = min(len(self.X), 512)
+    def _over_inputs(self, function, first: Float[Array, "N d"]):
+        units = len(first) * self.X.shape[1] // first.shape[1]  # of all patches, where it has some
+        rows = min(len(self.X), 512, max(1, BLOCK // units))
         return jax.lax.map(lambda x: function(x[None])[0], self.X, batch_size=rows)
 
 

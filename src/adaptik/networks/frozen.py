@@ -21,6 +21,7 @@ from ..mathematics.stepping import HORIZON
 from ..mathematics.stepping.flow import STALL
 from ..solution import Cost, Outcome
 from ..tasks.stages import Stage
+from . import convolution
 from .mup import (
     Member,
     Network,
@@ -189,6 +190,9 @@ def _pull_back(layers, X, dual, activation: Activation):
 
 @partial(jax.jit, static_argnums=3)
 def _feature_sum(layers, X, dual, activation: Activation):
-    """sum_mu phi(h_L(x_mu)) c_mu, shape ``(N, C)``."""
-    hidden = tuple(jnp.asarray(w, jnp.float64) for w in layers[:-1])
+    """sum_mu phi(h_L(x_mu)) c_mu, shaped as the head."""
+    layers = tuple(jnp.asarray(w, jnp.float64) for w in layers)
+    if convolution.is_convolutional(layers, X):
+        return convolution.feature_sum(layers, X, dual, activation)
+    hidden = layers[:-1]
     return activation.phi(preactivations(hidden, X, activation.phi)[-1]).T @ dual

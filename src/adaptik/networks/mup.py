@@ -22,6 +22,8 @@ from ..mathematics.activations import Activation, Elementwise
 from ..solution import AbstractState, Cost, Kernels, Outcome
 from ..system.errors import require_between, require_integers, require_one_of
 from ..system.registry import register
+from . import convolution
+from .convolution import Windows, is_convolutional
 
 Layers = tuple[Array, ...]  # W_0 (N, D), W_1 .. W_{L-1} (N, N), head (N, C)
 
@@ -108,6 +110,8 @@ def preactivations(hidden: Layers, X: Float[Array, "n D"], phi: Elementwise) -> 
 
 def raw(layers: Layers, X: Float[Array, "n D"], phi: Elementwise) -> Float[Array, "n C"]:
     """head^T phi(h_L) / N: the predictor of richness 1 before centring."""
+    if is_convolutional(layers, X):
+        return convolution.raw(layers, X, phi)
     *hidden, head = layers
     return phi(preactivations(tuple(hidden), X, phi)[-1]) @ head / head.shape[0]
 
@@ -199,7 +203,7 @@ class Member:
     def predict(self, X: Float[np.ndarray, "n D"], activation: Activation) -> np.ndarray:
         """f(x), shape ``(n, C)``."""
         head = self.weights.layers[-1]
-        total = np.zeros((len(X), head.shape[1]))
+        total = np.zeros((len(X), head.shape[-1]))
         for term in self.terms:
 
             def value(x, term=term):
@@ -268,6 +272,8 @@ class NetworkState(AbstractState):
         phi.
     members
         One per seed.
+    windows
+        How images are cut, of convolutional networks.
 
     Examples
     --------
@@ -286,32 +292,49 @@ class NetworkState(AbstractState):
 
     activation: Activation
     members: tuple[Member, ...]
+    windows: Windows | None = None
+
+    def _seen(self, X: Float[np.ndarray, "n D"]) -> np.ndarray:
+        """What the first layer is given."""
+        return X if self.windows is None else self.windows.of(X)
 
     def scaled(self, factor):
         return replace(self, members=tuple(m.scaled(factor) for m in self.members))
 
     def predict(self, X):
+        X = self._seen(X)
         return np.stack([m.predict(X, self.activation) for m in self.members])
 
     @property
     def hidden_layers(self):
         return len(self.members[0].weights.layers) - 1
 
-    def kernels(self, X, rows, columns):
-        def each(kind: str, layer: int) -> np.ndarray:
-            return np.stack(
-                [
-                    empirical_kernel(m.weights, X[rows], X[columns], kind, self.activation, layer)
-                    for m in self.members
-                ]
-            )
+    def _each(self, X, X2, kind: str, layer: int = 0) -> np.ndarray:
+        """A kernel of every member."""
+        first, second = self._seen(X), self._seen(X2)
+        return np.stack(
+            [
+                empirical_kernel(m.weights, first, second, kind, self.activation, layer)
+                for m in self.members
+            ]
+        )
 
+    def kernels(self, X, rows, columns):
+        each = partial(self._each, X[rows], X[columns])
         return Kernels(
             lambda layer: each("feature", layer),
             lambda layer: each("gradient", layer).transpose(0, 1, 3, 2, 4),
         )
 
+    def ntk(self, X, X2=None, frozen=0):
+        if self.windows is None:
+            return super().ntk(X, X2, frozen)
+        full = self._each(X, X if X2 is None else X2, "ntk").transpose(0, 1, 3, 2, 4)
+        return full[..., 0, 0] if full.shape[-1] == 1 else full
+
     def preactivations(self, X):
+        X = self._seen(X)
+
         def last(weights):
             return in_batches(
                 lambda x: _last(weights.layers[:-1], x, self.activation), X, weights
@@ -354,7 +377,11 @@ def in_batches(
 
 def _blocks(X: np.ndarray, layers: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
     # Multi-output gradient fields have N C numbers a sample and a layer.
-    rows = max(1, BLOCK // (layers[-1].size * (len(layers) - 1)))
+    numbers = layers[-1].size * (len(layers) - 1)
+    if is_convolutional(layers, X):  # a field of every patch, or a gradient by every weight
+        patches = X.shape[1] // layers[0].shape[1]
+        numbers = layers[-1].shape[-1] * len(layers[0]) * max(layers[0].shape[1], patches)
+    rows = max(1, BLOCK // numbers)
     for start in range(0, len(X), rows):
         yield np.asarray(X[start : start + rows], float)
 
@@ -372,12 +399,17 @@ def _term(layers, direction, X, activation: Activation):
 
 @partial(jax.jit, static_argnums=2)
 def _last(hidden, X, activation: Activation):
+    if is_convolutional(hidden, X):
+        (filters,) = _double(hidden)
+        return convolution.preactivations(filters, X).reshape(len(X), -1)
     return preactivations(_double(hidden), X, activation.phi)[-1]
 
 
 @partial(jax.jit, static_argnums=(3, 4, 5))
 def _kernel(layers, X, X2, kind: str, activation: Activation, layer: int):
     layers = _double(layers)
+    if is_convolutional(layers, X):
+        return convolution.kernel(layers, X, X2, kind, activation)
     width, outputs = layers[-1].shape
     (phi_a, g_a), (phi_b, g_b) = (_fields(layers, x, activation) for x in (X, X2))
     if kind == "feature":

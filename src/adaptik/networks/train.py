@@ -26,14 +26,18 @@ from ..system.errors import InputError, require_integers
 from ..system.memory import require
 from ..tasks import Task, preactivation_scale
 from ..tasks.stages import Stage, check_elastic_flow, check_sequence
+from .convolution import ConvolutionalNetwork, Windows
 from .flows import flow_through
 from .frozen import solve_frozen
 from .mup import Member, Network, NetworkState, Run, Weights
 
+AnyNetwork = Network | ConvolutionalNetwork
+CONVOLUTION = ("patch", "stride", "pooling", "image", "padding")  # settings that dense ones lack
+
 
 def train(
     stages: Sequence[Stage],
-    network: Network,
+    network: AnyNetwork,
     *,
     seeds: int | Sequence[int] = 1,
     record: int = 24,
@@ -52,7 +56,8 @@ def train(
     stages
         What is trained, in order. A stage that diverges is the last one run.
     network
-        Width, depth, activation and precision.
+        A :class:`adaptik.Network` or :class:`adaptik.ConvolutionalNetwork`: width, activation,
+        precision, and depth or patches.
     seeds
         How many networks (seeds 0, 1, ...), or their seeds. Each is a member of the result.
     record
@@ -92,6 +97,10 @@ def train(
     stages = (*earlier, *stages)
     check_sequence(stages)
     check_snapshots(stages, len(earlier), snapshots)
+    model, windows = network.describe(), None
+    if isinstance(network, ConvolutionalNetwork):
+        network = network.fitted(stages[0].task.dimension)
+        windows = network.windows
     for i, stage in enumerate(stages):
         stage.frozen_layers(network.depth)
         check_elastic_flow(i, stage)
@@ -114,19 +123,19 @@ def train(
         stage = in_own_unit(stages[i], unit)
         starts = [_start(network, stage, m, s, i) for s, m in zip(seeds, members, strict=True)]
         runs = [
-            _run_stage(network, stage, start.scaled(1 / unit), tasks, record, wanted)
+            _run_stage(network, stage, start.scaled(1 / unit), tasks, record, wanted, windows)
             for start in starts
         ]
         records.append(turned_back(_join(runs, stage, tasks), unit).judged())
         members = [run.end.scaled(unit) for run in runs]
-        states.append(NetworkState(network.phi, tuple(members)))
+        states.append(NetworkState(network.phi, tuple(members), windows))
         for t in wanted:
             if all(t in run.snapshots for run in runs):
                 at_t = tuple(run.snapshots[t].scaled(unit) for run in runs)
-                kept[i, t] = NetworkState(network.phi, at_t)
+                kept[i, t] = NetworkState(network.phi, at_t, windows)
         if records[-1].outcome.is_lost:
             break
-    provenance = {"model": network.describe(), "seeds": seeds, "versions": versions()}
+    provenance = {"model": model, "seeds": seeds, "versions": versions()}
     ran = stages[: len(records)]
     return Solution("network", ran, tuple(records), tuple(states), tasks, kept, provenance)
 
@@ -147,15 +156,22 @@ def _checked_seeds(seeds) -> tuple[int, ...]:
 
 
 def _check_arguments(network, seeds, record, after):
-    if not isinstance(network, Network):
+    if not isinstance(network, AnyNetwork):
         raise InputError(f"network must be an adaptik.Network, got {type(network).__name__}")
     require_integers(2, record=record)
-    check_continues(after, "adaptik.train", network.describe() | {"seeds": seeds})
+    model = dict.fromkeys(CONVOLUTION) | network.describe() | {"seeds": seeds}
+    check_continues(after, "adaptik.train", model)
 
 
-def _require_memory(network: Network, dimension: int, stages: Sequence[Stage], seeds: int) -> None:
-    N, L = network.width, network.depth
-    size = N * (dimension + (L - 1) * N + max(s.task.outputs for s in stages))
+def _require_memory(
+    network: AnyNetwork, dimension: int, stages: Sequence[Stage], seeds: int
+) -> None:
+    N, L, outputs = network.width, network.depth, max(s.task.outputs for s in stages)
+    if isinstance(network, ConvolutionalNetwork):
+        L = len(network.windows.corners)  # as many fields of a unit
+        size = N * (dimension + outputs * (L if network.pooling == "none" else 1))
+    else:
+        size = N * (dimension + (L - 1) * N + outputs)
     bytes_each = 4 if network.dtype == "float32" else 8
     samples = max(s.task.n_train for s in stages)
     working = 16 * size * bytes_each + 6 * samples * N * L * bytes_each
@@ -175,7 +191,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _start(network: Network, stage: Stage, before: Member | None, seed: int, index: int) -> Member:
+def _start(
+    network: AnyNetwork, stage: Stage, before: Member | None, seed: int, index: int
+) -> Member:
     """The network at the start of a stage; every stage draws from its own stream."""
     if before is not None and stage.head == "kept":
         return before
@@ -187,8 +205,12 @@ def _start(network: Network, stage: Stage, before: Member | None, seed: int, ind
     return Member(Weights((*hidden, network.initial_head(stage.task.outputs, rng))))
 
 
-def _run_stage(network, stage, start: Member, tasks, record, snapshots) -> Run:
+def _run_stage(
+    network, stage: Stage, start: Member, tasks, record, snapshots, windows: Windows | None
+) -> Run:
     inputs = np.concatenate([X for _, X in recorded_inputs(tasks, stage.task.outputs)])
+    if windows is not None:
+        stage, inputs = replace(stage, task=windows.seen(stage.task)), windows.of(inputs)
     run = solve_frozen if stage.has_fixed_kernel else flow_through
     began = time.perf_counter()
     with jax.enable_x64(True), jax.default_matmul_precision("highest"), compile_clock() as clock:

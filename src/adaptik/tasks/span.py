@@ -59,6 +59,16 @@ class Span:
                 first, second = y @ inside / len(y), (inside.T * y) @ inside / len(y)
                 weight += np.outer(first, first) + second @ second
                 pull += first
+        return cls.turned(basis, weight, pull)
+
+    @classmethod
+    def turned(
+        cls,
+        basis: Float[np.ndarray, "D rank"],
+        weight: Float[np.ndarray, "rank rank"],
+        pull: Float[np.ndarray, " rank"],
+    ) -> "Span":
+        """An orthonormal basis turned to the order of T and the signs of b, given in it."""
         _, turn = np.linalg.eigh(weight)
         # Signs that the order of samples and of inputs' columns does not change.
         turn = turn * np.where(pull @ turn < 0, -1.0, 1.0)

@@ -25,7 +25,8 @@ from ..tasks.stages import Stage, check_sequence
 from .case import Case, load_standardised
 from .evolution import WATCHED, moments
 from .options import TransferConfig
-from .study import Curve, Moment, TransferStudy
+from .recorded import Curve, Moment
+from .study import TransferStudy
 from .verdict import decided, folds, notes
 
 Progress = Callable[[str, int, int], None]

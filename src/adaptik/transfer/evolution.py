@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from ..solution import Solution, record_grid
 from ..tasks import Task
-from .study import Curve, Moment
+from .recorded import Curve, Moment
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -15,7 +15,8 @@ from .drawn import curve, networks
 from .style import GREY, STYLE
 
 if TYPE_CHECKING:
-    from ...transfer.study import Curve, TransferStudy
+    from ...transfer.recorded import Curve
+    from ...transfer.study import TransferStudy
 
 TIME = "time since the stage's start t"
 

@@ -12,23 +12,24 @@ them. At small richness the share is 1 and sampling errors vanish with the richn
 import math
 import time
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
 from ...kernels.frozen import FrozenPath, KernelFlows
+from ...kernels.particle_state import FrozenKind, KernelTerm, ParticleState, is_analytic
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO
 from ...solution import Advance, Request, recorded_inputs
 from ...solution.estimate import leave_one_out
-from ...system.programs import on_device
 from ...tasks.stages import Stage
-from .state import FrozenKind, KernelTerm, TwoLayerState, is_analytic
+
+State = TypeVar("State", bound=ParticleState)
 
 LEAST_REPLICATES = 3  # every share is estimated from the other replicates
 
 
-def advance_frozen(state: TwoLayerState, stage: Stage, request: Request) -> Advance[TwoLayerState]:
+def advance_frozen(state: State, stage: Stage, request: Request) -> Advance[State]:
     """Run a stage with a frozen kernel, analytic where the particles still follow their start."""
     began = time.perf_counter()
     task, kind = stage.task, frozen_kind(stage)
@@ -40,7 +41,7 @@ def advance_frozen(state: TwoLayerState, stage: Stage, request: Request) -> Adva
     # A pooled kernel decides alone when it has converged; the others only give its error.
     path = FrozenPath.of(stage, request, gram, start, first_decides=pooled)
 
-    def after(t: float) -> TwoLayerState:
+    def after(t: float) -> State:
         return _after(state, stage, estimator, t, path.duals[t])
 
     final = after(float(path.times[-1]))
@@ -59,20 +60,16 @@ def frozen_kind(stage: Stage) -> FrozenKind:
     return "feature" if stage.trains == "readout" else "ntk"
 
 
-def _after(state: TwoLayerState, stage: Stage, estimator, t: float, dual) -> TwoLayerState:
+def _after(state: State, stage: Stage, estimator, t: float, dual) -> State:
     fade, kind, particles = _fade(stage, t), frozen_kind(stage), state.particles
     terms = state.terms if fade == 1.0 else tuple(term.scaled(fade) for term in state.terms)
     terms += (KernelTerm(particles, kind, stage.task.X, dual, estimator),)
     if stage.trains == "readout" and stage.richness > 0:
-        anchor = state.span.points(stage.task.X).inside.astype(particles.w.dtype)
-        with jax.enable_x64(True):
-            h = np.einsum("rmk,pk->rmp", particles.w, anchor, optimize=True)
-            phi = np.asarray(state.activation.phi(on_device(h)))
-        own = np.broadcast_to(dual[:1], (len(phi), *dual.shape[1:]))
-        moved = np.einsum("rmp,rpc->rmc", phi, own if estimator == "pooled" else dual)
+        own = dual[:1] if estimator == "pooled" else dual
+        moved = state.feature_sum(stage.task.X, own)
         z = fade * particles.z + (stage.richness * moved).astype(particles.z.dtype)
         particles = replace(particles, z=z, initial_head=False)
-    return replace(state, particles=particles, terms=terms)
+    return state.altered(particles=particles, terms=terms)
 
 
 def _fade(stage: Stage, t: float) -> float:
@@ -91,13 +88,13 @@ class LazyControl:
         On the analytic kernel (one member) and on every replicate's own.
     """
 
-    state: TwoLayerState
+    state: ParticleState
     inputs: Float[np.ndarray, "P D"]
     exact: KernelFlows
     sampled: KernelFlows
 
     @staticmethod
-    def applies(state: TwoLayerState, stage: Stage) -> bool:
+    def applies(state: ParticleState, stage: Stage) -> bool:
         """Whether a stage has a lazy limit that is known exactly, and cheap beside the stage."""
         return (
             stage.loss == "squared"
@@ -109,7 +106,7 @@ class LazyControl:
         )
 
     @classmethod
-    def of(cls, state: TwoLayerState, stage: Stage) -> "LazyControl":
+    def of(cls, state: ParticleState, stage: Stage) -> "LazyControl":
         X, y = stage.task.X, stage.task.y
         analytic = state.frozen_gram("ntk", X, "analytic")[:1]
         own = state.frozen_gram("ntk", X, "sampled")
@@ -136,11 +133,11 @@ class LazyControl:
         apply = self.state.apply_kernel
         return apply(own, X, sampled) - apply(known, X, exact)
 
-    def correct(self, advance: Advance[TwoLayerState], request: Request) -> Advance[TwoLayerState]:
+    def correct(self, advance: Advance[State], request: Request) -> Advance[State]:
         """What happened in the stage, corrected by the share of the lazy error."""
         record, final, snapshots = advance
         inputs = dict(recorded_inputs(request.tasks, self.outputs))
-        errors = self.state.span.together(inputs, lambda X: self.error(X, record.times))
+        errors = self.state.together(inputs, lambda X: self.error(X, record.times))
         share = shares(
             np.concatenate([record.predictions[key][-1] for key in errors], axis=1),
             np.concatenate([error[-1] for error in errors.values()], axis=1),
@@ -150,11 +147,11 @@ class LazyControl:
             for key, error in errors.items()
         }
 
-        def corrected(state: TwoLayerState, t: float) -> TwoLayerState:
+        def corrected(state: State, t: float) -> State:
             weight = share[:, None, None]
             (exact,), (sampled,) = self._duals([t])
             terms = self._terms(weight * exact, -weight * sampled)
-            return replace(state, terms=(*state.terms, *terms))
+            return state.altered(terms=(*state.terms, *terms))
 
         return (
             replace(record, predictions=predictions),
@@ -164,7 +161,7 @@ class LazyControl:
 
     @property
     def outputs(self) -> int:
-        return self.state.particles.z.shape[-1]
+        return self.state.outputs
 
 
 def shares(

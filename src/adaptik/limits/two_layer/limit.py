@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ...kernels.particle_state import TangentTerm
 from ...kernels.particles import Particles, mean_readout, row_blocks
 from ...mathematics import activations, losses
 from ...mathematics.activations import Activation, Elementwise
@@ -43,7 +44,7 @@ from .flow import (
 )
 from .lazy import LazyControl, advance_frozen
 from .rest import at_rest, peak_bytes
-from .state import TangentTerm, TwoLayerState
+from .state import TwoLayerState
 
 DUAL_UP_TO = 1.2  # samples for a coordinate: with more, dual coefficients cost more than they save
 PATIENCE = 512  # steps after which flows that may move to and fro across kinks are brought to rest

@@ -1,6 +1,6 @@
 """Particles, how error signals move them, and the stiff part of that at one point."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,9 +10,6 @@ from jaxtyping import Array, Float
 from ...mathematics import deflation
 from ...mathematics.sliding import shares
 from ...mathematics.stepping import AbstractLinearisation, Node
-
-if TYPE_CHECKING:
-    from .flow import ParticleFlow
 
 
 class Law(NamedTuple):
@@ -101,7 +98,7 @@ class Linearisation(AbstractLinearisation):
     at: Point
     directions: Float[Array, "R P directions"] | None  # of the next step
 
-    def field(self, flow: "ParticleFlow", y: Law, change: Law, part, h, before):
+    def field(self, flow: Any, y: Law, change: Law, part, h, before):
         start = self.at.above
         if start is None:
             node = super().field(flow, y, change, part, h, before)

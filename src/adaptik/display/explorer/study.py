@@ -1,3 +1,6 @@
+# Types of Bokeh and Panel know no text for titles, no numbers for palettes, no dicts of arrays.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportOptionalMemberAccess=false, reportGeneralTypeIssues=false
 """The view of a study: answer, rows, curves, features through time, and how it was decided."""
 
 from typing import Any
@@ -8,7 +11,7 @@ import panel_material_ui as ui
 from bokeh.models import ColumnDataSource
 from bokeh.models.widgets.tables import NumberFormatter
 
-from ..system.errors import InputError
+from ...system.errors import InputError
 from . import frame
 from .folder_of_study import StudyFolder, curves, judged, read, sequences, table, ways
 from .found import WROTE, Found

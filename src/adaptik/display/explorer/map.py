@@ -11,8 +11,8 @@ import numpy as np
 import panel as pn
 import panel_material_ui as ui
 
-from ..linear_theory.diagram import QUANTITIES, SHOWN, Diagram
-from ..system.errors import InputError
+from ...linear_theory.diagram import QUANTITIES, SHOWN, Diagram
+from ...system.errors import InputError
 from . import frame
 from .asked import (
     POINTS,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ..system.errors import InputError
+from ...system.errors import InputError
 
 MODES = ("scratch", "readout", "lazy", "rich")
 WORDS = {
@@ -106,7 +106,7 @@ def _in_one_unit(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     rows[numbers] = rows[numbers].apply(pd.to_numeric)
     relative = [c for c in rows.columns if c.startswith("relative_")]
     unit = "squares of the labels"
-    if relative and rows[relative].notna().any(axis=None):
+    if relative and rows[relative].notna().to_numpy().any():
         for column in relative:
             rows[column.removeprefix("relative_")] = rows[column]
         unit = "variances of the labels"
@@ -145,9 +145,9 @@ def label_of(mode: str, source: float | None, target: float | None) -> str:
 
 def table(study: StudyFolder) -> pd.DataFrame:
     """The rows under their titles, columns without any entry left out."""
-    rows = study.rows[list(COLUMNS)].copy()
+    rows = study.rows.reindex(columns=list(COLUMNS))
     rows["mode"] = [WORDS.get(str(mode), str(mode)) for mode in rows["mode"]]
-    rows = rows.rename(columns=COLUMNS)
+    rows.columns = [COLUMNS[name] for name in rows.columns]
     return rows.dropna(axis=1, how="all").reset_index(drop=True)
 
 

@@ -9,7 +9,7 @@ import panel as pn
 import panel_material_ui as ui
 from bokeh.models import ColumnDataSource
 
-from ..system.errors import InputError
+from ...system.errors import InputError
 from . import frame
 from .folder_of_finding import (
     MEAN,

@@ -1,3 +1,6 @@
+# Types of Bokeh and Panel know no text for titles, no numbers for palettes, no dicts of arrays.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportOptionalMemberAccess=false, reportGeneralTypeIssues=false
 """How all views look: page, figures, messages; colours are those of the reports."""
 
 from collections.abc import Sequence
@@ -10,7 +13,7 @@ import panel_material_ui as ui
 from bokeh.models import CustomJSTickFormatter, HoverTool
 from bokeh.plotting import figure
 
-from ..display.plots.style import OKABE_ITO, shades
+from ..plots.style import OKABE_ITO, shades
 
 BLUE, RED, GREEN, PINK, ORANGE, SKY, _ = OKABE_ITO
 GREY = "#8a8a8a"  # seen on white and on black
@@ -48,7 +51,7 @@ def page(title: str, views: Sequence[tuple[str, Any]], active: int) -> ui.Page:
 
 def message(text: str, mood: str = "info") -> ui.Alert:
     """A line in a box: ``"info"``, ``"success"``, ``"warning"`` or ``"error"``."""
-    return ui.Alert(text, severity=mood, **WIDE, margin=(8, 4))
+    return ui.Alert(object=text, severity=mood, **WIDE, margin=(8, 4))
 
 
 def heading(text: str, said: str = "") -> pn.Column:

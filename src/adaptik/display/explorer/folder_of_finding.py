@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from .. import sweeps
-from ..system.errors import InputError
+from ... import sweeps
+from ...system.errors import InputError
 
 WORDS = {"reproduced": "✓ yes", "differs": "✗ no", "not reproduced": "? undecided"}
 MEAN = "mean"  # over an axis, in place of one of its levels
@@ -71,8 +71,8 @@ def read_finding(folder: str | Path) -> FindingFolder:
         agreement = (str(both["sentence"]), *map(str, both["outliers"]))
         picture = folder / f"{said['experiment']}.png"
         shown = picture.read_bytes() if picture.exists() else b""
-        words = (str(said[name]) for name in ("claim", "verdict", "caption"))
-        return FindingFolder(title, *words, claims, agreement, shown, config)
+        claim, verdict, caption = (str(said[name]) for name in ("claim", "verdict", "caption"))
+        return FindingFolder(title, claim, verdict, caption, claims, agreement, shown, config)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = error.strerror if isinstance(error, OSError) else error
         raise InputError(

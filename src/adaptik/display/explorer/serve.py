@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..system import programs
-from ..system.errors import InputError
+from ...system import programs
+from ...system.errors import InputError
 from .found import Found, look_in
 
 MISSING = "adaptik explore needs Panel: pip install 'adaptik[explorer]'"

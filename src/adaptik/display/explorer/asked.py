@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from ..linear_theory.diagram import OF_OVER_RICH, QUANTITIES, Axis, Diagram
+from ...linear_theory.diagram import OF_OVER_RICH, QUANTITIES, Axis, Diagram
 
 POINTS = 100  # along an axis
 DRAWS = 20  # simulations of a point

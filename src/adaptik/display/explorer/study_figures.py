@@ -1,3 +1,6 @@
+# Types of Bokeh and Panel know no text for titles, no numbers for palettes, no dicts of arrays.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportOptionalMemberAccess=false, reportGeneralTypeIssues=false
 """Pictures of a study: learning curves, kernels and densities."""
 
 from typing import Any

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..system.errors import InputError
+from ...system.errors import InputError
 
 DEPTH = 2  # levels below the folder
 MOST = 2000  # folders that are looked into

@@ -1,3 +1,6 @@
+# Types of Bokeh and Panel know no text for titles, no numbers for palettes, no dicts of arrays.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportOptionalMemberAccess=false, reportGeneralTypeIssues=false
 """The map of linear theory as a picture, of which only numbers change."""
 
 from collections.abc import Callable, Sequence
@@ -7,8 +10,8 @@ import numpy as np
 from bokeh.events import Tap
 from bokeh.models import ColorBar, ColumnDataSource, CustomJSHover, LinearColorMapper, Range1d
 
-from ..display.plots.diagram import colours_of
-from ..linear_theory.diagram import SHOWN, Diagram
+from ...linear_theory.diagram import SHOWN, Diagram
+from ..plots.diagram import colours_of
 from . import frame
 from .asked import Answer, Simulated, boundary, is_log, places
 

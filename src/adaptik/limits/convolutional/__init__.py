@@ -1,0 +1,1 @@
+"""One convolutional hidden layer of infinite width."""

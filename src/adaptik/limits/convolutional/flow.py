@@ -1,0 +1,407 @@
+"""The flow of filters that look at every patch of an image (theory section 2.1).
+
+Nothing is ever held for all particles and all patches at once: a sample's predictor needs its own
+patches alone, so that predictor, error signal and push are one pass over blocks of samples.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ...kernels.particles import field
+from ...mathematics.activations import Activation
+from ...mathematics.losses import Loss
+from ...mathematics.stepping import (
+    AbstractFlow,
+    AbstractLinearisation,
+    Linearised,
+    LinearisedFlow,
+)
+from ...system.programs import on_device
+from ...tasks.span import Span
+from ..two_layer.flow import PARTICLE_WEIGHT, Tangent
+from ..two_layer.linearised import Law
+from .patches import Patches, padded
+
+BLOCK = 2**22  # preactivations held at once: 16 MiB in single precision
+
+
+class Images(eqx.Module):
+    """Images whose patches are made block by block, in coordinates of the span."""
+
+    pixels: Float[Array, "n D+1"]
+    rho: Float[Array, "n Q"]  # norms of the patches' parts outside the span
+    index: Int[Array, "Q d"]
+    basis: Float[Array, "d k"]  # over sqrt(d)
+    smooth: bool = eqx.field(static=True)
+
+    @classmethod
+    def of(
+        cls, patches: Patches, span: Span, X: np.ndarray, dtype, shrink: float = 1.0
+    ) -> "Images":
+        """``shrink`` scales weights outside the span, to which no training patch points."""
+        rho = outside(patches, span, X)
+        return cls(
+            on_device(padded(X), dtype),
+            on_device(shrink * rho, dtype),
+            on_device(patches.index, np.int32),
+            on_device(span.basis / np.sqrt(patches.dimension), dtype),
+            smooth=bool(rho.any()),
+        )
+
+    @property
+    def count(self) -> int:
+        return len(self.pixels)
+
+    def block(self, start, size: int) -> tuple[Float[Array, "b Q k"], Float[Array, "b Q"]]:
+        """Patches of ``size`` images, inside the span, and norms of their parts outside."""
+        pixels, rho = (
+            jax.lax.dynamic_slice_in_dim(v, start, size) for v in (self.pixels, self.rho)
+        )
+        return pixels[:, self.index] @ self.basis, rho
+
+
+def outside(patches: Patches, span: Span, X: np.ndarray) -> Float[np.ndarray, "n Q"]:
+    """Norms of the parts of patches outside the span."""
+    d = patches.dimension
+    parts = [span.points(patches.of(X[cut]).reshape(-1, d)).rho for cut in patches.blocks(X)]
+    return np.concatenate(parts).reshape(len(X), patches.count)
+
+
+class Filters(eqx.Module):
+    """What filters make of patches: phi, summed over the patches that a readout sees."""
+
+    activation: Activation = eqx.field(static=True)
+    heads: int = eqx.field(static=True)
+    scale: float = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, activation: Activation, patches: Patches) -> "Filters":
+        return cls(activation, patches.heads, patches.scale)
+
+    def fields(
+        self, w: Float[Array, "R M k"], block, smooth: bool, derivative: bool = False
+    ) -> Float[Array, "R M b Q"]:
+        """phi (or phi') of every patch."""
+        inside, rho = block
+        shape = (*w.shape[:2], *rho.shape)
+        flat = inside.reshape(-1, inside.shape[-1])
+        return field(self.activation, w, flat, rho.ravel(), smooth, derivative).reshape(shape)
+
+    def parted(self, fields: Float[Array, "R M b Q"]) -> Float[Array, "R M b H S"]:
+        """With an axis of readouts and one of the patches that each sees."""
+        *first, count = fields.shape
+        return fields.reshape(*first, self.heads, count // self.heads)
+
+    def pooled(self, fields: Float[Array, "R M b Q"]) -> Float[Array, "R M b H"]:
+        return self.scale * jnp.sum(self.parted(fields), -1)
+
+    def each(self, z: Float[Array, "R M HC"]) -> Float[Array, "R M H C"]:
+        """Readouts with an axis of their own, which states store with that of outputs."""
+        return z.reshape(*z.shape[:2], self.heads, -1)
+
+    def readout(self, law: Law, block, smooth: bool) -> Float[Array, "b R C"]:
+        """<z phi> of a block of images; float64."""
+        pooled = self.pooled(self.fields(law.w, block, smooth))
+        return self.averaged(self.each(law.z), pooled)
+
+    def averaged(self, z, pooled) -> Float[Array, "b R C"]:
+        mean = jnp.einsum("rmhc,rmbh->brc", z, pooled).astype(jnp.float64)
+        return mean / z.shape[1]
+
+    def tangent(self, base: Law, move: Law, block, smooth: bool) -> Float[Array, "b R C"]:
+        """<u_z phi + z phi' u_h>: how the readout moves to first order."""
+        inside, _ = block
+        slope = self.fields(base.w, block, smooth, derivative=True)
+        dh = jnp.einsum("rmk,bqk->rmbq", move.w, inside)
+        turned = self.readout(Law(base.w, move.z), block, smooth)
+        return turned + self.averaged(self.each(base.z), self.pooled(slope * dh))
+
+
+def block_size(w: Array, images: Images) -> int:
+    """Images per block."""
+    per_image = w.shape[0] * w.shape[1] * len(images.index)
+    return min(images.count, max(1, BLOCK // per_image))
+
+
+def over_images(function, w: Array, images: Images):
+    """``function(start, size)`` of all blocks, stacked over images; the last block overlaps."""
+    count, size = images.count, block_size(w, images)
+    starts = jnp.minimum(jnp.arange(0, count, size), count - size)
+    if len(starts) == 1:
+        return function(0, size)
+    out = jax.lax.map(lambda start: function(start, size), starts)
+    overlap = len(starts) * size - count
+
+    def joined(leaf):
+        ahead = leaf[:-1].reshape(-1, *leaf.shape[2:])
+        return jnp.concatenate([ahead, leaf[-1, overlap:]])
+
+    return jax.tree.map(joined, out)
+
+
+def predictions(filters: Filters, law: Law, images: Images) -> Float[Array, "R n C"]:
+    """<z phi> of all images."""
+    out = over_images(
+        lambda start, size: filters.readout(law, images.block(start, size), images.smooth),
+        law.w,
+        images,
+    )
+    return jnp.swapaxes(out, 0, 1)
+
+
+def tangents(filters: Filters, base: Law, move: Law, images: Images) -> Float[Array, "R n C"]:
+    """<u_z phi + z phi' u_h> of all images."""
+    out = over_images(
+        lambda start, size: filters.tangent(base, move, images.block(start, size), images.smooth),
+        base.w,
+        images,
+    )
+    return jnp.swapaxes(out, 0, 1)
+
+
+class Samples(eqx.Module):
+    """The active stage's training images, all of whose patches lie in the span."""
+
+    images: Images
+    labels: Float[Array, "P C"]
+    covariance: Float[Array, "k k"]  # of their patches
+
+
+class ConvolutionalFlow(LinearisedFlow):
+    """dw = gamma sum_mu Delta_mu z <phi'(h_q) x_q> - delta (w - home), dz = gamma sum_mu Delta phi.
+
+    Averages over patches q are those of the pooling; both are less lambda times themselves.
+    """
+
+    filters: Filters
+    objective: Loss = eqx.field(static=True)
+    samples: Samples
+    offset: Float[Array, "R P C"]  # predictor minus <z phi>/gamma; constant
+    richness: Float[Array, ""]
+    decay: Float[Array, ""]
+    elastic: Float[Array, ""]
+    home: Float[Array, "#R #M #k"]  # weights that elastic pulls towards
+
+    def _cast(self, y: Law) -> Law:
+        # diffrax promotes the state to the dtype of time; the arithmetic stays as asked.
+        return jax.tree.map(lambda leaf: leaf.astype(self.samples.images.basis.dtype), y)
+
+    def __call__(self, y: Law) -> Law:
+        law = self._cast(y)
+        push = self.pushed(law, lambda block: self.filters.readout(law, block, False))
+        move = self._pulled(law, push)
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), move, y)
+
+    def pushed(self, law: Law, predicted) -> Law:
+        """gamma sum_mu Delta_mu times the gradient of gamma f at the law.
+
+        ``predicted`` gives gamma (f - offset) of a block of images, shape ``(b, R, C)``.
+        """
+        images, labels = self.samples.images, self.samples.labels
+        count, size = images.count, block_size(law.w, images)
+
+        def body(total, first):
+            start = jnp.minimum(first, count - size)
+            block = images.block(start, size)
+            y, offset = (
+                jax.lax.dynamic_slice_in_dim(v, start, size, axis)
+                for v, axis in ((labels, 0), (self.offset, 1))
+            )
+            f = offset + jnp.swapaxes(predicted(block), 0, 1) / self.richness
+            signal = self.objective.signal(f, y) / count
+            new = (start + jnp.arange(size) >= first)[:, None]  # the last block overlaps
+            part = self._push(law, block, jnp.where(new, signal, 0.0))
+            return jax.tree.map(jnp.add, total, part), None
+
+        nothing = jax.tree.map(jnp.zeros_like, law)
+        return jax.lax.scan(body, nothing, jnp.arange(0, count, size))[0]
+
+    def _push(self, law: Law, block, signal: Float[Array, "R b C"]) -> Law:
+        inside, _ = block
+        filters, signal = self.filters, (self.richness * signal).astype(law.w.dtype)
+        pooled = filters.pooled(filters.fields(law.w, block, False))
+        slope = filters.parted(filters.fields(law.w, block, False, derivative=True))
+        strength = filters.scale * jnp.einsum("rmhc,rbc->rmbh", filters.each(law.z), signal)
+        pushes = (slope * strength[..., None]).reshape(*law.w.shape[:2], -1)
+        dw = jnp.einsum("rmn,nk->rmk", pushes, inside.reshape(-1, inside.shape[-1]))
+        dz = jnp.einsum("rmbh,rbc->rmhc", pooled, signal)
+        return Law(dw, dz.reshape(law.z.shape))
+
+    def _pulled(self, law: Law, push: Law) -> Law:
+        decay, elastic = (c.astype(law.w.dtype) for c in (self.decay, self.elastic))
+        pull = decay * law.w + elastic * (law.w - self.home)
+        return Law(push.w - pull, push.z - decay * law.z)
+
+    def _predictor(self, law: Law) -> Float[Array, "R P C"]:
+        return self.offset + predictions(self.filters, law, self.samples.images) / self.richness
+
+    def losses(self, y: Law):
+        return self.objective.by_part(self._predictor(self._cast(y)), self.samples.labels)
+
+    def units(self):
+        return self.objective.units(self.samples.labels)
+
+    def burden(self, y: Law):
+        y = self._cast(y)
+        squares = jnp.sum(jnp.square(y.w), -1) + jnp.sum(jnp.square(y.z), -1)
+        pulled = jnp.sum(jnp.square(y.w - self.home), -1)
+        weighed = jnp.mean(self.decay * squares + self.elastic * pulled)
+        return 0.5 * self.objective.rate_factor * weighed / self.richness**2
+
+    def weigh(self, y: Law, error: Law):
+        # As in two_layer.flow: the error of the predictor, and a small part of single particles'.
+        y, error = self._cast(y), self._cast(error)
+        images = self.samples.images
+        change = tangents(self.filters, y, error, images) / self.richness
+        return jnp.sqrt(jnp.mean(jnp.square(change))) + PARTICLE_WEIGHT * self._bound(y, error)
+
+    def _bound(self, y: Law, error: Law):
+        moved = jnp.einsum("rmk,kl,rml->rm", error.w, self.samples.covariance, error.w)
+        turned = jnp.sum(jnp.square(error.z), -1)
+        size = 1 + jnp.mean(jnp.sum(jnp.square(y.z), -1))
+        return jnp.sqrt(jnp.mean(moved + turned).astype(jnp.float64) * size) / self.richness
+
+    def linearise(self, y: Law, memory: None = None) -> Linearised:
+        """B H B~ with K the NTK of the particles, the curvature H and R as they are at y."""
+        y = self._cast(y)
+        images, count = self.samples.images, self.samples.images.count
+        pooled, gradients = over_images(
+            lambda start, size: features_and_gradients(self.filters, y, images, start, size),
+            y.w,
+            images,
+        )
+        f = jnp.einsum("rmhc,prmh->rpc", self.filters.each(y.z), pooled).astype(jnp.float64)
+        f = self.offset + f / (y.z.shape[1] * self.richness)
+        signal = jnp.asarray(self.objective.signal(f, self.samples.labels)) / count
+        ntk = _ntk(pooled, gradients)
+        root = self.objective.curvature_root(f, self.samples.labels)
+        stiff = jnp.einsum("rpac,rpaqb,rqbd->rpcqd", root, ntk, root) / count
+        size = count * f.shape[-1]
+        stiff = stiff.reshape(len(f), size, size)
+        rates, modes = (
+            part.astype(stiff.dtype) for part in jnp.linalg.eigh(stiff.astype(y.w.dtype))
+        )
+        modes = jnp.einsum("rpac,rpcn->rpan", root, modes.reshape(*f.shape, -1))
+        stiff = Linearisation(y.z, pooled, gradients, modes, self.richness)
+        velocity = self._pulled(y, stiff.pushed(signal))
+        return Linearised(stiff, velocity, jnp.maximum(rates, 0.0), self.decay)
+
+
+def features_and_gradients(
+    filters: Filters, law: Law, images: Images, start, size: int, bias: bool = False
+) -> tuple[Float[Array, "b R M H"], Float[Array, "b R M C k"]]:
+    """Pooled features of a block of images, and the readout's gradient by w before the average.
+
+    With ``bias`` the gradient has a last entry, by a constant that all patches add to h.
+    """
+    block = inside, _ = images.block(start, size)
+    pooled = filters.pooled(filters.fields(law.w, block, images.smooth))
+    slope = filters.parted(filters.fields(law.w, block, images.smooth, derivative=True))
+    z = filters.each(law.z)
+    if bias:
+        inside = jnp.concatenate([inside, jnp.ones_like(inside[..., :1])], -1)
+    if filters.heads == 1:
+        sums = jnp.einsum("rmbs,bsk->brmk", slope[:, :, :, 0], inside)
+        gradients = jnp.einsum("rmc,brmk->brmck", filters.scale * z[:, :, 0], sums)
+    else:
+        pushes = filters.scale * jnp.einsum("rmbh,rmhc->brmch", slope[..., 0], z)
+        gradients = jnp.einsum("brmch,bhk->brmck", pushes, inside)
+    return jnp.moveaxis(pooled, 2, 0), gradients
+
+
+def _ntk(pooled, gradients) -> Float[Array, "R P C P C"]:
+    def products(rule, a):
+        return jnp.einsum(rule, a, a).astype(jnp.float64) / a.shape[2]
+
+    feature = products("prmh,qrmh->rpq", pooled)
+    diagonal = jnp.eye(gradients.shape[3])[:, None, :]
+    return products("prmck,qrmdk->rpcqd", gradients) + feature[:, :, None, :, None] * diagonal
+
+
+class Linearisation(AbstractLinearisation):
+    """B and B~ at one point, in the eigenmodes of the stiff matrix."""
+
+    z: Float[Array, "R M HC"]
+    pooled: Float[Array, "P R M H"]
+    gradients: Float[Array, "P R M C k"]
+    modes: Float[Array, "R P C modes"]  # R V
+    richness: Float[Array, ""]
+
+    def pushed(self, signal: Float[Array, "R P C"]) -> Law:
+        signal = (self.richness * signal).astype(self.z.dtype)
+        dw = jnp.einsum("rpc,prmck->rmk", signal, self.gradients)
+        dz = jnp.einsum("rpc,prmh->rmhc", signal, self.pooled)
+        return Law(dw, dz.reshape(self.z.shape))
+
+    def spread(self, u):
+        return self.pushed(jnp.einsum("rpcn,rn->rpc", self.modes, u) / len(self.pooled))
+
+    def read(self, v: Law):
+        v = jax.tree.map(lambda leaf: leaf.astype(self.z.dtype), v)
+        z = v.z.reshape(*v.z.shape[:2], self.pooled.shape[-1], -1)
+        change = jnp.einsum("rmhc,prmh->rpc", z, self.pooled)
+        change = change + jnp.einsum("rmk,prmck->rpc", v.w, self.gradients)
+        change = change.astype(jnp.float64) / (z.shape[1] * self.richness)
+        return jnp.einsum("rpcn,rpc->rn", self.modes, change)
+
+
+class TangentFlow(AbstractFlow):
+    """Lazy flow with weight decay: the base decays, its linear response follows the loss."""
+
+    inner: ConvolutionalFlow  # at richness 1
+
+    def _cast(self, y: Tangent) -> Tangent:
+        return Tangent(self.inner._cast(y.base), self.inner._cast(y.move))
+
+    def __call__(self, y: Tangent) -> Tangent:
+        given, y = y, self._cast(y)
+        push = self.inner.pushed(
+            y.base, lambda block: self.inner.filters.tangent(y.base, y.move, block, False)
+        )
+        decay = self.inner.decay.astype(y.base.w.dtype)
+        shrink = jax.tree.map(lambda leaf: -decay * leaf, y)
+        move = Tangent(shrink.base, jax.tree.map(jnp.add, push, shrink.move))
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), move, given)
+
+    def losses(self, y: Tangent):
+        y, inner = self._cast(y), self.inner
+        f = inner.offset + tangents(inner.filters, y.base, y.move, inner.samples.images)
+        return inner.objective.by_part(f, inner.samples.labels)
+
+    def units(self):
+        return self.inner.units()
+
+    def weigh(self, y: Tangent, error: Tangent):
+        return self.inner.weigh(y.base, error.base) + self.inner.weigh(y.base, error.move)
+
+
+class Recorder(eqx.Module):
+    """Predictions at recorded images while a stage runs: f - <z phi>/gamma, and <z phi>/gamma."""
+
+    filters: Filters
+    images: list[Images]  # a list: names would make every task its own compilation
+    bases: list[Float[Array, "R n C"]]
+    richness: Float[Array, ""]
+    decay: Float[Array, ""]
+    elastic: Float[Array, ""]
+
+    def fade(self, t):
+        """What is left of weights that no patch sees, pulled to 0 and to where they started."""
+        rate = self.decay + self.elastic
+        left = (self.elastic + self.decay * jnp.exp(-rate * t)) / jnp.where(rate > 0, rate, 1.0)
+        return jnp.where(rate > 0, left, 1.0)
+
+    def __call__(self, t, y: Law | Tangent) -> list[Array]:
+        fade, dtype = self.fade(t), self.images[0].basis.dtype
+        y = jax.tree.map(lambda leaf: leaf.astype(dtype), y)
+        found = []
+        for images, base in zip(self.images, self.bases, strict=True):
+            seen = eqx.tree_at(lambda i: i.rho, images, images.rho * fade.astype(dtype))
+            if isinstance(y, Tangent):
+                found.append(base + tangents(self.filters, y.base, y.move, seen))
+            else:
+                found.append(base + predictions(self.filters, y, seen) / self.richness)
+        return found

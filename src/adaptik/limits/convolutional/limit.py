@@ -1,0 +1,389 @@
+"""One convolutional hidden layer at infinite width (theory section 2.1)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from operator import itemgetter
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from ...kernels.particle_state import ReadoutTerm, TangentTerm
+from ...kernels.particles import Particles
+from ...mathematics import losses
+from ...mathematics.activations import Activation, Elementwise
+from ...mathematics.sampling import Sampling, neurons
+from ...mathematics.stepping import Chebyshev, Exponential
+from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, Chosen
+from ...solution import Advance, Request, Solution, recorded_inputs
+from ...system.errors import InputError, require_integers, require_one_of
+from ...system.programs import on_device
+from ...tasks import Task
+from ...tasks.stages import Stage, check_elastic_flow
+from ..base import FLOW, AbstractLimit, growth
+from ..run import step_through
+from ..two_layer.collapse import judged
+from ..two_layer.flow import Tangent
+from ..two_layer.lazy import advance_frozen
+from ..two_layer.limit import TwoLayer, TwoLayerState
+from ..two_layer.linearised import Law
+from .flow import BLOCK, ConvolutionalFlow, Images, Recorder, Samples, TangentFlow
+from .patches import POOLING, Patches, Pooling, span_of, square
+from .state import FIELDS, PAIRS, ConvolutionalState
+
+FEWEST = 256  # particles with which solving for a tolerance begins
+HELD = 2**30  # bytes up to which the gradients of all samples are held, for exponential steps
+
+Pair = int | tuple[int, int]
+State = ConvolutionalState | TwoLayerState
+
+
+@dataclass(frozen=True)
+class Convolutional(AbstractLimit[State]):
+    """One convolutional hidden layer of infinitely many filters, then one readout.
+
+    Every filter looks at all patches x_q of an image, and a readout at the average of what it
+    finds: ``f = <z (1/Q) sum_q phi(w.x_q/sqrt d)>/gamma``. A patch as large as the image is
+    :class:`adaptik.TwoLayer`, which then does the work.
+
+    Attributes
+    ----------
+    activation
+        A name, an :class:`adaptik.activations.Activation`, or an elementwise JAX function.
+    patch, stride
+        Height and width of the patches, and steps between them in pixels: one number or two.
+    pooling
+        ``"average"`` over all patches; ``"root"``, their sum over sqrt(Q): the same at richness
+        gamma sqrt(Q) and time t/Q; ``"none"``, a readout for every patch, over sqrt(Q).
+    image
+        ``(height, width)`` or ``(height, width, channels)`` of the inputs, whose columns are
+        pixels row by row, channels last; ``None`` takes a square of one or three channels.
+    padding
+        Pixels of zeros around the image, fewer than the patch has.
+    particles
+        Filters per replicate; at least the numbers in a patch and the readouts of a filter, so
+        that second moments can be exact. ``None`` takes 1024, or more where that is too few.
+    replicates, dtype, sampling, max_steps
+        As for :class:`adaptik.TwoLayer`.
+    tol
+        Error allowed in one step, in units of the labels (:attr:`adaptik.Stage.unit`).
+
+    Raises
+    ------
+    InputError
+        For values out of range and a patch larger than its image; in :func:`adaptik.solve` for
+        inputs that are no such images.
+
+    Examples
+    --------
+    >>> import adaptik as ak
+    >>> task = ak.tasks.load("digits", classes=(3, 5), n_train=20, n_test=20)
+    >>> limit = ak.Convolutional("relu", patch=3, stride=2, particles=64, replicates=2)
+    >>> solution = ak.solve([ak.Stage(task, richness=1.0, duration=5.0)], limit)
+    >>> solution.outcome.value
+    'reached its duration'
+    """
+
+    state: ClassVar = State
+    computes: ClassVar = FLOW | {"elastic"}
+    samples: ClassVar = "particles"
+
+    activation: str | Activation | Elementwise = "relu"
+    patch: Pair = 5
+    stride: Pair = 1
+    pooling: Pooling = "average"
+    image: tuple[int, ...] | None = None
+    padding: int = 0
+    particles: int | None = None
+    replicates: int = 4
+    dtype: str = "float32"
+    tol: float = 3e-3
+    sampling: Sampling = "quasi"
+    max_steps: int = 4096
+
+    def __post_init__(self):
+        for name, allowed in (("patch", (2,)), ("stride", (2,)), ("image", (2, 3))):
+            object.__setattr__(self, name, _sizes(name, getattr(self, name), allowed))
+        require_one_of(POOLING, pooling=self.pooling)
+        require_integers(0, padding=self.padding)
+        if self.padding >= min(self._pair("patch")):
+            raise InputError(
+                f"padding={self.padding} makes patches of nothing but zeros; give less than the "
+                f"patch, {min(self._pair('patch'))}"
+            )
+        dense = self._dense  # which checks what both have
+        object.__setattr__(self, "activation", dense.activation)
+        if self.image is not None:
+            self._fitting(self.image)
+
+    def _pair(self, name: str) -> tuple[int, int]:
+        given = getattr(self, name)
+        return given if isinstance(given, tuple) else (given, given)
+
+    @property
+    def _dense(self) -> TwoLayer:
+        shared = ("activation", "particles", "replicates", "dtype", "tol", "sampling", "max_steps")
+        return TwoLayer(**{name: getattr(self, name) for name in shared})
+
+    def _fitting(self, image: tuple[int, ...]) -> Patches:
+        """The patches of such an image."""
+        height, width, channels = (*image, 1)[:3]
+        size, stride = self._pair("patch"), self._pair("stride")
+        padded = tuple(n + 2 * self.padding for n in (height, width))
+        if size[0] > padded[0] or size[1] > padded[1]:
+            raise InputError(
+                f"patch={self.patch} is larger than the image of {padded[0]} x {padded[1]} pixels"
+                f"{' with its padding' if self.padding else ''}; give a smaller patch"
+            )
+        return Patches((height, width, channels), size, stride, self.padding, self.pooling)
+
+    def patches(self, task: Task) -> Patches:
+        """Where the patches of a task's images lie.
+
+        Raises
+        ------
+        InputError
+            If its inputs are no images of the shape asked for.
+        """
+        image = square(task.dimension) if self.image is None else self.image
+        if math.prod(image) != task.dimension:
+            raise InputError(
+                f"image={image} has {math.prod(image)} numbers, inputs of task {task.name!r} have "
+                f"{task.dimension}; give the height, width and channels of the inputs"
+            )
+        return self._fitting(image)
+
+    def _count(self, patches: Patches, outputs: int) -> int:
+        least = patches.dimension + outputs * patches.heads
+        if self.particles is None:
+            return max(1024, 2 ** math.ceil(math.log2(2 * least)))
+        if self.particles < least and self.sampling == "quasi":
+            raise InputError(
+                f"particles={self.particles} cannot hold the second moments of {least} filter "
+                f"coordinates and readouts; give at least {least}, or sampling='iid'"
+            )
+        return self.particles
+
+    def check_stage(self, i: int, stage: Stage) -> None:
+        check_elastic_flow(i, stage)
+        patches = self.patches(stage.task)
+        if not is_dense(patches):
+            self._count(patches, stage.task.outputs)
+
+    def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
+        patches = self.patches(stages[0].task)
+        if is_dense(patches):
+            return self._dense.predicted_bytes(stages, tasks)
+        outputs = max(s.task.outputs for s in stages)
+        count = self._count(patches, outputs) * 2 ** sum(_is_paired(s) for s in stages)
+        width, members = np.dtype(self.dtype).itemsize, self.replicates * count
+        law = members * (patches.dimension + outputs * patches.heads)
+        per_image = members * max(patches.count, outputs * patches.dimension)
+        block = 8 * max(BLOCK, per_image) + 4 * FIELDS
+        held = max(self._held(s, patches, members) for s in stages)
+        samples = max(s.task.n_train for s in stages)
+        images = sum(t.n_train + (0 if t.X_test is None else len(t.X_test)) for t in tasks.values())
+        recorded = images * (24 * self.replicates * outputs + patches.count + patches.pixels)
+        kernels = 6 * self.replicates * (samples * outputs) ** 2 + 12 * PAIRS
+        return int(width * (24 * law + block + 3 * held) + 8 * (recorded + kernels))
+
+    def _held(self, stage: Stage, patches: Patches, members: int) -> int:
+        """Numbers in the gradients of all samples, where they are held."""
+        size = self._gradients(stage, patches, members)
+        return size if self._exponential(stage, size) else 0
+
+    def _gradients(self, stage: Stage, patches: Patches, members: int) -> int:
+        outputs = stage.task.outputs
+        return stage.task.n_train * members * (outputs * patches.dimension + patches.heads)
+
+    def _exponential(self, stage: Stage, size: int) -> bool:
+        modes = stage.task.n_train * stage.task.outputs
+        fits = np.dtype(self.dtype).itemsize * size <= HELD
+        moves = not (stage.has_fixed_kernel or stage.is_lazy)
+        return moves and modes <= EXPONENTIAL_UP_TO and fits
+
+    def start(self, stages, tasks, rng) -> State:
+        patches = self.patches(stages[0].task)
+        if is_dense(patches):
+            return self._dense.start(stages, tasks, rng)
+        span, outputs = span_of(patches, tasks.values()), stages[0].task.outputs
+        count = self._count(patches, max(s.task.outputs for s in stages))
+        heads = outputs * patches.heads
+        w, z = neurons(rng, self.replicates, count, span.rank, heads, self.sampling, self.dtype)
+        return ConvolutionalState(self.phi, patches, span, Particles(w, z))
+
+    def advance(self, state: State, stage: Stage, request: Request) -> Advance[State]:
+        if isinstance(state, TwoLayerState):
+            return self._dense.advance(state, stage, request)
+        if stage.head == "fresh":
+            state = self._with_fresh_head(state, stage, request)
+        if stage.has_fixed_kernel:
+            return advance_frozen(state, stage, request)
+        return self._flow(state, stage, request)
+
+    def _with_fresh_head(
+        self, state: ConvolutionalState, stage: Stage, request: Request
+    ) -> ConvolutionalState:
+        untouched = not state.terms and state.particles.initial_head
+        particles, outputs = state.particles, stage.task.outputs
+        if not untouched or state.outputs != outputs:
+            columns = outputs * state.patches.heads
+            particles = particles.with_fresh_head(request.rng, columns, self.sampling)
+        particles = particles.in_pairs() if _is_paired(stage) else particles
+        return replace(state, particles=particles, terms=())
+
+    def refined(
+        self, tol: float, tasks: dict[str, Task], found: Solution | None
+    ) -> "Convolutional":
+        if found is not None:
+            state = found.states[-1]
+            assert isinstance(state, State)
+            count = state.particles.w.shape[1] * growth(found, tol)
+            return replace(self, particles=math.ceil(count / FEWEST) * FEWEST)
+        count, each = self.particles, list(tasks.values())
+        if count is None:  # errors tell how many are needed
+            patches = self.patches(each[0])
+            least = patches.dimension + patches.heads * max(task.outputs for task in each)
+            count = max(FEWEST, 2 ** math.ceil(math.log2(1.25 * least)))
+        return replace(self, tol=min(self.tol, tol), particles=count)
+
+    def _flow(
+        self, state: ConvolutionalState, stage: Stage, request: Request
+    ) -> Advance[ConvolutionalState]:
+        """Run a stage whose kernel moves."""
+        task = stage.task
+        recorded = dict(sorted(recorded_inputs(request.tasks, task.outputs), key=itemgetter(0)))
+        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+            flow, recorder = self._started(state, stage, recorded)
+            y0 = Law(on_device(state.particles.w), on_device(state.particles.z))
+            course: tuple[Any, Any] = flow, y0
+            chosen = self._stepper(state, stage)
+            if stage.is_lazy:
+                course = TangentFlow(flow), Tangent(y0, jax.tree.map(jnp.zeros_like, y0))
+            record, after, snapshots = step_through(
+                stage,
+                request,
+                *course,
+                recorder,
+                list(recorded),
+                partial(self._state_at, state, recorder, stage),
+                chosen,
+                self.tol,
+                self.max_steps,
+            )
+        f = record.predictions[task.name, "train"][-1]
+        ended = judged(record.outcome, stage, after.particles.z, f)
+        return replace(record, outcome=ended), after, snapshots
+
+    def _stepper(self, state: ConvolutionalState, stage: Stage) -> Chosen:
+        if stage.is_lazy:
+            return Chosen(Chebyshev(), "linearised flow")
+        members = math.prod(state.particles.w.shape[:2])
+        size = self._gradients(stage, state.patches, members)
+        if self._exponential(stage, size):
+            return Chosen(Exponential(), "gradients of all samples are held")
+        reason = f"{stage.task.n_train * stage.task.outputs} samples x outputs"
+        return Chosen(Chebyshev(), f"{reason}, exponential up to {EXPONENTIAL_UP_TO} that fit")
+
+    def _started(
+        self,
+        state: ConvolutionalState,
+        stage: Stage,
+        recorded: dict[tuple[str, str], np.ndarray],
+    ) -> tuple[ConvolutionalFlow, Recorder]:
+        """The flow of a stage and the recorder of its predictions.
+
+        Lazy stages are linearised around the flow of richness 1.
+        """
+        task, richness = stage.task, 1.0 if stage.is_lazy else stage.richness
+        inverse = 0.0 if stage.is_lazy else 1 / richness
+        bases = {key: _base(state, X, inverse) for key, X in recorded.items()}
+        scalar = {
+            "richness": on_device(float(richness)),
+            "decay": on_device(float(stage.weight_decay)),
+            "elastic": on_device(float(stage.elastic)),
+        }
+        filters, p = state.filters, state.particles
+        home = on_device(p.w if stage.elastic > 0 else np.zeros((1, 1, 1)), self.dtype)
+        flow = ConvolutionalFlow(
+            filters,
+            losses.get(stage.loss),
+            self._samples(state, task),
+            on_device(bases[task.name, "train"]),
+            home=home,
+            **scalar,
+        )
+        images = [
+            Images.of(state.patches, state.span, X, self.dtype, p.shrink) for X in recorded.values()
+        ]
+        return flow, Recorder(filters, images, list(map(on_device, bases.values())), **scalar)
+
+    def _samples(self, state: ConvolutionalState, task: Task) -> Samples:
+        patches, basis = state.patches, state.span.basis / np.sqrt(state.patches.dimension)
+        covariance = np.zeros((state.span.rank,) * 2)
+        for cut in patches.blocks(task.X):
+            inside = patches.of(task.X[cut]).reshape(-1, patches.dimension) @ basis
+            covariance += inside.T @ inside / (task.n_train * patches.count)
+        images = Images.of(patches, state.span, task.X, self.dtype)
+        return Samples(images, on_device(task.y), on_device(covariance, self.dtype))
+
+    def _stored(self, law: Law) -> tuple[np.ndarray, np.ndarray]:
+        return np.asarray(law.w).astype(self.dtype), np.asarray(law.z).astype(self.dtype)
+
+    def _state_at(
+        self,
+        before: ConvolutionalState,
+        recorder: Recorder,
+        stage: Stage,
+        t: float,
+        y: Law | Tangent,
+    ) -> ConvolutionalState:
+        """The state at time t of a stage, from what the stepper carries."""
+        base, move = (y.base, y.move) if isinstance(y, Tangent) else (y, None)
+        shrink = before.particles.shrink * float(recorder.fade(on_device(t)))
+        moved = Particles(*self._stored(base), shrink, False, False)
+        if move is None:
+            return before.moved(moved, stage.richness)
+        term = TangentTerm(moved, *self._stored(move))
+        return replace(before, particles=moved, terms=(term,))
+
+
+def is_dense(patches: Patches) -> bool:
+    """Whether one patch is all of the image, so that pooling has nothing to do."""
+    return patches.count == 1 and patches.dimension == patches.pixels and patches.padding == 0
+
+
+def _is_paired(stage: Stage) -> bool:
+    return stage.head == "fresh" and stage.weight_decay > 0 and not stage.has_fixed_kernel
+
+
+def _base(
+    state: ConvolutionalState, X: Float[np.ndarray, "n D"], inverse: float
+) -> Float[np.ndarray, "R n C"]:
+    """f - <z phi> * ``inverse`` of images."""
+    f = state.predict(X)
+    return f - state.evaluate(ReadoutTerm(state.particles, inverse), X) if inverse else f
+
+
+def _sizes(name: str, given: Any, lengths: tuple[int, ...]) -> Any:
+    """One number, or a tuple of integers >= 1 of an allowed length, or ``None`` for an image."""
+    if name == "image" and given is None:
+        return None
+    if isinstance(given, list | tuple):
+        if len(given) not in lengths:
+            raise InputError(
+                f"{name} must have {' or '.join(map(str, lengths))} numbers, got {given!r}"
+            )
+        for value in given:
+            require_integers(1, **{name: value})
+        return tuple(int(value) for value in given)
+    if name == "image":
+        raise InputError(
+            f"image must be (height, width) or (height, width, channels), got {given!r}"
+        )
+    require_integers(1, **{name: given})
+    return int(given)  # pyright: ignore[reportArgumentType]
