@@ -312,6 +312,7 @@ def test_networks_agree_within_error_bars(pooling, options):
 
 
 @pytest.mark.evidence
+@pytest.mark.wide
 @pytest.mark.parametrize("pooling", ["average", "none"])
 @pytest.mark.parametrize("head", ["fresh", "kept"])
 def test_wide_networks_approach_the_limit_as_one_over_their_width(head, pooling):

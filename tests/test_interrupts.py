@@ -71,7 +71,7 @@ def stopped_at(moment, arguments, number, folder):
     ("moment", "arguments", "number"),
     [
         (IMPORTING, ["phase-diagram"], signal.SIGINT),
-        (IMPORTING, ["transfer"], signal.SIGTERM),
+        (IMPORTING, ["transfer", "--brief"], signal.SIGTERM),
         (SOLVING, ["transfer", "--check-seeds", "0"], signal.SIGTERM),
         (SWALLOWING, ["phase-diagram"], signal.SIGINT),
     ],
