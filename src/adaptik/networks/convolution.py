@@ -261,7 +261,7 @@ def features_and_gradients(layers, X, activation: Activation):
     return features, jnp.einsum("ncqN,nqd->ncNd", g, x), jnp.sum(g, axis=2)
 
 
-def kernel(layers, X, X2, kind: str, activation: Activation):
+def kernel(layers, X, X2, kind: str, activation: Activation, layer: int = 0):
     """As :func:`adaptik.networks.mup.empirical_kernel`; "gradient" is that of a filter's bias."""
     width, outputs = len(layers[-1]), layers[-1].shape[-1]
     phi_a, by_weights_a, by_bias_a = features_and_gradients(layers, X, activation)
@@ -271,8 +271,10 @@ def kernel(layers, X, X2, kind: str, activation: Activation):
         return feature
     if kind == "gradient":
         return jnp.einsum("ncN,mdN->ncmd", by_bias_a, by_bias_b) / width
-    gradient = jnp.einsum("ncNk,mdNk->ncmd", by_weights_a, by_weights_b) / width
-    return gradient + feature[:, None, :, None] * jnp.eye(outputs)[:, None, :]
+    readout = feature[:, None, :, None] * jnp.eye(outputs)[:, None, :]
+    if layer:  # the filters stay
+        return readout
+    return readout + jnp.einsum("ncNk,mdNk->ncmd", by_weights_a, by_weights_b) / width
 
 
 def feature_sum(layers, X, dual: Float[Array, "n C"], activation: Activation) -> Array:

@@ -409,7 +409,7 @@ def _last(hidden, X, activation: Activation):
 def _kernel(layers, X, X2, kind: str, activation: Activation, layer: int):
     layers = _double(layers)
     if is_convolutional(layers, X):
-        return convolution.kernel(layers, X, X2, kind, activation)
+        return convolution.kernel(layers, X, X2, kind, activation, layer)
     width, outputs = layers[-1].shape
     (phi_a, g_a), (phi_b, g_b) = (_fields(layers, x, activation) for x in (X, X2))
     if kind == "feature":
