@@ -38,7 +38,8 @@ code, pre { font-family: ui-monospace, 'DejaVu Sans Mono', monospace; }
 
 def page(title: str, views: Sequence[tuple[str, Any]], active: int) -> ui.Page:
     """One page with a tab for each view."""
-    tabs = ui.Tabs(*views, active=active, sizing_mode="stretch_width", margin=0)
+    # Dynamic: a table in a tab that nobody sees redraws itself without end.
+    tabs = ui.Tabs(*views, active=active, dynamic=True, sizing_mode="stretch_width", margin=0)
     return ui.Page(
         title=title,
         main=[pn.Column(tabs, **WIDE, margin=(0, 12, 40, 12))],
