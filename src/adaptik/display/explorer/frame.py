@@ -3,8 +3,8 @@
 # pyright: reportOptionalMemberAccess=false, reportGeneralTypeIssues=false
 """How all views look: page, figures, messages; colours are those of the reports."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import matplotlib as mpl
 import numpy as np
@@ -12,6 +12,7 @@ import panel as pn
 import panel_material_ui as ui
 from bokeh.models import CustomJSTickFormatter, HoverTool
 from bokeh.plotting import figure
+from panel.io.resources import CDN_DIST, CSS_URLS, LOCAL_DIST
 
 from ..plots.style import OKABE_ITO, shades
 
@@ -36,10 +37,22 @@ code, pre { font-family: ui-monospace, 'DejaVu Sans Mono', monospace; }
 """
 
 
-def page(title: str, views: Sequence[tuple[str, Any]], active: int) -> ui.Page:
-    """One page with a tab for each view."""
-    # Dynamic: a table in a tab that nobody sees redraws itself without end.
-    tabs = ui.Tabs(*views, active=active, dynamic=True, sizing_mode="stretch_width", margin=0)
+def page(title: str, views: Sequence[tuple[str, Callable[[], Any]]], active: int) -> ui.Page:
+    """One page with a tab for each view, which is made when the tab is first looked at.
+
+    A table in a tab that nobody has seen would try to draw itself without end.
+    """
+    rooms = [pn.Column(**WIDE) for _ in views]
+    named = [(name, room) for (name, _), room in zip(views, rooms, strict=True)]
+    tabs = ui.Tabs(*named, active=active, margin=0, **WIDE)
+
+    def enter(_: Any = None) -> None:
+        room = rooms[tabs.active]
+        if not room.objects:
+            room.objects = [views[tabs.active][1]()]
+
+    tabs.param.watch(enter, "active")
+    enter()
     return ui.Page(
         title=title,
         main=[pn.Column(tabs, **WIDE, margin=(0, 12, 40, 12))],
@@ -63,15 +76,29 @@ def heading(text: str, said: str = "") -> pn.Column:
     return pn.Column(*parts, **WIDE)
 
 
-def beside(*parts: Any) -> pn.FlexBox:
+def beside(*parts: Any) -> pn.Row:
     """Next to each other where there is room, else below each other."""
-    return pn.FlexBox(*parts, flex_wrap="wrap", align_items="flex-start", gap="8px 24px", **WIDE)
+    wrapped = {"flex-wrap": "wrap", "gap": "8px 24px", "align-items": "flex-start"}
+    return pn.Row(*parts, styles=wrapped, **WIDE)
 
 
 def grows(part: Any, least: int, share: int = 1) -> Any:
     """A part that takes room, but no less than a phone has."""
-    part.styles = {"flex": f"{share} 1 {least}px", "min-width": f"min({least}px, 92vw)"}
-    return part
+    styles = {"flex": f"{share} 1 {least}px", "min-width": f"min({least}px, 92vw)"}
+    return pn.Column(part, styles=styles, **WIDE)
+
+
+class Table(pn.widgets.Tabulator):
+    """A table to look at, whose style comes from this server.
+
+    Panel sends what is made after a page has loaded to its network of copies, which a machine
+    without internet does not reach.
+    """
+
+    _stylesheets: ClassVar[list[str]] = [CSS_URLS["font-awesome"].replace(CDN_DIST, LOCAL_DIST)]
+
+    def _get_theme(self, theme, resources=None):
+        return super()._get_theme(theme, resources).replace(CDN_DIST, LOCAL_DIST)
 
 
 def plot(name: str, title: str, x: str, y: str, height: int = 330, **options: Any) -> figure:

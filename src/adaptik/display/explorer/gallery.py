@@ -64,7 +64,7 @@ def finding(path: Path) -> list[Any]:
         frame.heading(found.title),
         frame.message(f"{found.word}: {found.claim}", MOODS.get(found.word, "info")),
         frame.heading("Claims"),
-        pn.widgets.Tabulator(
+        frame.Table(
             found.claims,
             show_index=False,
             disabled=True,

@@ -84,7 +84,7 @@ def _rows(study: StudyFolder) -> list[Any]:
         )
         for c in rows.columns
     }
-    grid = pn.widgets.Tabulator(
+    grid = frame.Table(
         rows,
         show_index=False,
         disabled=True,
