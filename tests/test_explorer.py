@@ -376,14 +376,14 @@ def test_sliders_start_at_what_a_map_takes_by_default(view, name):
 
 def test_views_survive_what_lies_in_folders(folder, store, tmp_path):
     from adaptik.display.explorer.gallery import GalleryView, finding, sweep
-    from adaptik.display.explorer.study import StudyView, parts
+    from adaptik.display.explorer.study import StudyView
 
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "rows.json").write_bytes(BROKEN["half"])
     broken = StudyView(look_in(tmp_path))
     assert "damaged" in broken.body[0].object
     assert "No study" in StudyView(look_in(store)).view[0].object
-    assert len(parts(read(folder))) > 8
+    assert len(StudyView(look_in(folder)).body) > 8
     assert len(sweep(store)) == 3
     a_finding(tmp_path)
     assert len(finding(tmp_path)) > 4

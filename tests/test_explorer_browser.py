@@ -170,16 +170,14 @@ def test_a_study_shows_rows_curves_and_features(page):
     slider.focus()
     page.keyboard.press("Home")
     page.get_by_text("Time: 0").first.wait_for()
-    page.get_by_label("Study", exact=True).first.click()
-    page.get_by_role("option", name="half").click()
+    page.get_by_label("Study", exact=True).first.select_option("half")
     page.get_by_text("damaged or half written").wait_for()
 
 
 def test_the_gallery_shows_claims_and_sweeps(page):
     _open(page, "Gallery", "all falls")
     page.get_by_text("31.0 ± 2.0 %").first.wait_for()
-    page.get_by_label("Finding or sweep").first.click()
-    page.get_by_role("option", name="store").click()
+    page.get_by_label("Finding or sweep").first.select_option("store")
     page.get_by_text("12 of 12 cases done").wait_for()
     page.locator("canvas").first.wait_for()
 

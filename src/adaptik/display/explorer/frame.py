@@ -22,7 +22,7 @@ BOKEH_MARKERS = ("circle", "square", "diamond", "triangle", "inverted_triangle",
 MOODS = {"helps": "success", "hurts": "error", "open": "info"}
 TOOLS = "pan,box_zoom,wheel_zoom,reset,save"
 WIDE: Any = dict(sizing_mode="stretch_width")
-CHOICE: Any = dict(size="small", margin=(18, 4, 4, 4), **WIDE)
+CHOICE: Any = dict(margin=(18, 4, 4, 4), **WIDE)
 CONFIG: Any = {
     "palette": {"primary": {"main": BLUE}, "secondary": {"main": RED}},
     "typography": {
@@ -46,13 +46,16 @@ def page(title: str, views: Sequence[tuple[str, Callable[[], Any]]], active: int
     named = [(name, room) for (name, _), room in zip(views, rooms, strict=True)]
     tabs = ui.Tabs(*named, active=active, margin=0, **WIDE)
 
+    entered = set()
+
     def enter(_: Any = None) -> None:
-        room = rooms[tabs.active]
-        if not room.objects:
-            room.objects = [views[tabs.active][1]()]
+        if tabs.active not in entered:
+            entered.add(tabs.active)
+            rooms[tabs.active].objects = [views[tabs.active][1]()]
 
     tabs.param.watch(enter, "active")
-    enter()
+    rooms[active].objects = [message("One moment…")]
+    pn.state.onload(enter)  # the page itself is there sooner
     return ui.Page(
         title=title,
         main=[pn.Column(tabs, **WIDE, margin=(0, 12, 40, 12))],
@@ -61,6 +64,26 @@ def page(title: str, views: Sequence[tuple[str, Callable[[], Any]]], active: int
         raw_css=[STYLES],
         busy_indicator="linear",
     )
+
+
+def soon(change: Callable[[], None], milliseconds: int = 0) -> None:
+    """Change what is shown later, with the document's lock.
+
+    A coroutine lacks that lock once it has waited, and a page draws what it has in between.
+    """
+    document = pn.state.curdoc
+    if document is None:  # no browser
+        change()
+    elif milliseconds:
+        document.add_timeout_callback(change, milliseconds)
+    else:
+        document.add_next_tick_callback(change)
+
+
+def choice(label: str, options: Any, **more: Any) -> pn.widgets.Select:
+    """One of several, as the browser itself asks: by keys, and well on a phone."""
+    more.pop("size", None)
+    return pn.widgets.Select(name=label, options=options, **more)
 
 
 def message(text: str, mood: str = "info") -> ui.Alert:
@@ -152,7 +175,7 @@ def levels(count: int) -> list[str]:
     """Colours of ordered levels, seen on white and on black."""
     if count == 1:
         return [BLUE]
-    middle = mpl.colormaps["viridis"](np.linspace(0.2, 0.85, count))
+    middle = mpl.colormaps["viridis"](np.linspace(0.3, 0.8, count))
     return [mpl.colors.to_hex(c) for c in (middle if count > 1 else shades(1))]
 
 

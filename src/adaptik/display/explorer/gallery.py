@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import panel as pn
-import panel_material_ui as ui
 from bokeh.models import ColumnDataSource
 
 from ...system.errors import InputError
@@ -38,9 +37,7 @@ class GalleryView:
             return
         self.findings = set(found.findings)
         options = {found.name(path): path for path in there}
-        self.choice = ui.Select(
-            label="Finding or sweep", options=options, value=there[0], **frame.CHOICE
-        )
+        self.choice = frame.choice("Finding or sweep", options, value=there[0], **frame.CHOICE)
         self.choice.visible = len(options) > 1
         self.body = pn.Column(**frame.WIDE)
         self.view = pn.Column(self.choice, self.body, **frame.WIDE)
@@ -64,14 +61,8 @@ def finding(path: Path) -> list[Any]:
         frame.heading(found.title),
         frame.message(f"{found.word}: {found.claim}", MOODS.get(found.word, "info")),
         frame.heading("Claims"),
-        frame.Table(
-            found.claims,
-            show_index=False,
-            disabled=True,
-            layout="fit_columns",
-            formatters={"claim": "textarea"},
-            widths={"holds": 120},
-            **frame.WIDE,
+        pn.pane.DataFrame(
+            found.claims, index=False, justify="left", text_align="left", **frame.WIDE
         ),
     ]
     if found.picture:
@@ -107,19 +98,19 @@ class SweepCurves:
 
     def __init__(self, found: SweepFolder, names: list[str]):
         self.found = found
-        small: Any = dict(size="small", width=240)
-        self.result = ui.Select(label="Result", options=names, value=names[0], **small)
-        self.x = ui.Select(label="Horizontal axis", options=[], **small)
-        self.colour = ui.Select(label="A curve for each", options=[], **small)
-        self.log = ui.Select(
-            label="Scales",
-            options=["linear", "x logarithmic", "y logarithmic", "both logarithmic"],
+        small: Any = dict(width=240)
+        self.result = frame.choice("Result", names, value=names[0], **small)
+        self.x = frame.choice("Horizontal axis", [], **small)
+        self.colour = frame.choice("A curve for each", [], **small)
+        self.log = frame.choice(
+            "Scales",
+            ["linear", "x logarithmic", "y logarithmic", "both logarithmic"],
             value="linear",
             **small,
         )
         self.rest = pn.FlexBox(**frame.WIDE)
         self.picture = pn.Column(**frame.WIDE)
-        self.at: dict[str, ui.Select] = {}
+        self.at: dict[str, pn.widgets.Select] = {}
         self.busy = False
         self._result_chosen()
         self.result.param.watch(lambda _: self._result_chosen(), "value")
@@ -161,7 +152,7 @@ class SweepCurves:
                 continue
             places = {level_label(v): i for i, v in enumerate(levels(variable, name))}
             options: dict[str, int | str] = {f"{MEAN} over all": MEAN, **places}
-            pick = ui.Select(label=name, options=options, value=MEAN, size="small", width=240)
+            pick = frame.choice(name, options, value=MEAN, width=240)
             pick.param.watch(lambda _: self.draw(), "value")
             self.at[name] = pick
         self.rest.objects = [*self.at.values()]
@@ -215,5 +206,5 @@ def _figure(drawn: list[Any], x: str, y: str, scales: str) -> Any:
         )
     tips = [("", "@who"), (x, "@x"), (y, "@y{0.0000} ± @error{0.0000}")]
     fig.add_tools(frame.hover(tips, shown))
-    frame.legend_below(fig)
+    frame.legend_below(fig, columns=2)
     return fig

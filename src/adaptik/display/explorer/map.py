@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,12 +62,12 @@ class MapView:
         names = {f"{words} {symbol}": name for name, (symbol, words, _) in QUANTITIES.items()}
         small: Any = dict(size="small", **frame.WIDE)
         axis: Any = dict(options=names, **small)
-        self.x = ui.Select(label="Horizontal axis", value="alignment", **axis)
-        self.y = ui.Select(label="Vertical axis", value="nu_target", **axis)
+        self.x = frame.choice("Horizontal axis", value="alignment", **axis)
+        self.y = frame.choice("Vertical axis", value="nu_target", **axis)
         self.x_range = ui.TextInput(label="from:to, or from:to:log", value="-1:1", **small)
         self.y_range = ui.TextInput(label="from:to, or from:to:log", value="0.02:0.98", **small)
         shown = {words: name for name, words in SHOWN.items()}
-        self.quantity = ui.Select(label="Colour", options=shown, value="gain", **small)
+        self.quantity = frame.choice("Colour", shown, value="gain", **small)
         group: Any = dict(color="primary", **small)
         heads = {"fresh readout": "fresh", "kept readout": "kept"}
         self.head = ui.RadioButtonGroup(label="Readout", options=heads, value="kept", **group)
@@ -193,7 +194,7 @@ class MapView:
             with suppress(InputError):  # which the map says itself
                 await asyncio.to_thread(answer, diagram)
             self.pace[kind] = 0.0
-            self.update()
+            frame.soon(self.update)
 
         self._tell("compiling the formulas of such inputs, for some seconds the first time…")
         pn.state.execute(compiled)
@@ -216,10 +217,14 @@ class MapView:
         while wanted == self.wanted:
             found = await asyncio.to_thread(next, rows)
             if found is not None:
-                if wanted == self.wanted:
-                    self._show(found)
-                    self._tell(said_of(found, time.perf_counter() - began))
+                took = time.perf_counter() - began
+                frame.soon(partial(self._refined, wanted, found, took))
                 return
+
+    def _refined(self, wanted: int, found: Answer, took: float) -> None:
+        if wanted == self.wanted:
+            self._show(found)
+            self._tell(said_of(found, took))
 
     def _read(self) -> Asked:
         return Asked(
@@ -269,6 +274,9 @@ class MapView:
             return
         finally:
             self.button.loading = False
+        frame.soon(partial(self._simulated, wanted, found))
+
+    def _simulated(self, wanted: int, found: Simulated) -> None:
         if wanted == self.wanted:
             self.points = [*self.points, found]
             self._show_points()

@@ -3,6 +3,7 @@
 # pyright: reportOptionalMemberAccess=false, reportGeneralTypeIssues=false
 """The view of a study: answer, rows, curves, features through time, and how it was decided."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from .found import WROTE, Found
 from .study_figures import FeatureFigures, curve_figure
 
 MOODS = {True: "success", False: "error", None: "info"}
+BREATH = 250  # milliseconds between sections, in which a page draws
+Section = Callable[[StudyFolder], list[Any]]
 MARKS = {True: "✓ ", False: "✗ ", None: "? "}
 
 
@@ -31,9 +34,7 @@ class StudyView:
             self.view = pn.Column(frame.message(said), **frame.WIDE)
             return
         options = {found.name(path): path for path in found.studies}
-        self.choice = ui.Select(
-            label="Study", options=options, value=found.studies[0], **frame.CHOICE
-        )
+        self.choice = frame.choice("Study", options, value=found.studies[0], **frame.CHOICE)
         self.choice.visible = len(options) > 1
         self.body = pn.Column(**frame.WIDE)
         self.view = pn.Column(self.choice, self.body, **frame.WIDE)
@@ -41,16 +42,28 @@ class StudyView:
         self.show()
 
     def show(self) -> None:
-        """The chosen study, or what is wrong with its folder."""
+        """The chosen study, section by section, or what is wrong with its folder."""
         try:
             study = read(self.choice.value)
-            self.body.objects = parts(study)
         except InputError as error:
             self.body.objects = [frame.message(str(error), "warning")]
+            return
+        self.body.objects = _answer(study)
+        self._add(study, list(SECTIONS) if len(study.rows) else [_notes])
+
+    def _add(self, study: StudyFolder, waiting: list[Section]) -> None:
+        """The next section, then those after it; unless another study was chosen meanwhile."""
+
+        def add() -> None:
+            if study.path == self.choice.value:
+                self.body.extend(waiting[0](study))
+                self._add(study, waiting[1:])
+
+        if waiting:
+            frame.soon(add, BREATH)
 
 
-def parts(study: StudyFolder) -> list[Any]:
-    """The sections of a study's page."""
+def _answer(study: StudyFolder) -> list[Any]:
     helps = study.verdict.get("helps")
     shown: list[Any] = [
         frame.heading(study.title),
@@ -60,12 +73,14 @@ def parts(study: StudyFolder) -> list[Any]:
         shown.append(
             frame.message("The study was interrupted: these are the rows it finished.", "warning")
         )
-    if len(study.rows):
-        shown += [*_decision(study), *_rows(study), *_curves(study), *_features(study)]
-    if study.notes:
-        said = "\n".join(f"- {note}" for note in study.notes)
-        shown += [frame.heading("Notes"), pn.pane.Markdown(said, margin=(0, 4), **frame.WIDE)]
     return shown
+
+
+def _notes(study: StudyFolder) -> list[Any]:
+    if not study.notes:
+        return []
+    said = "\n".join(f"- {note}" for note in study.notes)
+    return [frame.heading("Notes"), pn.pane.Markdown(said, margin=(0, 4), **frame.WIDE)]
 
 
 def _rows(study: StudyFolder) -> list[Any]:
@@ -165,9 +180,7 @@ def _curves(study: StudyFolder) -> list[Any]:
     if not options:
         return []
     first = next((n for n, (mode, _) in options.items() if mode != "scratch"), next(iter(options)))
-    pick = ui.Select(
-        label="Way to use the target", options=[*options], value=first, size="small", width=320
-    )
+    pick = frame.choice("Way to use the target", [*options], value=first, width=320)
     log = ui.Switch(label="logarithmic losses", value=False, margin=(8, 6))
 
     def draw(name: str, log: bool) -> Any:
@@ -202,7 +215,7 @@ def _features(study: StudyFolder) -> list[Any]:
         lazy = "No stage of this study moves its features: kernels stay as they were."
         return [] if data is None else [frame.heading("Features through time", lazy)]
     names = [*found]
-    pick = ui.Select(label="Stage", options=names, value=names[-1], size="small", width=320)
+    pick = frame.choice("Stage", names, value=names[-1], width=320)
     view = FeatureFigures(data)
 
     def times(name: str) -> dict[str, int]:
@@ -229,3 +242,6 @@ def _features(study: StudyFolder) -> list[Any]:
         "(dashed: at the start)."
     )
     return [frame.heading("Features through time", said), pick, at, *view.parts]
+
+
+SECTIONS: tuple[Section, ...] = (_decision, _rows, _curves, _features, _notes)
