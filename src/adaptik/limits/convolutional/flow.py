@@ -18,6 +18,7 @@ from ...mathematics.stepping import (
     AbstractLinearisation,
     Linearised,
     LinearisedFlow,
+    Progress,
 )
 from ...system.programs import on_device
 from ...tasks.span import Span
@@ -133,13 +134,14 @@ def over_images(function, w: Array, images: Images):
     if len(starts) == 1:
         return function(0, size)
     out = jax.lax.map(lambda start: function(start, size), starts)
-    overlap = len(starts) * size - count
+    return jax.tree.map(lambda leaf: joined(leaf, count), out)
 
-    def joined(leaf):
-        ahead = leaf[:-1].reshape(-1, *leaf.shape[2:])
-        return jnp.concatenate([ahead, leaf[-1, overlap:]])
 
-    return jax.tree.map(joined, out)
+def joined(blocks: Float[Array, "blocks b ..."], count: int) -> Float[Array, "n ..."]:
+    """One after another, ``count`` in all: the last block overlaps the one before."""
+    overlap = blocks.shape[0] * blocks.shape[1] - count
+    ahead = blocks[:-1].reshape(-1, *blocks.shape[2:])
+    return jnp.concatenate([ahead, blocks[-1, overlap:]])
 
 
 def predictions(filters: Filters, law: Law, images: Images) -> Float[Array, "R n C"]:
@@ -190,13 +192,16 @@ class ConvolutionalFlow(LinearisedFlow):
         return jax.tree.map(lambda leaf: leaf.astype(self.samples.images.basis.dtype), y)
 
     def __call__(self, y: Law) -> Law:
-        law = self._cast(y)
-        push = self.pushed(law, lambda block: self.filters.readout(law, block, False))
-        move = self._pulled(law, push)
+        move, _ = self._moved(self._cast(y))
         return jax.tree.map(lambda new, old: new.astype(old.dtype), move, y)
 
-    def pushed(self, law: Law, predicted) -> Law:
-        """gamma sum_mu Delta_mu times the gradient of gamma f at the law.
+    def _moved(self, law: Law) -> tuple[Law, Float[Array, "R P C"]]:
+        """How the law moves, and its predictor."""
+        push, f = self.pushed(law, lambda block: self.filters.readout(law, block, False))
+        return self._pulled(law, push), f
+
+    def pushed(self, law: Law, predicted) -> tuple[Law, Float[Array, "R P C"]]:
+        """gamma sum_mu Delta_mu times the gradient of gamma f at the law; and f.
 
         ``predicted`` gives gamma (f - offset) of a block of images, shape ``(b, R, C)``.
         """
@@ -214,10 +219,11 @@ class ConvolutionalFlow(LinearisedFlow):
             signal = self.objective.signal(f, y) / count
             new = (start + jnp.arange(size) >= first)[:, None]  # the last block overlaps
             part = self._push(law, block, jnp.where(new, signal, 0.0))
-            return jax.tree.map(jnp.add, total, part), None
+            return jax.tree.map(jnp.add, total, part), jnp.swapaxes(f, 0, 1)
 
         nothing = jax.tree.map(jnp.zeros_like, law)
-        return jax.lax.scan(body, nothing, jnp.arange(0, count, size))[0]
+        push, blocks = jax.lax.scan(body, nothing, jnp.arange(0, count, size))
+        return push, jnp.swapaxes(joined(blocks, count), 0, 1)
 
     def _push(self, law: Law, block, signal: Float[Array, "R b C"]) -> Law:
         inside, _ = block
@@ -240,6 +246,17 @@ class ConvolutionalFlow(LinearisedFlow):
 
     def losses(self, y: Law):
         return self.objective.by_part(self._predictor(self._cast(y)), self.samples.labels)
+
+    def progress(self, y: Law) -> Progress:
+        if len(self.units()) > 1:  # each output's rate is its own
+            return super().progress(y)
+        # Along a gradient flow the speed says how fast the loss falls: no second pass.
+        law, factor = self._cast(y), self.objective.rate_factor / self.richness**2
+        move, f = self._moved(law)
+        squares = jnp.sum(jnp.square(move.w), -1) + jnp.sum(jnp.square(move.z), -1)
+        losses, units = self.objective.by_part(f, self.samples.labels), self.units()
+        loss, rate = jnp.sum(losses), factor * jnp.mean(squares.astype(jnp.float64))
+        return Progress(loss, rate, jnp.max(losses / units), rate / jnp.sum(units))
 
     def units(self):
         return self.objective.units(self.samples.labels)
@@ -381,7 +398,7 @@ class TangentFlow(AbstractFlow):
 
     def __call__(self, y: Tangent) -> Tangent:
         given, y = y, self._cast(y)
-        push = self.inner.pushed(
+        push, _ = self.inner.pushed(
             y.base, lambda block: self.inner.filters.tangent(y.base, y.move, block, False)
         )
         decay = self.inner.decay.astype(y.base.w.dtype)
