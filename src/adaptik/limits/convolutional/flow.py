@@ -319,9 +319,7 @@ class ConvolutionalFlow(LinearisedFlow):
         outputs = gradients.shape[2]
         pooled = pooled.reshape(images.count, -1)
         gradients = gradients.reshape(images.count * outputs, -1)
-        feature, weights = (
-            (a @ a.T).astype(jnp.float64) / len(law.w) for a in (pooled, gradients)
-        )
+        feature, weights = ((a @ a.T).astype(jnp.float64) / len(law.w) for a in (pooled, gradients))
         return pooled, gradients, weights + jnp.kron(feature, jnp.eye(outputs))
 
 
