@@ -1,6 +1,7 @@
 """The mean-field flow of particles (theory section 2) as a low-rank-stiff vector field."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import equinox as eqx
@@ -30,7 +31,7 @@ class Anchors(eqx.Module):
 class ParticleFlow(LinearisedFlow):
     """dw = gamma sum Delta g x - delta (w - home), dz = gamma sum Delta phi(h).
 
-    Both are less lambda times themselves.
+    Both are less lambda times themselves; dz then is multiplied by the rate of the head.
     """
 
     activation: Activation = eqx.field(static=True)
@@ -41,6 +42,7 @@ class ParticleFlow(LinearisedFlow):
     decay: Float[Array, ""]
     elastic: Float[Array, ""]
     home: Float[Array, "#R #M #active"]  # weights that elastic pulls towards
+    head_rate: Float[Array, ""] | None = None  # of z over w; None for 1
     deflated: bool = eqx.field(static=True, default=False)  # steps are exact for few directions
 
     def _cast(self, y: Law) -> Law:
@@ -66,7 +68,15 @@ class ParticleFlow(LinearisedFlow):
         push = push_of(y.z, phi, slope, self.anchors.coordinates, signal, self.richness)
         decay, elastic = (c.astype(y.w.dtype) for c in (self.decay, self.elastic))
         pull = decay * y.w + elastic * (y.w - self.home)
-        return Law(push.w - pull, push.z - decay * y.z)
+        return Law(push.w - pull, self.paced(push.z - decay * y.z))
+
+    def paced(self, dz):
+        """How readouts move at their own rate."""
+        return dz if self.head_rate is None else self.head_rate * dz
+
+    def at_equal_rates(self) -> "ParticleFlow":
+        """Of the same loss and burden, without a rate of the readouts' own."""
+        return replace(self, head_rate=None)
 
     def loss(self, y: Law):
         return jnp.sum(self.losses(y))
@@ -124,6 +134,7 @@ class ParticleFlow(LinearisedFlow):
         """F and T of directions, and what the kernel makes of those."""
         inputs = self.anchors.coordinates.principal
         assert inputs is not None
+        phi = _weighted(phi, self.head_rate)
         at = deflation.reduced(phi, slope, inputs, root * directions)
         return at, root * deflation.applied(phi, slope, y.z, inputs, at)
 
@@ -143,7 +154,8 @@ class ParticleFlow(LinearisedFlow):
         h, phi, f = self.forward(y)
         above = memory.above
         slope = self.activation.derivative(h) if above is None else self.slope(above)
-        at = Point(y, h, phi, slope, above, self.anchors.coordinates, self.richness)
+        coordinates, rate = self.anchors.coordinates, self.head_rate
+        at = Point(y, h, phi, slope, above, coordinates, self.richness, rate)
         if memory.directions is None:
             stiff, rates = self._whole(at, f)
         else:
@@ -152,7 +164,7 @@ class ParticleFlow(LinearisedFlow):
         return Linearised(stiff, velocity, jnp.maximum(rates, 0.0), self.decay)
 
     def _whole(self, at: Point, f):
-        phi, gram = at.phi, self.anchors.gram
+        phi, gram = _weighted(at.phi, at.head_rate), self.anchors.gram
         samples, outputs = f.shape[1:]
 
         def kernel(fields):
@@ -181,6 +193,11 @@ class ParticleFlow(LinearisedFlow):
         rates, modes = jnp.linalg.eigh(stiff)
         modes = modes.reshape(*modes.shape[:1], directions.shape[-1], -1, modes.shape[-1])
         return Leading(at, found, reduced, modes), rates
+
+
+def _weighted(phi: Float[Array, "R M P"], head_rate) -> Float[Array, "R M P"]:
+    """Features whose kernel is that of the readout at its own rate."""
+    return phi if head_rate is None else jnp.sqrt(head_rate) * phi
 
 
 class Tangent(NamedTuple):
@@ -218,6 +235,7 @@ class TangentFlow(AbstractFlow):
         decay = self.inner.decay.astype(y.base.w.dtype)
         shrink = jax.tree.map(lambda leaf: -decay * leaf, y)
         move = Tangent(shrink.base, jax.tree.map(jnp.add, push, shrink.move))
+        move = Tangent(*(law._replace(z=self.inner.paced(law.z)) for law in move))
         return jax.tree.map(lambda new, old: new.astype(old.dtype), move, given)
 
     def loss(self, y: Tangent):

@@ -86,7 +86,7 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
     """
 
     state: ClassVar = TwoLayerState
-    computes: ClassVar = FLOW | {"elastic"}
+    computes: ClassVar = FLOW | {"elastic", "head rate"}
     samples: ClassVar = "particles"
 
     activation: str | Activation | Elementwise = "relu"
@@ -190,7 +190,8 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
             modes, (_, count, coordinates) = task.n_train * task.outputs, motion.law.shape
             chosen = stepper_for(modes, coordinates, count, self.tol, motion.leading)
             flow, recorder, y0 = self._started(state, stage, motion, recorded, chosen.deflated)
-            ending = partial(at_rest, flow) if stage.ends_at_rest else None
+            # The head's rate says when the flow comes to rest, not where.
+            ending = partial(at_rest, flow.at_equal_rates()) if stage.ends_at_rest else None
             patience = PATIENCE if self.phi.has_kink else None
             course = flow, y0, recorder
             if stage.is_lazy:
@@ -247,6 +248,7 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
             anchors,
             offset,
             home=home,
+            head_rate=None if stage.head_rate == 1 else on_device(stage.head_rate, self.dtype),
             deflated=deflated,
             **scalar,
         )
