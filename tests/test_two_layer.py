@@ -10,7 +10,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import adaptik as ak
-from adaptik.kernels.particles import Particles
+from adaptik.kernels.particles.law import Particles
 from adaptik.limits.two_layer import limit as two_layer
 from adaptik.limits.two_layer.flow import Anchors, Coordinates, Law, ParticleFlow
 from adaptik.mathematics import deflation, losses, sampling

@@ -10,20 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ...kernels.particles import field
+from ...kernels.particles.flow import AbstractParticleFlow, left_after
+from ...kernels.particles.law import Law, Tangent, field
 from ...mathematics.activations import Activation
 from ...mathematics.losses import Loss
 from ...mathematics.stepping import (
-    AbstractFlow,
     AbstractLinearisation,
     Linearised,
-    LinearisedFlow,
 )
 from ...system.programs import on_device
+from ...tasks.patches import Patches, padded
 from ...tasks.span import Span
-from ..two_layer.flow import PARTICLE_WEIGHT, Tangent
-from ..two_layer.linearised import Law
-from .patches import Patches, padded
 
 BLOCK = 2**22  # preactivations held at once: 16 MiB in single precision
 
@@ -170,7 +167,7 @@ class Samples(eqx.Module):
     covariance: Float[Array, "k k"]  # of their patches
 
 
-class ConvolutionalFlow(LinearisedFlow):
+class ConvolutionalFlow(AbstractParticleFlow):
     """dw = gamma sum_mu Delta_mu z <phi'(h_q) x_q> - delta (w - home), dz = gamma sum_mu Delta phi.
 
     Averages over patches q are those of the pooling; both are less lambda times themselves.
@@ -185,22 +182,22 @@ class ConvolutionalFlow(LinearisedFlow):
     elastic: Float[Array, ""]
     home: Float[Array, "#R #M #k"]  # weights that elastic pulls towards
 
-    def _cast(self, y: Law) -> Law:
-        # diffrax promotes the state to the dtype of time; the arithmetic stays as asked.
-        return jax.tree.map(lambda leaf: leaf.astype(self.samples.images.basis.dtype), y)
+    @property
+    def labels(self):
+        return self.samples.labels
 
-    def __call__(self, y: Law) -> Law:
-        law = self._cast(y)
-        push = self.pushed(law, lambda block: self.filters.readout(law, block, False))
-        move = self._pulled(law, push)
-        return jax.tree.map(lambda new, old: new.astype(old.dtype), move, y)
+    @property
+    def dtype(self):
+        return self.samples.images.basis.dtype
 
-    def pushed(self, law: Law, predicted) -> Law:
-        """gamma sum_mu Delta_mu times the gradient of gamma f at the law.
+    def predictor(self, law: Law):
+        return self.offset + predictions(self.filters, law, self.samples.images) / self.richness
 
-        ``predicted`` gives gamma (f - offset) of a block of images, shape ``(b, R, C)``.
-        """
-        images, labels = self.samples.images, self.samples.labels
+    def tangent(self, law: Law, move: Law):
+        return tangents(self.filters, law, move, self.samples.images)
+
+    def pushed(self, law: Law, move: Law | None = None) -> Law:
+        images, filters = self.samples.images, self.filters
         count, size = images.count, block_size(law.w, images)
 
         def body(total, first):
@@ -208,9 +205,13 @@ class ConvolutionalFlow(LinearisedFlow):
             block = images.block(start, size)
             y, offset = (
                 jax.lax.dynamic_slice_in_dim(v, start, size, axis)
-                for v, axis in ((labels, 0), (self.offset, 1))
+                for v, axis in ((self.labels, 0), (self.offset, 1))
             )
-            f = offset + jnp.swapaxes(predicted(block), 0, 1) / self.richness
+            if move is None:
+                mean = filters.readout(law, block, False)
+            else:
+                mean = filters.tangent(law, move, block, False)
+            f = offset + jnp.swapaxes(mean, 0, 1) / self.richness
             signal = self.objective.signal(f, y) / count
             new = (start + jnp.arange(size) >= first)[:, None]  # the last block overlaps
             part = self._push(law, block, jnp.where(new, signal, 0.0))
@@ -230,43 +231,15 @@ class ConvolutionalFlow(LinearisedFlow):
         dz = jnp.einsum("rmbh,rbc->rmhc", pooled, signal)
         return Law(dw, dz.reshape(law.z.shape))
 
-    def _pulled(self, law: Law, push: Law) -> Law:
-        decay, elastic = (c.astype(law.w.dtype) for c in (self.decay, self.elastic))
-        pull = decay * law.w + elastic * (law.w - self.home)
-        return Law(push.w - pull, push.z - decay * law.z)
+    def squares(self, w):
+        return jnp.sum(jnp.square(w), -1)
 
-    def _predictor(self, law: Law) -> Float[Array, "R P C"]:
-        return self.offset + predictions(self.filters, law, self.samples.images) / self.richness
-
-    def losses(self, y: Law):
-        return self.objective.by_part(self._predictor(self._cast(y)), self.samples.labels)
-
-    def units(self):
-        return self.objective.units(self.samples.labels)
-
-    def burden(self, y: Law):
-        y = self._cast(y)
-        squares = jnp.sum(jnp.square(y.w), -1) + jnp.sum(jnp.square(y.z), -1)
-        pulled = jnp.sum(jnp.square(y.w - self.home), -1)
-        weighed = jnp.mean(self.decay * squares + self.elastic * pulled)
-        return 0.5 * self.objective.rate_factor * weighed / self.richness**2
-
-    def weigh(self, y: Law, error: Law):
-        # As in two_layer.flow: the error of the predictor, and a small part of single particles'.
-        y, error = self._cast(y), self._cast(error)
-        images = self.samples.images
-        change = tangents(self.filters, y, error, images) / self.richness
-        return jnp.sqrt(jnp.mean(jnp.square(change))) + PARTICLE_WEIGHT * self._bound(y, error)
-
-    def _bound(self, y: Law, error: Law):
-        moved = jnp.einsum("rmk,kl,rml->rm", error.w, self.samples.covariance, error.w)
-        turned = jnp.sum(jnp.square(error.z), -1)
-        size = 1 + jnp.mean(jnp.sum(jnp.square(y.z), -1))
-        return jnp.sqrt(jnp.mean(moved + turned).astype(jnp.float64) * size) / self.richness
+    def felt(self, w):
+        return jnp.einsum("rmk,kl,rml->rm", w, self.samples.covariance, w)
 
     def linearise(self, y: Law, memory: None = None) -> Linearised:
         """B H B~ with K the NTK of the particles, the curvature H and R as they are at y."""
-        y = self._cast(y)
+        y = self.cast(y)
         images, count = self.samples.images, self.samples.images.count
         pooled, gradients = over_images(
             lambda start, size: features_and_gradients(self.filters, y, images, start, size),
@@ -286,7 +259,7 @@ class ConvolutionalFlow(LinearisedFlow):
         )
         modes = jnp.einsum("rpac,rpcn->rpan", root, modes.reshape(*f.shape, -1))
         stiff = Linearisation(y.z, pooled, gradients, modes, self.richness)
-        velocity = self._pulled(y, stiff.pushed(signal))
+        velocity = self.pulled(y, stiff.pushed(signal))
         return Linearised(stiff, velocity, jnp.maximum(rates, 0.0), self.decay)
 
 
@@ -348,36 +321,6 @@ class Linearisation(AbstractLinearisation):
         return jnp.einsum("rpcn,rpc->rn", self.modes, change)
 
 
-class TangentFlow(AbstractFlow):
-    """Lazy flow with weight decay: the base decays, its linear response follows the loss."""
-
-    inner: ConvolutionalFlow  # at richness 1
-
-    def _cast(self, y: Tangent) -> Tangent:
-        return Tangent(self.inner._cast(y.base), self.inner._cast(y.move))
-
-    def __call__(self, y: Tangent) -> Tangent:
-        given, y = y, self._cast(y)
-        push = self.inner.pushed(
-            y.base, lambda block: self.inner.filters.tangent(y.base, y.move, block, False)
-        )
-        decay = self.inner.decay.astype(y.base.w.dtype)
-        shrink = jax.tree.map(lambda leaf: -decay * leaf, y)
-        move = Tangent(shrink.base, jax.tree.map(jnp.add, push, shrink.move))
-        return jax.tree.map(lambda new, old: new.astype(old.dtype), move, given)
-
-    def losses(self, y: Tangent):
-        y, inner = self._cast(y), self.inner
-        f = inner.offset + tangents(inner.filters, y.base, y.move, inner.samples.images)
-        return inner.objective.by_part(f, inner.samples.labels)
-
-    def units(self):
-        return self.inner.units()
-
-    def weigh(self, y: Tangent, error: Tangent):
-        return self.inner.weigh(y.base, error.base) + self.inner.weigh(y.base, error.move)
-
-
 class Recorder(eqx.Module):
     """Predictions at recorded images while a stage runs: f - <z phi>/gamma, and <z phi>/gamma."""
 
@@ -390,9 +333,7 @@ class Recorder(eqx.Module):
 
     def fade(self, t):
         """What is left of weights that no patch sees, pulled to 0 and to where they started."""
-        rate = self.decay + self.elastic
-        left = (self.elastic + self.decay * jnp.exp(-rate * t)) / jnp.where(rate > 0, rate, 1.0)
-        return jnp.where(rate > 0, left, 1.0)
+        return left_after(t, self.decay, self.elastic)
 
     def __call__(self, t, y: Law | Tangent) -> list[Array]:
         fade, dtype = self.fade(t), self.images[0].basis.dtype
