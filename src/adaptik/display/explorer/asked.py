@@ -162,8 +162,9 @@ def by_rows(diagram: Diagram, rows: int = ROWS) -> Iterator[Answer | None]:
         if i + rows < len(y):
             yield None
     loss, baseline = (np.concatenate(part) for part in zip(*parts, strict=True))
-    with np.errstate(all="ignore"):
-        yield Answer(diagram, diagram.shown(loss, baseline), loss - baseline)
+    with np.errstate(all="ignore"):  # left before the yield: another thread may go on from there
+        last = Answer(diagram, diagram.shown(loss, baseline), loss - baseline)
+    yield last
 
 
 def boundary(found: Answer) -> list[Line]:

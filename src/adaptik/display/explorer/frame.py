@@ -4,6 +4,7 @@
 """How all views look: page, figures, messages; colours are those of the reports."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, ClassVar
 
 import matplotlib as mpl
@@ -40,18 +41,19 @@ code, pre { font-family: ui-monospace, 'DejaVu Sans Mono', monospace; }
 def page(title: str, views: Sequence[tuple[str, Callable[[], Any]]], active: int) -> ui.Page:
     """One page with a tab for each view, which is made when the tab is first looked at.
 
-    A table in a tab that nobody has seen would try to draw itself without end.
+    Only the tab that is looked at has something in it: a table that nobody sees tries to draw
+    itself without end.
     """
     rooms = [pn.Column(**WIDE) for _ in views]
     named = [(name, room) for (name, _), room in zip(views, rooms, strict=True)]
     tabs = ui.Tabs(*named, active=active, margin=0, **WIDE)
-
-    entered = set()
+    made: dict[int, Any] = {}
 
     def enter(_: Any = None) -> None:
-        if tabs.active not in entered:
-            entered.add(tabs.active)
-            rooms[tabs.active].objects = [views[tabs.active][1]()]
+        if tabs.active not in made:
+            made[tabs.active] = views[tabs.active][1]()
+        for i, room in enumerate(rooms):
+            room.objects = [made[i]] if i == tabs.active else []
 
     tabs.param.watch(enter, "active")
     rooms[active].objects = [message("One moment…")]
@@ -83,7 +85,7 @@ def soon(change: Callable[[], None], milliseconds: int = 0) -> None:
 def choice(label: str, options: Any, **more: Any) -> pn.widgets.Select:
     """One of several, as the browser itself asks: by keys, and well on a phone."""
     more.pop("size", None)
-    return pn.widgets.Select(name=label, options=options, **more)
+    return pn.widgets.Select(label=label, options=options, **more)
 
 
 def message(text: str, mood: str = "info") -> ui.Alert:
@@ -179,6 +181,7 @@ def levels(count: int) -> list[str]:
     return [mpl.colors.to_hex(c) for c in (middle if count > 1 else shades(1))]
 
 
+@cache
 def palette(name: str) -> list[str]:
     """256 colours of a map of matplotlib."""
     return [mpl.colors.to_hex(c) for c in mpl.colormaps[name](np.linspace(0, 1, 256))]

@@ -62,7 +62,11 @@ def finding(path: Path) -> list[Any]:
         frame.message(f"{found.word}: {found.claim}", MOODS.get(found.word, "info")),
         frame.heading("Claims"),
         pn.pane.DataFrame(
-            found.claims, index=False, justify="left", text_align="left", **frame.WIDE
+            found.claims,
+            index=False,
+            text_align="start",
+            stylesheets=[":host table th { text-align: left; }"],
+            **frame.WIDE,
         ),
     ]
     if found.picture:

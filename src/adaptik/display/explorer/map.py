@@ -17,6 +17,7 @@ from ...system.errors import InputError
 from . import frame
 from .asked import (
     POINTS,
+    ROWS,
     SCALES,
     Answer,
     Asked,
@@ -34,7 +35,8 @@ from .asked import (
 from .map_figure import MapFigure
 
 PACE = 0.06  # seconds that a map may take while a slider moves; a coarser one is shown until then
-FEWEST = 10  # points along an axis of the coarsest map
+SIZES = (POINTS, 50, 25, 10)  # points along an axis; few sizes, since formulas compile for each
+FEWEST = SIZES[-1]
 INTRO = (
     "Linear networks, solved in closed form: pretrained on one teacher, fine-tuned on another. "
     "Black lines are where pretraining turns from help to harm. "
@@ -84,13 +86,15 @@ class MapView:
     def _slider(self, name: str) -> ui.DiscreteSlider:
         symbol, words, default = QUANTITIES[name]
         options = [stop_label(name, value) for value in SCALES[name][1]]
-        return ui.DiscreteSlider(
+        slider: Any = ui.DiscreteSlider(
             label=f"{words} {symbol}",
             options=options,
             value=stop_label(name, default),
             size="small",
             **frame.WIDE,
         )
+        slider._priority_changes = ["value"]  # Panel would wait for 50 ms
+        return slider
 
     def _level(self, name: str) -> float | None:
         """Where a slider stands."""
@@ -172,10 +176,14 @@ class MapView:
             began = time.perf_counter()
             found = answer(diagram)
             took = time.perf_counter() - began
+            if kind_of_map(diagram) not in self.pace:  # the first one compiled
+                began = time.perf_counter()
+                found = answer(diagram)
+                took = time.perf_counter() - began
         except InputError as error:
             self._say(str(error))
             return
-        self.pace[kind_of_map(diagram)] = took / found.value.size
+        self._learn(diagram, took / found.value.size)
         coarse = found.value.shape[0] < POINTS
         self._show(found)
         self._tell(f"{POINTS} × {POINTS} points: computing…" if coarse else said_of(found, took))
@@ -193,7 +201,7 @@ class MapView:
         async def compiled() -> None:
             with suppress(InputError):  # which the map says itself
                 await asyncio.to_thread(answer, diagram)
-            self.pace[kind] = 0.0
+            self.pace[kind] = np.inf
             frame.soon(self.update)
 
         self._tell("compiling the formulas of such inputs, for some seconds the first time…")
@@ -203,21 +211,27 @@ class MapView:
     def _affordable(self) -> int:
         """Points along an axis that :data:`PACE` has time for."""
         diagram = self.asked.diagram(FEWEST)
-        seconds = self.pace.get(kind_of_map(diagram), 0.0)
-        if seconds == 0.0:
-            return FEWEST if diagram.anisotropic else POINTS
-        points = int(np.sqrt(PACE / seconds))
-        return POINTS if points >= POINTS else max(FEWEST, points)
+        unknown = np.inf if diagram.anisotropic else 0.0
+        seconds = self.pace.get(kind_of_map(diagram), unknown)
+        return next((n for n in SIZES if seconds * n**2 <= PACE), FEWEST)
+
+    def _learn(self, diagram: Diagram, pace: float) -> None:
+        """The fastest is remembered: others compiled, or waited for the processor."""
+        kind = kind_of_map(diagram)
+        self.pace[kind] = min(self.pace.get(kind, np.inf), pace)
 
     async def _refine(self) -> None:
         """The whole map after the coarse one, unless something else is asked for meanwhile."""
-        wanted, began = self.wanted, time.perf_counter()
-        rows = by_rows(self.asked.diagram())
+        wanted, diagram = self.wanted, self.asked.diagram()
+        rows, took = by_rows(diagram), 0.0
         await asyncio.sleep(0.15)  # a hand that goes on moving has priority
         while wanted == self.wanted:
+            began = time.perf_counter()
             found = await asyncio.to_thread(next, rows)
+            one = time.perf_counter() - began
+            took += one
+            self._learn(diagram, one / (ROWS * POINTS))
             if found is not None:
-                took = time.perf_counter() - began
                 frame.soon(partial(self._refined, wanted, found, took))
                 return
 
@@ -245,8 +259,8 @@ class MapView:
 
     # simulated points
 
-    async def _tapped(self, event: Any) -> None:
-        await self._simulate(event.x, event.y)
+    def _tapped(self, event: Any) -> None:
+        pn.state.execute(partial(self._simulate, event.x, event.y))
 
     async def _pressed(self, _: Any) -> None:
         x, y = self._read_point()

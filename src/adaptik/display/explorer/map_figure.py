@@ -29,7 +29,7 @@ class MapFigure:
         self.colours = LinearColorMapper(palette=frame.palette("RdBu"), nan_color="#9e9e9e")
         empty = np.zeros((2, 2), np.float32)
         self.image = ColumnDataSource(
-            dict(value=[empty], harm=[empty], x=[0], y=[0], dw=[1], dh=[1]), name="map"
+            dict(value=[empty], harm=[empty], x=[0], y=[0], dw=[1], dh=[1]), name="map-values"
         )
         drawn = fig.image(
             "value", "x", "y", "dw", "dh", source=self.image, color_mapper=self.colours

@@ -13,6 +13,7 @@ from bokeh.models import ColumnDataSource
 from bokeh.models.widgets.tables import NumberFormatter
 
 from ...system.errors import InputError
+from ...transfer.verdict import certainty
 from . import frame
 from .folder_of_study import StudyFolder, curves, judged, read, sequences, table, ways
 from .found import WROTE, Found
@@ -170,7 +171,7 @@ def _decision(study: StudyFolder) -> list[Any]:
     if v.get("gain") is not None and v.get("confidence") is not None:
         said += (
             f" Gain {100 * v['gain']:.1f} ± {100 * (v.get('gain_se') or 0):.1f} %, positive in "
-            f"{100 * v['confidence']:.1f} % of resampled data."
+            f"{certainty(v['confidence'])} of resampled data."
         )
     return [frame.heading("Where the verdict comes from", said), frame.shown(fig)]
 
