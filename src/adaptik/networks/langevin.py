@@ -29,7 +29,7 @@ from ..solution.units import in_own_unit, turned, turned_back
 from ..system import programs
 from ..system.errors import InputError, require_between, require_integers
 from ..system.memory import require
-from ..system.programs import on_device
+from ..system.devices import on_device
 from ..tasks import Task, preactivation_scale
 from ..tasks.stages import Stage, check_posterior, check_sequence
 from .mup import Network

@@ -14,7 +14,7 @@ from ...kernels.particles.state import ParticleState, ReadoutTerm, Term
 from ...mathematics.activations import Activation
 from ...solution import Kernels
 from ...system.errors import InputError
-from ...system.programs import on_device
+from ...system.devices import on_device
 from ...system.registry import register
 from ...tasks.patches import Patches
 from ...tasks.span import Span
