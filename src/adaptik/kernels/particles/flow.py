@@ -117,11 +117,14 @@ class AbstractParticleFlow(LinearisedFlow):
         return 0.5 * self.objective.rate_factor * weighed / self.richness**2
 
     def weigh(self, y: Law, error: Law):
-        # What the error does to the predictor on the samples. Errors of single particles average
-        # out there (a kink of phi is crossed by a few particles at a time), so the Cauchy-Schwarz
-        # bound (rms dz rms phi + rms z rms dh)/gamma enters with a small weight only.
         y, error = self.cast(y), self.cast(error)
-        change = self.tangent(y, error) / self.richness
+        return self.weighed(y, error, self.tangent(y, error) / self.richness)
+
+    def weighed(self, y: Law, error: Law, change: Float[Array, "R P C"]) -> Float[Array, ""]:
+        """Size of an error that changes the predictor on the samples so."""
+        # Errors of single particles average out there (a kink of phi is crossed by a few particles
+        # at a time), so the Cauchy-Schwarz bound (rms dz rms phi + rms z rms dh)/gamma enters with
+        # a small weight only.
         moved, turned = self.felt(error.w), jnp.sum(jnp.square(error.z), -1)
         size = 1 + jnp.mean(jnp.sum(jnp.square(y.z), -1))
         bound = jnp.sqrt(jnp.mean(moved + turned).astype(jnp.float64) * size) / self.richness

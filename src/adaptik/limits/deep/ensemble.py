@@ -282,9 +282,6 @@ class EnsembleFlow(AbstractFlow):
         moves = zip(packed(push), y, on, strict=True)
         return tuple(self.richness * p - self.decay * m * w for p, w, m in moves)
 
-    def loss(self, y):
-        return jnp.sum(self.losses(y))
-
     def losses(self, y):
         return self.objective.by_part(self.predict(y), self.labels)
 

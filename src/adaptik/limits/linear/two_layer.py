@@ -147,9 +147,6 @@ class MomentFlow(LinearisedFlow):
         push = self._push(y, signal)
         return Moments(*(p - c * self.decay * m for p, c, m in zip(push, factors, y, strict=True)))
 
-    def loss(self, y: Moments):
-        return jnp.sum(self.losses(y))
-
     def losses(self, y: Moments):
         return self.objective.by_part(self._predict(y), self.labels)
 

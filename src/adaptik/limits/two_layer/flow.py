@@ -80,6 +80,10 @@ class ParticleFlow(AbstractParticleFlow):
         push = push_of(y.z, phi, slope, self.anchors.coordinates, signal, self.richness)
         return self.pulled(y, push)
 
+    def weigh(self, y: Law, error: Law):
+        y, error = self.cast(y), self.cast(error)
+        return self.weighed(y, error, jax.jvp(self.predictor, (y,), (error,))[1])
+
     def squares(self, w):
         return self.anchors.coordinates.squares(w)
 
