@@ -36,16 +36,28 @@ def spread(array: Any, dtype: Any = None) -> Array:
         Among several processes, where some device would take no part.
     """
     array = np.asarray(array, dtype)
-    devices = jax.device_count()
-    if devices == 1:
+    count = jax.device_count()
+    if count == 1:
         return jax.device_put(array)
-    used = math.gcd(array.shape[1], devices)
+    mesh = _mesh(parts(array.shape[1], count))
+    return jax.device_put(array, NamedSharding(mesh, PARTICLES))
+
+
+def parts(particles: int, devices: int) -> int:
+    """Into how many parts particles are cut, one for a device; raises as :func:`spread` does.
+
+    Examples
+    --------
+    >>> parts(512, 8), parts(100, 8)
+    (8, 4)
+    """
+    used = math.gcd(particles, devices)
     if jax.process_count() > 1 and used < devices:
         raise InputError(
-            f"particles={array.shape[1]} cannot be shared out over the {devices} devices of "
+            f"particles={particles} cannot be shared out over the {devices} devices of "
             f"{jax.process_count()} processes; take a multiple of {devices}"
         )
-    return jax.device_put(array, NamedSharding(_mesh(used), PARTICLES))
+    return used
 
 
 def gathered(array: Any) -> np.ndarray:

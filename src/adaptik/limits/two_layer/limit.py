@@ -22,8 +22,8 @@ from ...mathematics.sampling import Sampling, neurons
 from ...mathematics.sliding import together
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, stepper_for
 from ...solution import Advance, Request
-from ...system.errors import InputError, require_between, require_integers, require_one_of
 from ...system.devices import gathered, on_device, spread
+from ...system.errors import InputError, require_between, require_integers, require_one_of
 from ...tasks import Task
 from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage
