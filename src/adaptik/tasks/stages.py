@@ -78,6 +78,8 @@ class Stage:
     ((0.0001, 1e-06), False)
     >>> Stage(task, richness=2.0, trains="readout").frozen_layers(depth=3)
     3
+    >>> Stage(task, 0.0, trains="readout", weight_decay=0.1, head_rate=4).fade_rate
+    0.4
     """
 
     task: Task

@@ -214,11 +214,11 @@ def multi_index_pair(
     directions = Directions(*np.split(rows, [shared, shared + source_only]))
     seen = [np.concatenate([directions.shared, own]) for own in directions[1:]]
     names = ("multi-index source", "multi-index target")
-    tasks = (
+    source, target = (
         _task(rng, lambda X, f=f, beta=beta: f(X @ beta.T), noise, (n, n_test), dimension, name)
         for f, beta, noise, n, name in zip(links, seen, noises, samples, names, strict=True)
     )
-    return MultiIndexPair(*tasks, directions)
+    return MultiIndexPair(source, target, directions)
 
 
 def _link(name: str, given: Link, degree: int) -> Callable[[np.ndarray], np.ndarray]:
