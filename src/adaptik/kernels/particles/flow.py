@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from ...mathematics.losses import Loss
 from ...mathematics.stepping import AbstractFlow, LinearisedFlow
-from ...system.programs import on_device
+from ...system.devices import on_device
 from ...tasks.stages import Stage
 from .law import Law, Tangent
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from ...mathematics import gaussian
 from ...mathematics.activations import Activation
 from ...mathematics.sampling import Sampling, readouts
-from ...system.programs import on_device
+from ...system.devices import on_device
 from ...system.registry import register
 from ...tasks.span import Points
 

@@ -19,7 +19,7 @@ from ...mathematics.stepping import (
     Linearised,
     Progress,
 )
-from ...system.programs import on_device
+from ...system.devices import on_device
 from ...tasks.patches import Patches, padded
 from ...tasks.span import Span
 

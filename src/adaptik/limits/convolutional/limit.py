@@ -18,8 +18,8 @@ from ...mathematics.sampling import Sampling, neurons
 from ...mathematics.stepping import Chebyshev, Exponential
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, Chosen
 from ...solution import Advance, Request
+from ...system.devices import on_device
 from ...system.errors import InputError, require_integers, require_one_of
-from ...system.programs import on_device
 from ...tasks import Task
 from ...tasks.patches import POOLING, Patches, Pooling, span_of, square
 from ...tasks.stages import Stage

@@ -13,8 +13,8 @@ from ...kernels.particles.law import Law, Particles, row_blocks
 from ...kernels.particles.state import ParticleState, ReadoutTerm, Term
 from ...mathematics.activations import Activation
 from ...solution import Kernels
+from ...system.devices import on_device
 from ...system.errors import InputError
-from ...system.programs import on_device
 from ...system.registry import register
 from ...tasks.patches import Patches
 from ...tasks.span import Span

@@ -29,8 +29,8 @@ from ...mathematics.losses import Loss
 from ...mathematics.stepping import AbstractFlow, Chebyshev
 from ...mathematics.stepping.choice import Chosen
 from ...solution import Advance, Request, recorded_inputs
+from ...system.devices import on_device
 from ...system.errors import InputError, require_between, require_integers, require_one_of
-from ...system.programs import on_device
 from ...tasks import Task
 from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage

@@ -13,7 +13,7 @@ from ...mathematics import sampling
 from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.matched import PART, basis_of, conditioned, off, refreshed
 from ...solution import Kernels, SpanState
-from ...system.programs import on_device
+from ...system.devices import on_device
 from ...system.registry import register
 from ...tasks.span import Span
 from ...tasks.stages import Stage

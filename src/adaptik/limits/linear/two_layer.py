@@ -16,8 +16,8 @@ from ...mathematics.losses import Loss
 from ...mathematics.stepping import AbstractLinearisation, Linearised, LinearisedFlow
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, by_size
 from ...solution import Advance, Request, recorded_inputs
+from ...system.devices import on_device
 from ...system.errors import require_between, require_integers
-from ...system.programs import on_device
 from ...tasks import Task
 from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage

@@ -22,8 +22,8 @@ from ...mathematics.sampling import Sampling, neurons
 from ...mathematics.sliding import together
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, stepper_for
 from ...solution import Advance, Request
+from ...system.devices import gathered, on_device, spread
 from ...system.errors import InputError, require_between, require_integers, require_one_of
-from ...system.programs import on_device
 from ...tasks import Task
 from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage
@@ -171,11 +171,11 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         task, scalar = stage.task, rates(stage)
         targets = self._targets(state, recorded, 0.0 if stage.is_lazy else 1 / stage.richness)
         anchor = state.span.training_points(task.X)
-        start = None if motion.h is None else on_device(motion.h)
+        start = None if motion.h is None else spread(motion.h)
         lift, principal = (on_device(a, self.dtype) for a in (motion.lift, motion.principal))
         coordinates = Coordinates(lift, start, principal)
         anchors = Anchors(coordinates, on_device(anchor @ anchor.T), on_device(task.y))
-        y0 = Law(on_device(motion.law), on_device(state.particles.z))
+        y0 = Law(spread(motion.law), spread(state.particles.z))
         home = y0.w if stage.elastic > 0 else on_device(np.zeros((1, 1, 1)), self.dtype)
         flow = ParticleFlow(
             activation=self.phi,
@@ -187,7 +187,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
             deflated=deflated,
             **scalar,
         )
-        resting, basis = on_device(motion.resting), on_device(motion.basis, self.dtype)
+        resting, basis = spread(motion.resting), on_device(motion.basis, self.dtype)
         recorder = Recorder(self.phi, list(targets.values()), resting, basis, **scalar)
         return flow, recorder, y0
 
@@ -195,11 +195,11 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         self, before: TwoLayerState, recorder: Recorder, stage: Stage, t: float, y: Law | Tangent
     ) -> TwoLayerState:
         """The state at time t of a stage, from what the stepper carries."""
-        y = jax.tree.map(lambda leaf: on_device(leaf, self.dtype), y)
+        y = jax.tree.map(lambda leaf: spread(leaf, self.dtype), y)
         base = y.base if isinstance(y, Tangent) else y
         w, fade = _weights_at(recorder, on_device(t), base.w)
         shrink = before.particles.shrink * float(fade)
-        moved = Particles(np.asarray(w), np.asarray(base.z), shrink, False, False)
+        moved = Particles(gathered(w), gathered(base.z), shrink, False, False)
         if not isinstance(y, Tangent):
             return before.moved(moved, stage.richness)
         push = np.einsum("rmk,jk->rmj", y.move.w, np.asarray(recorder.basis))

@@ -17,7 +17,7 @@ from ...kernels.particles.law import (
 from ...kernels.particles.state import KernelTerm, ParticleState, ReadoutTerm, TangentTerm
 from ...mathematics.activations import Activation
 from ...solution import Kernels, SpanState
-from ...system.programs import on_device
+from ...system.devices import on_device
 from ...system.registry import register
 from ...tasks.span import Points, Span
 
