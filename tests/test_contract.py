@@ -99,30 +99,32 @@ OPTIONS = {
     "elastic readout": dict(trains="readout", elastic=1.0),
     "duration": dict(duration=0.4),
     "tolerances": dict(duration=None, loss_tol=10.0, rate_tol=10.0),
+    "head rate": dict(head_rate=3.0),
     "logistic": dict(loss="logistic"),
     "outputs": dict(task=WIDE),
 }
 # What a model refuses that it could be asked for; everything else works.
 LAYERS = {"above a layer", "layers anew", "all layers anew"}
-POSTERIOR = LAYERS | {"kept", "decay", "lazy decay", "duration", "tolerances", "logistic"}
+RATE = {"head rate"}
+POSTERIOR = LAYERS | RATE | {"kept", "decay", "lazy decay", "duration", "tolerances", "logistic"}
 FIXED = {"lazy", "lazy decay", "readout"}
 REFUSED = {
     "TwoLayer": LAYERS,
-    "Convolutional": LAYERS,
+    "Convolutional": LAYERS | RATE,
     "Linear": LAYERS,
-    "DeepLinear": set(),
-    "Ensemble": {"lazy decay"},
-    "Reveal": FIXED,
-    "Reveal in float64": FIXED,
-    "Deep by TwoLayer": LAYERS,
-    "Deep by Ensemble": {"lazy decay"},
-    "Deep by Reveal": FIXED,
-    "Deep by DeepLinear": set(),
+    "DeepLinear": RATE,
+    "Ensemble": {"lazy decay"} | RATE,
+    "Reveal": FIXED | RATE,
+    "Reveal in float64": FIXED | RATE,
+    "Deep by TwoLayer": LAYERS | RATE,
+    "Deep by Ensemble": {"lazy decay"} | RATE,
+    "Deep by Reveal": FIXED | RATE,
+    "Deep by DeepLinear": RATE,
     "Bayesian": POSTERIOR,
     "Bayesian of depth 2": POSTERIOR | {"elastic"},
     "BayesianLinear": POSTERIOR,
     "BayesianLinear of depth 2": POSTERIOR | {"elastic"},
-    "of the page": LAYERS | FIXED | {"decay", "tolerances", "logistic"},
+    "of the page": LAYERS | FIXED | RATE | {"decay", "tolerances", "logistic"},
     "train": set(),
     "train convolution": set(),
     "train at depth 2": {"elastic"},
@@ -138,8 +140,9 @@ DEEPER = {
 }
 SLOW = {("TwoLayer", "decay"), ("TwoLayer", "lazy decay"), ("train", "lazy decay"),
         ("Deep by TwoLayer", "decay"), ("Deep by TwoLayer", "lazy decay"),
-        ("TwoLayer", "elastic"), ("train", "elastic"), ("Linear", "logistic"),
-        ("Linear", "readout"), ("Linear", "snapshots"), ("TwoLayer", "snapshots"),
+        ("TwoLayer", "elastic"), ("train", "elastic"), ("train", "head rate"),
+        ("Linear", "logistic"), ("Linear", "readout"), ("Linear", "snapshots"), 
+        ("TwoLayer", "snapshots"),
         ("Deep by TwoLayer", "snapshots"), ("Ensemble", "snapshots"),
         ("Deep by Ensemble", "snapshots"), ("train", "snapshots"),
         *(("Convolutional", name) for name in ("decay", "lazy decay", "elastic", "snapshots",

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from adaptik import tasks
 from adaptik.system.errors import DatasetNotFoundError, InputError
-from adaptik.tasks import Task, accuracy, hermite_pair, images, linear_pair, load, load_pair
+from adaptik.tasks import (
+    Task,
+    accuracy,
+    hermite_pair,
+    images,
+    linear_pair,
+    load,
+    load_pair,
+    multi_index_pair,
+)
 from adaptik.tasks.files import encode_labels
 
 X2 = [[1.0, 0.0], [0.0, 1.0]]
@@ -83,6 +92,15 @@ def test_accuracy_of_signs_and_of_classes():
         (lambda: linear_pair(0.5, **PAIR, dimension=2, spectrum=[0, 0]), "spectrum"),
         (lambda: hermite_pair(0, 2, 0.5, **PAIR), "source_degree"),
         (lambda: hermite_pair(1, 2.5, 0.5, **PAIR), "target_degree"),  # type: ignore[arg-type]
+        (lambda: multi_index_pair(-1, 1, 1, **PAIR), "shared"),
+        (lambda: multi_index_pair(0, 1, 0, **PAIR), "target_only=0 leave"),
+        (lambda: multi_index_pair(0, 0, 1, **PAIR), "source_only=0 leave"),
+        (lambda: multi_index_pair(2, 2, 2, **PAIR, dimension=5), "dimension=5 holds no 6"),
+        (lambda: multi_index_pair(1, 1, 1, **PAIR, link="max"), "link"),
+        (lambda: multi_index_pair(1, 1, 1, **PAIR, target_link=np.tanh), "target_link gave"),
+        (lambda: multi_index_pair(1, 1, 1, **PAIR, degree=0), "degree"),
+        (lambda: multi_index_pair(1, 1, 1, **PAIR, source_noise=-1.0), "source_noise"),
+        (lambda: multi_index_pair(1, 1, 1, n_source=0, n_target=5), "n_source"),
     ],
 )
 def test_bad_teacher_names_its_argument(call, names):
@@ -120,6 +138,44 @@ def test_hermite_teacher_is_its_polynomial_of_unit_variance(degree):
     expected = {1: u, 2: (u**2 - 1) / 2**0.5, 3: (u**3 - 3 * u) / 6**0.5}[degree]
     np.testing.assert_allclose(second.y_test[:, 0], expected, atol=1e-9)
     assert second.y_test.var() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(("link", "degree"), [("sum", 1), ("sum", 2), ("sum", 3), ("product", 1)])
+def test_multi_index_teachers_are_of_mean_0_and_variance_1(link, degree):
+    pair = multi_index_pair(
+        1, 1, 0, **PAIR, dimension=4, n_test=200_000, link=link, degree=degree, seed=1
+    )
+    for task in (pair.source, pair.target):
+        assert task.y_test is not None
+        assert task.y_test.mean() == pytest.approx(0, abs=0.015)
+        assert task.y_test.var() == pytest.approx(1, abs=0.05)
+
+
+def test_multi_index_teachers_share_the_directions_they_say():
+    source, target, directions = multi_index_pair(
+        1, 2, 1, **PAIR, dimension=6, n_test=40, link="sum", target_link="product", degree=2
+    )
+    every = np.concatenate(directions)
+    np.testing.assert_allclose(every @ every.T, np.eye(4), atol=1e-12)
+    bend = [
+        (X @ np.concatenate([directions.shared, own]).T) ** 2 - 1
+        for X, own in ((source.X_test, directions.source), (target.X_test, directions.target))
+    ]  # He_2
+    np.testing.assert_allclose(source.y_test[:, 0], bend[0].sum(1) / 6**0.5, atol=1e-12)
+    np.testing.assert_allclose(target.y_test[:, 0], bend[1].prod(1) / 2, atol=1e-12)
+
+
+def test_functions_as_links_see_shared_directions_first():
+    source, target, directions = multi_index_pair(
+        1, 1, 1, **PAIR, dimension=6, link=lambda u: u[:, 0] + 3 * u[:, 1], target_noise=0.5
+    )
+    for task, own in ((source, directions.source), (target, directions.target)):
+        beta = (directions.shared + 3 * own)[0]
+        np.testing.assert_allclose(task.X_test @ beta, task.y_test[:, 0], atol=1e-12)
+    assert (
+        np.abs(target.X @ (directions.shared + 3 * directions.target)[0] - target.y[:, 0]).min()
+        > 1e-3
+    )
 
 
 def test_noise_is_a_variance_and_only_on_training_labels():

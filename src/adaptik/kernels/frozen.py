@@ -103,7 +103,7 @@ class FrozenPath:
 
         ``first_decides``: the first member alone says when the stage has converged.
         """
-        labels, decay, duration = stage.task.y, stage.weight_decay, stage.duration
+        labels, decay, duration = stage.task.y, stage.fade_rate, stage.duration
         outcome, loss, rate = Outcome.REACHED_DURATION, np.nan, np.nan
         flows = None
         if stage.loss == "squared":

@@ -52,10 +52,13 @@ OPTIONS = {
     "lazy": Option(("richness",), lambda s: s.is_lazy, "a richness > 0"),
     "decay": Option(("weight_decay",), lambda s: s.weight_decay > 0, "weight_decay=0"),
     "elastic": Option(("elastic",), lambda s: s.elastic > 0, "elastic=0"),
+    "head rate": Option(("head_rate",), lambda s: s.head_rate != 1, "head_rate=1"),
     "logistic": Option(("loss",), lambda s: s.loss == "logistic", "loss='squared'"),
 }
 LAYERS = frozenset({"above a layer", "layers anew"})  # what parts hidden layers
-FLOW = frozenset(OPTIONS) - LAYERS - {"elastic"}  # what gradient flow of one hidden layer knows
+FLOW = (
+    frozenset(OPTIONS) - LAYERS - {"elastic", "head rate"}
+)  # what gradient flow of one hidden layer knows
 
 
 class AbstractLimit(ABC, Generic[State]):

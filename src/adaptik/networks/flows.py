@@ -54,10 +54,21 @@ def _weighed(flow: "RichFlow | DecayingTangentFlow", layers: Layers, error: Laye
     return jnp.maximum(seen, FLOOR * size * slope).astype(flow.y.dtype)
 
 
+def _paced(moves: Layers, head_rate) -> Layers:
+    """Moves of all layers, the last at a rate of its own."""
+    return (
+        moves if head_rate is None else (*moves[:-1], head_rate.astype(moves[-1].dtype) * moves[-1])
+    )
+
+
+def _rate(stage: Stage):
+    return None if stage.head_rate == 1 else on_device(stage.head_rate)
+
+
 class RichFlow(AbstractFlow):
     """d theta/dt = gamma N (d raw/d theta)^T Delta - lambda theta; y is the tuple of layers.
 
-    First-layer weights also follow -delta (W_0 - home).
+    First-layer weights also follow -delta (W_0 - home); the head's move is multiplied by its rate.
     """
 
     X: Float[Array, "P D"]
@@ -70,6 +81,7 @@ class RichFlow(AbstractFlow):
     phi: Elementwise = eqx.field(static=True)
     objective: Loss = eqx.field(static=True)
     frozen: int = eqx.field(static=True)
+    head_rate: Float[Array, ""] | None = None  # over that of other layers; None for 1
 
     def __call__(self, y: Layers) -> Layers:
         layers = _cast(y, self.X.dtype)
@@ -79,7 +91,7 @@ class RichFlow(AbstractFlow):
         (gradient,) = pull_back(push.astype(out.dtype))
         first, *rest = jax.tree.map(lambda g, w: g.astype(w.dtype) - self.decay * w, gradient, y)
         moves = (first - self.elastic * (y[0] - self.home), *rest)
-        return only_above(self.frozen, moves)
+        return only_above(self.frozen, _paced(moves, self.head_rate))
 
     def losses(self, y: Layers):
         f = self.offset + raw(_cast(y, self.X.dtype), self.X, self.phi) / self.richness
@@ -100,6 +112,7 @@ class RichFlow(AbstractFlow):
 class DecayingTangentFlow(AbstractFlow):
     """Richness 0 with weight decay; y = (s, u), the weights theta_0 s and their direction u.
 
+    The head's are theta_0 s^eta and its direction moves at eta times the rate.
     s' = -lambda s, u' = N (d raw/d theta at s theta_0)^T Delta - lambda u, f = u . d raw/d theta.
     """
 
@@ -110,9 +123,13 @@ class DecayingTangentFlow(AbstractFlow):
     phi: Elementwise = eqx.field(static=True)
     objective: Loss = eqx.field(static=True)
     frozen: int = eqx.field(static=True)
+    head_rate: Float[Array, ""] | None = None
 
     def weights(self, scale: Float[Array, ""]) -> Layers:
         faded = jax.tree.map(lambda w: scale.astype(w.dtype) * w, self.start)
+        if self.head_rate is not None:
+            head = self.start[-1]
+            faded = (*faded[:-1], (scale**self.head_rate).astype(head.dtype) * head)
         return (*self.start[: self.frozen], *faded[self.frozen :])
 
     def __call__(self, y):
@@ -122,7 +139,7 @@ class DecayingTangentFlow(AbstractFlow):
         signal = self.objective.signal(self.predictor(y), self.y) / len(self.y)
         (gradient,) = pull_back((layers[-1].shape[0] * signal).astype(self.X.dtype))
         fall = jax.tree.map(lambda g, v: g.astype(v.dtype) - self.decay * v, gradient, u)
-        return -self.decay * scale, only_above(self.frozen, fall)
+        return -self.decay * scale, only_above(self.frozen, _paced(fall, self.head_rate))
 
     def predictor(self, y):
         scale, u = y
@@ -205,6 +222,7 @@ def _rich(network: Network, stage: Stage, start: Member, inputs) -> _Moving:
         phi=phi,
         objective=losses.get(stage.loss),
         frozen=stage.frozen_layers(network.depth),
+        head_rate=_rate(stage),
     )
     return _Moving(flow, layers, centred(inputs), member)
 
@@ -215,8 +233,11 @@ def _lazy(network: Network, stage: Stage, start: Member, inputs) -> _Moving:
 
     def member(y) -> Member:
         scale, direction = y
-        faded = tuple(np.asarray(w * scale, dtype) for w in start.weights.layers)
-        weights = Weights((*start.weights.layers[:frozen], *faded[frozen:]))
+        scales = [scale] * network.depth + [scale**stage.head_rate]
+        faded = (
+            np.asarray(w * s, dtype) for w, s in zip(start.weights.layers, scales, strict=True)
+        )
+        weights = Weights((*start.weights.layers[:frozen], *tuple(faded)[frozen:]))
         return Member(weights, (Term(1.0, weights, _stored(direction, dtype)),))
 
     flow = DecayingTangentFlow(
@@ -227,6 +248,7 @@ def _lazy(network: Network, stage: Stage, start: Member, inputs) -> _Moving:
         phi=network.phi.phi,
         objective=losses.get(stage.loss),
         frozen=frozen,
+        head_rate=_rate(stage),
     )
     y0 = (on_device(1.0), jax.tree.map(jnp.zeros_like, layers))
     return _Moving(flow, y0, np.zeros((len(inputs), stage.task.outputs)), member)

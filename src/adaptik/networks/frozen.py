@@ -39,10 +39,9 @@ from .mup import (
 
 def solve_frozen(network: Network, stage: Stage, start: Member, inputs, grid, snapshots) -> Run:
     """Run a stage with a frozen kernel; parameters as in :func:`.flows.flow_through`."""
-    act, task, lam = network.phi, stage.task, stage.weight_decay
-    kind = "feature" if stage.trains == "readout" else "ntk"
+    act, task, lam = network.phi, stage.task, stage.fade_rate
     frozen = stage.frozen_layers(network.depth)
-    gram = empirical_kernel(start.weights, task.X, task.X, kind, act, frozen)
+    gram = _kernel(start.weights, task.X, stage, act, frozen)
     f0 = start.predict(task.X, act)
     solve = _closed_form if stage.loss == "squared" else _implicit
     flow = solve(gram, task.y, f0, stage)
@@ -51,10 +50,10 @@ def solve_frozen(network: Network, stage: Stage, start: Member, inputs, grid, sn
     reached = [t for t in snapshots if t <= end]
     duals = flow.duals(np.unique(np.append(times, reached)))
     at_times = np.stack([duals[t] for t in times.tolist()])
-    spec = "nm,tmc->ntc" if kind == "feature" else "ncmd,tmd->ntc"
+    spec = "nm,tmc->ntc" if gram.ndim == 2 else "ncmd,tmd->ntc"
 
     def moved(x):  # one block of inputs, so that no large kernel is ever whole
-        K = empirical_kernel(start.weights, x, task.X, kind, act, frozen)
+        K = _kernel(start.weights, x, stage, act, frozen)
         return np.einsum(spec, K, at_times, optimize=True)
 
     motion = in_batches(moved, inputs, start.weights).transpose(1, 0, 2)
@@ -74,6 +73,18 @@ def solve_frozen(network: Network, stage: Stage, start: Member, inputs, grid, sn
         end=member(end),
         snapshots={t: member(t) for t in reached},
     )
+
+
+def _kernel(weights: Weights, x, stage: Stage, act: Activation, frozen: int) -> np.ndarray:
+    """That of the stage between inputs and its samples, the head's part at the head's rate."""
+    X, eta = stage.task.X, stage.head_rate
+    if stage.trains == "readout":
+        return eta * empirical_kernel(weights, x, X, "feature", act, frozen)
+    ntk = empirical_kernel(weights, x, X, "ntk", act, frozen)
+    if eta == 1:
+        return ntk
+    feature = empirical_kernel(weights, x, X, "feature", act)  # of the last layer
+    return ntk + (eta - 1) * np.einsum("nm,cd->ncmd", feature, np.eye(ntk.shape[1]))
 
 
 def _fade(decay: float, t: float) -> float:
@@ -103,7 +114,7 @@ class _ClosedForm:
 
 
 def _closed_form(gram, y, f0, stage: Stage) -> _ClosedForm:
-    lam = stage.weight_decay
+    lam = stage.fade_rate
     if gram.ndim == 4:
         flows = [SquaredFlow.on(gram.reshape(y.size, y.size), y, f0, lam)]
     else:
@@ -136,12 +147,12 @@ class _Implicit:
 
     def duals(self, times: np.ndarray) -> dict[float, Float[np.ndarray, "P C"]]:
         loss = losses.get(self.stage.loss)
-        rows = dual_flow(self.gram, self.y, self.f0, loss, self.stage.weight_decay, times)
+        rows = dual_flow(self.gram, self.y, self.f0, loss, self.stage.fade_rate, times)
         paired = zip(times.tolist(), rows.reshape(-1, *self.y.shape), strict=True)
         return dict(paired)
 
     def loss_and_rate(self, dual) -> tuple[float, float]:
-        loss, lam = losses.get(self.stage.loss), self.stage.weight_decay
+        loss, lam = losses.get(self.stage.loss), self.stage.fade_rate
         f = _fade(lam, self.end_time) * self.f0 + (self.gram @ dual.ravel()).reshape(self.y.shape)
         f, y = jnp.asarray(f), jnp.asarray(self.y)
         signal = np.asarray(loss.signal(f, y))
@@ -160,12 +171,13 @@ def _moved(network: Network, stage: Stage, start: Member, dual, fade: float) -> 
     layers, act = start.weights.layers, network.phi
     before = (fade, start.terms)
     if stage.trains != "readout":
-        push = _pull_back(layers, stage.task.X, dual, act)
+        *pushes, head = _pull_back(layers, stage.task.X, dual, act)
+        push = (*pushes, stage.head_rate * head)
         moving = only_above(stage.frozen_layers(network.depth), push)
         step = tuple(np.asarray(u, network.dtype) for u in moving)
         return Member(start.weights, combine(before, (1.0, [Term(1.0, start.weights, step)])))
     *hidden, head = layers
-    learned = np.asarray(_feature_sum(layers, stage.task.X, dual, act))  # phi^T c
+    learned = stage.head_rate * np.asarray(_feature_sum(layers, stage.task.X, dual, act))  # phi^T c
 
     def with_head(values) -> Weights:
         return Weights((*hidden, values.astype(network.dtype)))

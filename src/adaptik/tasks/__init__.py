@@ -4,18 +4,21 @@ from .base import LossUnit, Task, accuracy, preactivation_scale, standardise_lab
 from .images import DATASETS
 from .label_scale import LabelScale
 from .loading import load, load_pair, standardise_pair
-from .teachers import hermite_pair, linear_pair
+from .teachers import Directions, MultiIndexPair, hermite_pair, linear_pair, multi_index_pair
 
 __all__ = [
     "DATASETS",
+    "Directions",
     "LabelScale",
     "LossUnit",
+    "MultiIndexPair",
     "Task",
     "accuracy",
     "hermite_pair",
     "linear_pair",
     "load",
     "load_pair",
+    "multi_index_pair",
     "preactivation_scale",
     "standardise_labels",
     "standardise_pair",

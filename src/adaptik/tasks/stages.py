@@ -55,6 +55,9 @@ class Stage:
         stage before; networks with one hidden layer only.
     loss
         ``"squared"``, or ``"logistic"`` (labels -1/+1, or one-hot), which needs a duration.
+    head_rate
+        Rate eta > 0 of the readout over that of the other weights: dz/dt, decay included, is
+        multiplied by it. 1 is the flow of all weights together.
     fresh_above
         Hidden layers above this one are drawn anew at the stage's start, as the readout is, and
         those up to it keep their weights; 0 draws a new network, ``None`` only what ``head`` says.
@@ -75,6 +78,8 @@ class Stage:
     ((0.0001, 1e-06), False)
     >>> Stage(task, richness=2.0, trains="readout").frozen_layers(depth=3)
     3
+    >>> Stage(task, 0.0, trains="readout", weight_decay=0.1, head_rate=4).fade_rate
+    0.4
     """
 
     task: Task
@@ -88,6 +93,7 @@ class Stage:
     elastic: float = 0.0
     loss: Literal["squared", "logistic"] = "squared"
     fresh_above: int | None = None
+    head_rate: float = 1.0
 
     def __post_init__(self):
         if not isinstance(self.task, Task):
@@ -95,6 +101,7 @@ class Stage:
         for name in ("richness", "weight_decay", "elastic"):
             require_at_least_zero(**{name: getattr(self, name)})
             object.__setattr__(self, name, float(getattr(self, name)))
+        self._check_head_rate()
         for name in ("duration", "loss_tol", "rate_tol"):
             value = getattr(self, name)
             if value is None:
@@ -107,6 +114,17 @@ class Stage:
         self._check_layers()
         losses.get(self.loss)
         self._check_combinations()
+
+    def _check_head_rate(self):
+        rate = self.head_rate
+        if isinstance(rate, bool) or not (isinstance(rate, Real) and float(rate) > 0):
+            raise InputError(f"head_rate must be a finite number > 0, got {rate!r}")
+        if float(rate) == math.inf:
+            raise InputError(
+                "head_rate=inf moves the readout alone; use trains='readout', which runs it to the "
+                "end, or a finite rate"
+            )
+        object.__setattr__(self, "head_rate", float(rate))
 
     def _check_layers(self):
         if isinstance(self.trains, str):
@@ -155,6 +173,11 @@ class Stage:
     def has_fixed_kernel(self) -> bool:
         """Whether the predictor moves with a kernel that stays as it was at the stage's start."""
         return self.trains == "readout" or (self.is_lazy and self.weight_decay == 0)
+
+    @property
+    def fade_rate(self) -> float:
+        """Rate at which the predictor decays where the kernel is fixed: the readout's decay."""
+        return self.head_rate * self.weight_decay
 
     @property
     def is_linear_flow(self) -> bool:
@@ -327,6 +350,7 @@ def check_posterior(i: int, stage: Stage, depth: int = 1) -> None:
         ("rate_tol", stage.rate_tol, None, "a posterior has no time"),
         ("weight_decay", stage.weight_decay, 0, "the prior decays weights; set the temperature"),
         ("head", stage.head, "fresh", "a posterior has no earlier head to continue from"),
+        ("head_rate", stage.head_rate, 1, "a posterior has no time"),
         ("loss", stage.loss, "squared", "the posterior is that of the squared loss"),
         ("fresh_above", stage.fresh_above, None, "the posterior starts from the prior"),
     ):

@@ -101,7 +101,11 @@ class AbstractParticleFlow(LinearisedFlow):
         """The motion of a law that is pushed, and pulled by decay and home."""
         decay, elastic = (c.astype(law.w.dtype) for c in (self.decay, self.elastic))
         pull = decay * law.w + elastic * (law.w - self.home)
-        return Law(push.w - pull, push.z - decay * law.z)
+        return Law(push.w - pull, self.paced(push.z - decay * law.z))
+
+    def paced(self, dz: Float[Array, "R M C"]) -> Float[Array, "R M C"]:
+        """How readouts move, at a rate of their own where a flow has one."""
+        return dz
 
     def losses(self, y: Law):
         return self.objective.by_part(self.predictor(self.cast(y)), self.labels)
@@ -142,6 +146,7 @@ class TangentFlow(AbstractFlow):
         decay = self.inner.decay.astype(y.base.w.dtype)
         shrink = jax.tree.map(lambda leaf: -decay * leaf, y)
         move = Tangent(shrink.base, jax.tree.map(jnp.add, push, shrink.move))
+        move = Tangent(*(law._replace(z=self.inner.paced(law.z)) for law in move))
         return jax.tree.map(lambda new, old: new.astype(old.dtype), move, given)
 
     def losses(self, y: Tangent):

@@ -32,10 +32,10 @@ LEAST_REPLICATES = 3  # every share is estimated from the other replicates
 def advance_frozen(state: State, stage: Stage, request: Request) -> Advance[State]:
     """Run a stage with a frozen kernel, analytic where the particles still follow their start."""
     began = time.perf_counter()
-    task, kind = stage.task, frozen_kind(stage)
-    pooled = not is_analytic(state.particles, kind)
+    task, parts = stage.task, kernel_parts(stage)
+    pooled = not is_analytic(state.particles, frozen_kind(stage))
     estimator = "pooled" if pooled else "analytic"
-    gram, start = state.frozen_gram(kind, task.X, estimator), state.predict(task.X)
+    gram, start = _gram(state, parts, task.X, estimator), state.predict(task.X)
     if pooled:
         gram, start = leave_one_out(gram), leave_one_out(start)
     # A pooled kernel decides alone when it has converged; the others only give its error.
@@ -45,11 +45,12 @@ def advance_frozen(state: State, stage: Stage, request: Request) -> Advance[Stat
         return _after(state, stage, estimator, t, path.duals[t])
 
     final = after(float(path.times[-1]))
-    term, stack = final.terms[-1], np.stack([path.duals[float(t)] for t in path.times])
-    assert isinstance(term, KernelTerm)
+    stack = np.stack([path.duals[float(t)] for t in path.times])
+    terms = _terms(state.particles, parts, task.X, stack, estimator)
     fade = np.array([_fade(stage, t) for t in path.times])[:, None, None, None]
     predictions = {
-        key: state.predict(X)[None] * fade + state.apply_kernel(term, X, stack)
+        key: state.predict(X)[None] * fade
+        + sum(state.apply_kernel(term, X, term.dual) for term in terms)
         for key, X in recorded_inputs(request.tasks, task.outputs)
     }
     return path.record(stage, predictions, began), final, {t: after(t) for t in path.kept}
@@ -60,12 +61,39 @@ def frozen_kind(stage: Stage) -> FrozenKind:
     return "feature" if stage.trains == "readout" else "ntk"
 
 
+def kernel_parts(stage: Stage) -> tuple[tuple[FrozenKind, float], ...]:
+    """The kernel of a stage whose features stay: the kinds that it is a sum of, with factors.
+
+    It is eta Phi where the readout trains, Phi + G K_x + (eta - 1) Phi where all weights move.
+    """
+    eta = stage.head_rate
+    if stage.trains == "readout":
+        return (("feature", eta),)
+    return (("ntk", 1.0),) if eta == 1 else (("ntk", 1.0), ("feature", eta - 1))
+
+
+def _gram(state: ParticleState, parts, X: np.ndarray, estimator) -> Float[np.ndarray, "R n n"]:
+    """Of all parts together, on samples or on samples x outputs."""
+    grams = [factor * state.frozen_gram(kind, X, estimator) for kind, factor in parts]
+    coupled = grams[0].shape[1] // len(X)  # outputs
+    total, *more = grams
+    for gram in more:
+        full = gram if coupled == 1 else np.kron(gram, np.eye(coupled))
+        total = total + full
+    return total
+
+
+def _terms(particles, parts, X: np.ndarray, dual: np.ndarray, estimator) -> list[KernelTerm]:
+    """What all parts add to the predictor."""
+    return [KernelTerm(particles, kind, X, factor * dual, estimator) for kind, factor in parts]
+
+
 def _after(state: State, stage: Stage, estimator, t: float, dual) -> State:
-    fade, kind, particles = _fade(stage, t), frozen_kind(stage), state.particles
+    fade, particles = _fade(stage, t), state.particles
     terms = state.terms if fade == 1.0 else tuple(term.scaled(fade) for term in state.terms)
-    terms += (KernelTerm(particles, kind, stage.task.X, dual, estimator),)
+    terms += tuple(_terms(particles, kernel_parts(stage), stage.task.X, dual, estimator))
     if stage.trains == "readout" and stage.richness > 0:
-        own = dual[:1] if estimator == "pooled" else dual
+        own = stage.head_rate * (dual[:1] if estimator == "pooled" else dual)
         moved = state.feature_sum(stage.task.X, own)
         z = fade * particles.z + (stage.richness * moved).astype(particles.z.dtype)
         particles = replace(particles, z=z, initial_head=False)
@@ -73,7 +101,7 @@ def _after(state: State, stage: Stage, estimator, t: float, dual) -> State:
 
 
 def _fade(stage: Stage, t: float) -> float:
-    return math.exp(-stage.weight_decay * t) if stage.weight_decay else 1.0
+    return math.exp(-stage.fade_rate * t) if stage.fade_rate else 1.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +118,7 @@ class LazyControl:
 
     state: ParticleState
     inputs: Float[np.ndarray, "P D"]
+    parts: tuple[tuple[FrozenKind, float], ...]
     exact: KernelFlows
     sampled: KernelFlows
 
@@ -108,30 +137,28 @@ class LazyControl:
     @classmethod
     def of(cls, state: ParticleState, stage: Stage) -> "LazyControl":
         X, y = stage.task.X, stage.task.y
-        analytic = state.frozen_gram("ntk", X, "analytic")[:1]
-        own = state.frozen_gram("ntk", X, "sampled")
+        parts = kernel_parts(stage)
+        analytic = _gram(state, parts, X, "analytic")[:1]
+        own = _gram(state, parts, X, "sampled")
         start = np.zeros((len(own), *y.shape))
         exact, sampled = KernelFlows.on(analytic, y, start[:1]), KernelFlows.on(own, y, start)
-        return cls(state, X, exact, sampled)
+        return cls(state, X, parts, exact, sampled)
 
     def _duals(self, times) -> tuple[np.ndarray, np.ndarray]:
         exact = np.stack([self.exact.dual(t) for t in times])
         sampled = np.stack([self.sampled.dual(t) for t in times])
         return np.broadcast_to(exact, sampled.shape), sampled
 
-    def _terms(self, exact, sampled) -> tuple[KernelTerm, KernelTerm]:
-        particles = self.state.particles
-        return (
-            KernelTerm(particles, "ntk", self.inputs, exact, "analytic"),
-            KernelTerm(particles, "ntk", self.inputs, sampled, "sampled"),
-        )
+    def _terms(self, dual, estimator) -> list[KernelTerm]:
+        return _terms(self.state.particles, self.parts, self.inputs, dual, estimator)
 
     def error(self, X: Float[np.ndarray, "n D"], times) -> Float[np.ndarray, "T R n C"]:
         """Lazy predictor on the particles minus the exact one."""
-        exact, sampled = self._duals(times)
-        known, own = self._terms(exact[0], sampled[0])
-        apply = self.state.apply_kernel
-        return apply(own, X, sampled) - apply(known, X, exact)
+        exact, sampled = (
+            sum(self.state.apply_kernel(term, X, term.dual) for term in self._terms(dual, kind))
+            for dual, kind in zip(self._duals(times), ("analytic", "sampled"), strict=True)
+        )
+        return np.asarray(sampled - exact)
 
     def correct(self, advance: Advance[State], request: Request) -> Advance[State]:
         """What happened in the stage, corrected by the share of the lazy error."""
@@ -150,8 +177,9 @@ class LazyControl:
         def corrected(state: State, t: float) -> State:
             weight = share[:, None, None]
             (exact,), (sampled,) = self._duals([t])
-            terms = self._terms(weight * exact, -weight * sampled)
-            return state.altered(terms=(*state.terms, *terms))
+            known = self._terms(weight * exact, "analytic")
+            own = self._terms(-weight * sampled, "sampled")
+            return state.altered(terms=(*state.terms, *known, *own))
 
         return (
             replace(record, predictions=predictions),

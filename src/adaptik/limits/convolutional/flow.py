@@ -17,6 +17,7 @@ from ...mathematics.losses import Loss
 from ...mathematics.stepping import (
     AbstractLinearisation,
     Linearised,
+    Progress,
 )
 from ...system.devices import on_device
 from ...tasks.patches import Patches, padded
@@ -130,13 +131,14 @@ def over_images(function, w: Array, images: Images):
     if len(starts) == 1:
         return function(0, size)
     out = jax.lax.map(lambda start: function(start, size), starts)
-    overlap = len(starts) * size - count
+    return jax.tree.map(lambda leaf: joined(leaf, count), out)
 
-    def joined(leaf):
-        ahead = leaf[:-1].reshape(-1, *leaf.shape[2:])
-        return jnp.concatenate([ahead, leaf[-1, overlap:]])
 
-    return jax.tree.map(joined, out)
+def joined(blocks: Float[Array, "blocks b ..."], count: int) -> Float[Array, "n ..."]:
+    """One after another, ``count`` in all: the last block overlaps the one before."""
+    overlap = blocks.shape[0] * blocks.shape[1] - count
+    ahead = blocks[:-1].reshape(-1, *blocks.shape[2:])
+    return jnp.concatenate([ahead, blocks[-1, overlap:]])
 
 
 def predictions(filters: Filters, law: Law, images: Images) -> Float[Array, "R n C"]:
@@ -197,6 +199,10 @@ class ConvolutionalFlow(AbstractParticleFlow):
         return tangents(self.filters, law, move, self.samples.images)
 
     def pushed(self, law: Law, move: Law | None = None) -> Law:
+        return self._pushed(law, move)[0]
+
+    def _pushed(self, law: Law, move: Law | None = None) -> tuple[Law, Float[Array, "R P C"]]:
+        """The push, and the predictor of its error signals, in one pass."""
         images, filters = self.samples.images, self.filters
         count, size = images.count, block_size(law.w, images)
 
@@ -215,10 +221,11 @@ class ConvolutionalFlow(AbstractParticleFlow):
             signal = self.objective.signal(f, y) / count
             new = (start + jnp.arange(size) >= first)[:, None]  # the last block overlaps
             part = self._push(law, block, jnp.where(new, signal, 0.0))
-            return jax.tree.map(jnp.add, total, part), None
+            return jax.tree.map(jnp.add, total, part), jnp.swapaxes(f, 0, 1)
 
         nothing = jax.tree.map(jnp.zeros_like, law)
-        return jax.lax.scan(body, nothing, jnp.arange(0, count, size))[0]
+        push, blocks = jax.lax.scan(body, nothing, jnp.arange(0, count, size))
+        return push, jnp.swapaxes(joined(blocks, count), 0, 1)
 
     def _push(self, law: Law, block, signal: Float[Array, "R b C"]) -> Law:
         inside, _ = block
@@ -237,19 +244,28 @@ class ConvolutionalFlow(AbstractParticleFlow):
     def felt(self, w):
         return jnp.einsum("rmk,kl,rml->rm", w, self.samples.covariance, w)
 
+    def progress(self, y: Law) -> Progress:
+        if len(self.units()) > 1:  # each output's rate is its own
+            return super().progress(y)
+        # Along a gradient flow the speed says how fast the loss falls: no second pass.
+        law, factor = self.cast(y), self.objective.rate_factor / self.richness**2
+        push, f = self._pushed(law)
+        move = self.pulled(law, push)
+        squares = jnp.sum(jnp.square(move.w), -1) + jnp.sum(jnp.square(move.z), -1)
+        losses, units = self.objective.by_part(f, self.labels), self.units()
+        loss, rate = jnp.sum(losses), factor * jnp.mean(squares.astype(jnp.float64))
+        return Progress(loss, rate, jnp.max(losses / units), rate / jnp.sum(units))
+
     def linearise(self, y: Law, memory: None = None) -> Linearised:
         """B H B~ with K the NTK of the particles, the curvature H and R as they are at y."""
         y = self.cast(y)
-        images, count = self.samples.images, self.samples.images.count
-        pooled, gradients = over_images(
-            lambda start, size: features_and_gradients(self.filters, y, images, start, size),
-            y.w,
-            images,
-        )
-        f = jnp.einsum("rmhc,prmh->rpc", self.filters.each(y.z), pooled).astype(jnp.float64)
+        count = self.samples.images.count
+        pooled, gradients, ntk = jax.lax.map(self._replicate, y)
+        z = y.z.reshape(len(y.z), pooled.shape[-1], -1)
+        f = jnp.einsum("rnc,rpn->rpc", z, pooled).astype(jnp.float64)
         f = self.offset + f / (y.z.shape[1] * self.richness)
         signal = jnp.asarray(self.objective.signal(f, self.samples.labels)) / count
-        ntk = _ntk(pooled, gradients)
+        ntk = ntk.reshape(len(f), *f.shape[1:], *f.shape[1:])
         root = self.objective.curvature_root(f, self.samples.labels)
         stiff = jnp.einsum("rpac,rpaqb,rqbd->rpcqd", root, ntk, root) / count
         size = count * f.shape[-1]
@@ -262,10 +278,26 @@ class ConvolutionalFlow(AbstractParticleFlow):
         velocity = self.pulled(y, stiff.pushed(signal))
         return Linearised(stiff, velocity, jnp.maximum(rates, 0.0), self.decay)
 
+    def _replicate(
+        self, law: Law
+    ) -> tuple[Float[Array, "P MH"], Float[Array, "PC Mk"], Float[Array, "PC PC"]]:
+        """Features and gradients of one replicate's law at all samples, and its NTK."""
+        single, images = Law(law.w[None], law.z[None]), self.samples.images
+        pooled, gradients = over_images(
+            lambda start, size: features_and_gradients(self.filters, single, images, start, size),
+            single.w,
+            images,
+        )
+        outputs = gradients.shape[2]
+        pooled = pooled.reshape(images.count, -1)
+        gradients = gradients.reshape(images.count * outputs, -1)
+        feature, weights = ((a @ a.T).astype(jnp.float64) / len(law.w) for a in (pooled, gradients))
+        return pooled, gradients, weights + jnp.kron(feature, jnp.eye(outputs))
+
 
 def features_and_gradients(
     filters: Filters, law: Law, images: Images, start, size: int, bias: bool = False
-) -> tuple[Float[Array, "b R M H"], Float[Array, "b R M C k"]]:
+) -> tuple[Float[Array, "b R M H"], Float[Array, "b R C M k"]]:
     """Pooled features of a block of images, and the readout's gradient by w before the average.
 
     With ``bias`` the gradient has a last entry, by a constant that all patches add to h.
@@ -278,47 +310,52 @@ def features_and_gradients(
         inside = jnp.concatenate([inside, jnp.ones_like(inside[..., :1])], -1)
     if filters.heads == 1:
         sums = jnp.einsum("rmbs,bsk->brmk", slope[:, :, :, 0], inside)
-        gradients = jnp.einsum("rmc,brmk->brmck", filters.scale * z[:, :, 0], sums)
+        gradients = jnp.einsum("rmc,brmk->brcmk", filters.scale * z[:, :, 0], sums)
     else:
-        pushes = filters.scale * jnp.einsum("rmbh,rmhc->brmch", slope[..., 0], z)
-        gradients = jnp.einsum("brmch,bhk->brmck", pushes, inside)
+        pushes = filters.scale * jnp.einsum("rmbh,rmhc->brcmh", slope[..., 0], z)
+        gradients = jnp.einsum("brcmh,bhk->brcmk", pushes, inside)
     return jnp.moveaxis(pooled, 2, 0), gradients
 
 
-def _ntk(pooled, gradients) -> Float[Array, "R P C P C"]:
-    def products(rule, a):
-        return jnp.einsum(rule, a, a).astype(jnp.float64) / a.shape[2]
-
-    feature = products("prmh,qrmh->rpq", pooled)
-    diagonal = jnp.eye(gradients.shape[3])[:, None, :]
-    return products("prmck,qrmdk->rpcqd", gradients) + feature[:, :, None, :, None] * diagonal
-
-
 class Linearisation(AbstractLinearisation):
-    """B and B~ at one point, in the eigenmodes of the stiff matrix."""
+    """B and B~ at one point, in the eigenmodes of the stiff matrix.
+
+    Features and gradients are matrices: a reading or a push is one product with each.
+    """
 
     z: Float[Array, "R M HC"]
-    pooled: Float[Array, "P R M H"]
-    gradients: Float[Array, "P R M C k"]
+    pooled: Float[Array, "R P MH"]
+    gradients: Float[Array, "R PC Mk"]
     modes: Float[Array, "R P C modes"]  # R V
     richness: Float[Array, ""]
 
     def pushed(self, signal: Float[Array, "R P C"]) -> Law:
-        signal = (self.richness * signal).astype(self.z.dtype)
-        dw = jnp.einsum("rpc,prmck->rmk", signal, self.gradients)
-        dz = jnp.einsum("rpc,prmh->rmhc", signal, self.pooled)
-        return Law(dw, dz.reshape(self.z.shape))
+        signal, (members, particles, _) = self._low(self.richness * signal), self.z.shape
+        flat = signal.reshape(members, -1)
+        dw = jnp.einsum("rp,rpn->rn", flat, self.gradients)
+        dz = jnp.einsum("rpc,rpn->rnc", signal, self.pooled)
+        return Law(dw.reshape(members, particles, -1), dz.reshape(self.z.shape))
+
+    def _low(self, v):
+        return jax.tree.map(lambda leaf: leaf.astype(self.z.dtype), v)
 
     def spread(self, u):
-        return self.pushed(jnp.einsum("rpcn,rn->rpc", self.modes, u) / len(self.pooled))
+        return self.pushed(jnp.einsum("rpcn,rn->rpc", self.modes, u) / self.pooled.shape[1])
+
+    def changed(self, v: Law) -> Float[Array, "R P C"]:
+        """How the predictor changes, to first order."""
+        v, (members, particles, _) = self._low(v), self.z.shape
+        z = v.z.reshape(members, self.pooled.shape[-1], -1)
+        change = jnp.einsum("rnc,rpn->rpc", z, self.pooled)
+        moved = jnp.einsum("rn,rpn->rp", v.w.reshape(members, -1), self.gradients)
+        change = (change + moved.reshape(change.shape)).astype(jnp.float64)
+        return change / (particles * self.richness)
 
     def read(self, v: Law):
-        v = jax.tree.map(lambda leaf: leaf.astype(self.z.dtype), v)
-        z = v.z.reshape(*v.z.shape[:2], self.pooled.shape[-1], -1)
-        change = jnp.einsum("rmhc,prmh->rpc", z, self.pooled)
-        change = change + jnp.einsum("rmk,prmck->rpc", v.w, self.gradients)
-        change = change.astype(jnp.float64) / (z.shape[1] * self.richness)
-        return jnp.einsum("rpcn,rpc->rn", self.modes, change)
+        return jnp.einsum("rpcn,rpc->rn", self.modes, self.changed(v))
+
+    def weigh(self, flow: ConvolutionalFlow, y: Law, error: Law):
+        return flow.weighed(y, error, self.changed(error))
 
 
 class Recorder(eqx.Module):

@@ -142,7 +142,7 @@ class ConvolutionalState(ParticleState):
     def _fields(
         self, law: Law, X: np.ndarray, shrink: float | None
     ) -> Iterator[tuple[slice, tuple[np.ndarray, np.ndarray]]]:
-        """Slices of X with pooled features (b, M, H) and gradients (b, M, C, k) of a replicate.
+        """Slices of X with pooled features (b, M, H) and gradients (b, C, M, k) of a replicate.
 
         Without ``shrink`` the law is that of whole filters, whose gradients end in one for a bias.
         """
@@ -240,10 +240,10 @@ def _with_outputs(feature, weights) -> Float[np.ndarray, "R n C m C"]:
 def _products(first, second, part: slice) -> tuple[np.ndarray, np.ndarray]:
     """Averages over the particles of one replicate: (b, n) and (b, C, n, C)."""
     (phi, g), (phi2, g2) = first, second
-    (_, particles, _), (_, _, outputs, _) = phi.shape, g.shape
+    (_, particles, _), (_, outputs, _, _) = phi.shape, g.shape
 
     def rows(a: np.ndarray) -> np.ndarray:
-        return np.moveaxis(a[..., part], 2, 1).reshape(len(a) * outputs, -1)
+        return a[..., part].reshape(len(a) * outputs, -1)
 
     feature = phi.reshape(len(phi), -1) @ phi2.reshape(len(phi2), -1).T
     gradient = rows(g) @ (rows(g2)).T

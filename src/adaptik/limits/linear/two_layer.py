@@ -49,7 +49,7 @@ class Linear(AbstractLimit[LinearState]):
     """
 
     state: ClassVar = LinearState
-    computes: ClassVar = FLOW
+    computes: ClassVar = FLOW | {"head rate"}
 
     tol: float = 1e-6
     max_steps: int = 16384
@@ -92,6 +92,7 @@ class Linear(AbstractLimit[LinearState]):
                 on_device(task.y),
                 on_device(float(stage.richness)),
                 on_device(float(stage.weight_decay)),
+                on_device(stage.head_rate),
             )
             return step_through(
                 stage,
@@ -119,9 +120,9 @@ class Moments(NamedTuple):
 class MomentFlow(LinearisedFlow):
     """The flow of the moments under R = sum_mu x_mu Delta_mu; richness 0 is the lazy flow.
 
-    M' = gamma (R v' + v R') - 2 lambda M, v' = gamma (M R + R A) - 2 lambda v,
-    A' = gamma (R' v + v' R) - 2 lambda A, beta' = M R + R A - 2 lambda beta. With a frozen M the
-    terms in which w moves are absent.
+    M' = gamma (R v' + v R') - 2 lambda M, v' = gamma (eta M R + R A) - (1 + eta) lambda v,
+    A' = eta gamma (R' v + v' R) - 2 eta lambda A, beta' = eta M R + R A - (1 + eta) lambda beta,
+    with the readout's rate eta. With a frozen M the terms in which w moves are absent.
     """
 
     objective: Loss = eqx.field(static=True)
@@ -130,20 +131,23 @@ class MomentFlow(LinearisedFlow):
     labels: Float[Array, "P C"]
     richness: Float[Array, ""]
     decay: Float[Array, ""]
+    head_rate: Float[Array, ""]
 
     def _predict(self, y: Moments):
         return (self.inside @ y.beta)[None]
 
     def _push(self, y: Moments, signal) -> Moments:
         R = self.inside.T @ signal
-        gamma = self.richness
-        beta = y.M @ R if self.frozen else y.M @ R + R @ y.A
+        gamma, eta = self.richness, self.head_rate
+        beta = eta * (y.M @ R)
+        beta = beta if self.frozen else beta + R @ y.A
         M = jnp.zeros_like(y.M) if self.frozen else gamma * (R @ y.v.T + y.v @ R.T)
-        return Moments(M, gamma * beta, gamma * (R.T @ y.v + y.v.T @ R), beta)
+        return Moments(M, gamma * beta, eta * gamma * (R.T @ y.v + y.v.T @ R), beta)
 
     def __call__(self, y: Moments) -> Moments:
         signal = self.objective.signal(self._predict(y), self.labels)[0] / len(self.labels)
-        factors = (0.0, 1.0, 2.0, 1.0) if self.frozen else (2.0, 2.0, 2.0, 2.0)
+        eta, moving = self.head_rate, 0.0 if self.frozen else 1.0  # of z, and of w
+        factors = (2 * moving, moving + eta, 2 * eta, moving + eta)
         push = self._push(y, signal)
         return Moments(*(p - c * self.decay * m for p, c, m in zip(push, factors, y, strict=True)))
 
@@ -171,11 +175,11 @@ class MomentFlow(LinearisedFlow):
     def linearise(self, y: Moments, memory=None) -> Linearised:
         """B and B~ of the moments, with M and A as they are at y; how these move is left to N.
 
-        The predictor decays at 2 lambda, as all moments do, or at lambda on frozen features.
+        The predictor decays at (1 + eta) lambda, or at eta lambda on frozen features.
         """
         samples, outputs = self.labels.shape
         feature, inputs = self.inside @ y.M @ self.inside.T, self.inside @ self.inside.T
-        ntk = feature[:, None, :, None] * jnp.eye(outputs)[:, None, :]
+        ntk = self.head_rate * feature[:, None, :, None] * jnp.eye(outputs)[:, None, :]
         if not self.frozen:
             ntk = ntk + inputs[:, None, :, None] * y.A[:, None, :]
         root = self.objective.curvature_root(self._predict(y), self.labels)[0]
@@ -186,7 +190,7 @@ class MomentFlow(LinearisedFlow):
             stiff=MomentLinearisation(self, y, modes),
             velocity=self(y),
             rates=jnp.maximum(rates, 0.0)[None],
-            decay=self.decay if self.frozen else 2 * self.decay,
+            decay=(self.head_rate + (0.0 if self.frozen else 1.0)) * self.decay,
         )
 
 

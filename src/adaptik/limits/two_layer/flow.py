@@ -1,6 +1,7 @@
 """The mean-field flow of particles (theory section 2) as a low-rank-stiff vector field."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import equinox as eqx
 import jax
@@ -28,7 +29,7 @@ class Anchors(eqx.Module):
 class ParticleFlow(AbstractParticleFlow):
     """dw = gamma sum Delta g x - delta (w - home), dz = gamma sum Delta phi(h).
 
-    Both are less lambda times themselves.
+    Both are less lambda times themselves; dz then is multiplied by the rate of the head.
     """
 
     activation: Activation = eqx.field(static=True)
@@ -39,6 +40,7 @@ class ParticleFlow(AbstractParticleFlow):
     decay: Float[Array, ""]
     elastic: Float[Array, ""]
     home: Float[Array, "#R #M #active"]  # weights that elastic pulls towards
+    head_rate: Float[Array, ""] | None = None  # of z over w; None for 1
     deflated: bool = eqx.field(static=True, default=False)  # steps are exact for few directions
 
     @property
@@ -80,6 +82,13 @@ class ParticleFlow(AbstractParticleFlow):
         push = push_of(y.z, phi, slope, self.anchors.coordinates, signal, self.richness)
         return self.pulled(y, push)
 
+    def paced(self, dz):
+        return dz if self.head_rate is None else self.head_rate * dz
+
+    def at_equal_rates(self) -> "ParticleFlow":
+        """Of the same loss and burden, without a rate of the readouts' own."""
+        return replace(self, head_rate=None)
+
     def weigh(self, y: Law, error: Law):
         y, error = self.cast(y), self.cast(error)
         return self.weighed(y, error, jax.jvp(self.predictor, (y,), (error,))[1])
@@ -117,6 +126,7 @@ class ParticleFlow(AbstractParticleFlow):
         """F and T of directions, and what the kernel makes of those."""
         inputs = self.anchors.coordinates.principal
         assert inputs is not None
+        phi = _weighted(phi, self.head_rate)
         at = deflation.reduced(phi, slope, inputs, root * directions)
         return at, root * deflation.applied(phi, slope, y.z, inputs, at)
 
@@ -136,7 +146,8 @@ class ParticleFlow(AbstractParticleFlow):
         h, phi, f = self.forward(y)
         above = memory.above
         slope = self.activation.derivative(h) if above is None else self.slope(above)
-        at = Point(y, h, phi, slope, above, self.anchors.coordinates, self.richness)
+        coordinates, rate = self.anchors.coordinates, self.head_rate
+        at = Point(y, h, phi, slope, above, coordinates, self.richness, rate)
         if memory.directions is None:
             stiff, rates = self._whole(at, f)
         else:
@@ -145,7 +156,7 @@ class ParticleFlow(AbstractParticleFlow):
         return Linearised(stiff, velocity, jnp.maximum(rates, 0.0), self.decay)
 
     def _whole(self, at: Point, f):
-        phi, gram = at.phi, self.anchors.gram
+        phi, gram = _weighted(at.phi, at.head_rate), self.anchors.gram
         samples, outputs = f.shape[1:]
 
         def kernel(fields):
@@ -174,6 +185,11 @@ class ParticleFlow(AbstractParticleFlow):
         rates, modes = jnp.linalg.eigh(stiff)
         modes = modes.reshape(*modes.shape[:1], directions.shape[-1], -1, modes.shape[-1])
         return Leading(at, found, reduced, modes), rates
+
+
+def _weighted(phi: Float[Array, "R M P"], head_rate) -> Float[Array, "R M P"]:
+    """Features whose kernel is that of the readout at its own rate."""
+    return phi if head_rate is None else jnp.sqrt(head_rate) * phi
 
 
 class Targets(eqx.Module):

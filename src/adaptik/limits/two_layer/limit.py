@@ -71,6 +71,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
     """
 
     state: ClassVar = TwoLayerState
+    computes: ClassVar = AbstractOneLayer.computes | {"head rate"}
 
     activation: str | Activation | Elementwise = "relu"
     particles: int | None = None
@@ -153,7 +154,8 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         chosen = stepper_for(modes, coordinates, count, self.tol, motion.leading)
         flow, recorder, y0 = self._started(state, stage, motion, recorded, chosen.deflated)
         state_at = partial(self._state_at, state, recorder, stage)
-        ending = partial(at_rest, flow) if stage.ends_at_rest else None
+        # The head's rate says when the flow comes to rest, not where.
+        ending = partial(at_rest, flow.at_equal_rates()) if stage.ends_at_rest else None
         patience = PATIENCE if self.phi.has_kink else None
         return Course(flow, y0, recorder, state_at, chosen, ending, patience)
 
@@ -181,6 +183,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
             anchors=anchors,
             offset=targets[task.name, "train"].base,
             home=home,
+            head_rate=None if stage.head_rate == 1 else on_device(stage.head_rate, self.dtype),
             deflated=deflated,
             **scalar,
         )

@@ -84,6 +84,7 @@ class Point(eqx.Module):
     above: Float[Array, "R M P"] | None
     coordinates: Coordinates
     richness: Float[Array, ""]
+    head_rate: Float[Array, ""] | None  # None for 1
 
 
 class Linearisation(AbstractLinearisation):
@@ -133,7 +134,8 @@ class Whole(Linearisation):
     def spread(self, u):
         at = self.at
         signal = jnp.einsum("rpcn,rn->rpc", self.modes, u) / at.phi.shape[-1]
-        return push_of(at.y.z, at.phi, at.slope, at.coordinates, signal, at.richness)
+        push = push_of(at.y.z, at.phi, at.slope, at.coordinates, signal, at.richness)
+        return push if at.head_rate is None else push._replace(z=at.head_rate * push.z)
 
     def read(self, v: Law):
         at = self.at
@@ -155,6 +157,8 @@ class Leading(Linearisation):
         u = jnp.einsum("rjcn,rn->rjc", self.modes, u.astype(self.modes.dtype))
         u = (at.richness / at.phi.shape[-1]).astype(u.dtype) * u
         dz = jnp.einsum("rmj,rjc->rmc", self.reduced.features, u)
+        if at.head_rate is not None:  # the features have its root
+            dz = jnp.sqrt(at.head_rate) * dz
         moved = jnp.einsum("rmkj,rmj->rmk", self.reduced.gradients, at.y.z @ jnp.swapaxes(u, 1, 2))
         return Law(at.coordinates.of_axes(moved), dz)
 
@@ -162,7 +166,8 @@ class Leading(Linearisation):
         at = self.at
         v = jax.tree.map(lambda leaf: leaf.astype(at.phi.dtype), v)
         moved = jnp.einsum("rmkj,rmk->rmj", self.reduced.gradients, at.coordinates.along(v.w))
-        change = jnp.einsum("rmj,rmc->rjc", self.reduced.features, v.z)
+        dz = v.z if at.head_rate is None else v.z / jnp.sqrt(at.head_rate)
+        change = jnp.einsum("rmj,rmc->rjc", self.reduced.features, dz)
         change = change + jnp.einsum("rmj,rmc->rjc", moved, at.y.z)
         change = change.astype(jnp.float64) / (at.phi.shape[1] * at.richness)
         return jnp.einsum("rjcn,rjc->rn", self.modes, change)

@@ -2,7 +2,7 @@
 
 from .chebyshev import Chebyshev
 from .exponential import AbstractLinearisation, Exponential, Linearised, LinearisedFlow, Node
-from .flow import HORIZON, AbstractFlow, Integration, Rest, integrate, outcome
+from .flow import HORIZON, AbstractFlow, Integration, Progress, Rest, integrate, outcome
 
 __all__ = [
     "HORIZON",
@@ -14,6 +14,7 @@ __all__ = [
     "Linearised",
     "LinearisedFlow",
     "Node",
+    "Progress",
     "Rest",
     "integrate",
     "outcome",

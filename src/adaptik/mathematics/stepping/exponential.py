@@ -48,6 +48,10 @@ class AbstractLinearisation(eqx.Module):
         """
         return Node(flow(_add((1.0, y), (1.0, change))))
 
+    def weigh(self, flow: Any, y: PyTree, error: PyTree) -> Float[Array, ""]:
+        """Size of an error at y, in units of the predictor: what ``flow.weigh`` is."""
+        return flow.weigh(y, error)
+
 
 class Node(NamedTuple):
     """The flow at a node of a step.
@@ -237,5 +241,5 @@ def _step(flow: LinearisedFlow, y0: PyTree, h, memory: Any = None):
     y1 = jax.tree.map(lambda leaf, c: leaf + c.astype(leaf.dtype), y0, change)
     jumps = *at_once(1.0, jump3), *at_once(-1.0, jump2)
     error, _ = moved(1.0, (1.5, 2, d3), (-2.0, 2, d2), *jumps)
-    spread = spread_error(flow.weigh(low, error), y0)
+    spread = spread_error(stiff.weigh(flow, low, error), y0)
     return y1, spread, node.memory
