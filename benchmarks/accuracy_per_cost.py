@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 import adaptik as ak
-from adaptik.kernels.particle_state import ReadoutTerm
+from adaptik.kernels.particles.state import ReadoutTerm
 from adaptik.solution import Request
 
 COUNTS = (128, 256, 512, 1024, 2048)

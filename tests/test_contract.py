@@ -23,6 +23,7 @@ import adaptik as ak
 from adaptik import limits, networks
 from adaptik.limits import AbstractLimit
 from adaptik.limits.base import OPTIONS as OPTIONS_OF_STAGES
+from adaptik.limits.base import every_limit
 from adaptik.solution import KERNEL_KINDS, AbstractState, SpanState
 from adaptik.solution.continuing import made_by
 
@@ -220,7 +221,7 @@ every_model = pytest.mark.parametrize("name", cases())
 def test_no_model_is_missing():
     for module in pkgutil.walk_packages(limits.__path__, "adaptik.limits."):
         importlib.import_module(module.name)
-    assert {type(limit) for limit in LIMITS.values()} == set(AbstractLimit.__subclasses__())
+    assert {type(limit) for limit in LIMITS.values()} == set(every_limit())
     trained = {
         function
         for _, function in inspect.getmembers(networks, inspect.isfunction)
@@ -248,7 +249,7 @@ def test_classes_are_abstract_or_final():
         assert len(classes) > 6
         for cls in classes:
             assert inspect.isabstract(cls) or not cls.__subclasses__(), cls
-    for limit in AbstractLimit.__subclasses__():
+    for limit in every_limit():
         assert limit.computes <= OPTIONS_OF_STAGES.keys()
         assert limit.samples in {"", *(field.name for field in fields(limit))}
 
@@ -423,7 +424,7 @@ def test_a_tolerance_is_met(first, name):
 def test_refusals_come_before_any_computation(first, name, monkeypatch):
     """Of two stages the second is refused, for its inputs; all are after what has diverged."""
     before, stages = first(name), [stage(name), stage(name, task("stranger", OUTSIDE))]
-    for limit in AbstractLimit.__subclasses__():
+    for limit in every_limit():
         monkeypatch.setattr(limit, "advance", None)
     if isinstance(before.states[-1], SpanState):
         with pytest.raises(ak.InputError, match=r"stage 2: .*observe="):
@@ -444,7 +445,7 @@ def model_of(name):
 )
 def test_activations_without_values_are_refused_before_any_computation(name, monkeypatch):
     key, model = model_of(name)
-    for limit in AbstractLimit.__subclasses__():
+    for limit in every_limit():
         monkeypatch.setattr(limit, "advance", None)
     monkeypatch.setitem(MODELS[name].keywords, key, replace(model, activation=jnp.log))
     with pytest.raises(ak.InputError, match=r"activation 'log' (gives nan at h = -|grows faster)"):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import adaptik as ak
-from adaptik.kernels.particle_state import ReadoutTerm
+from adaptik.kernels.particles.state import ReadoutTerm
 from adaptik.limits.convolutional import flow as flows
-from adaptik.limits.convolutional.patches import Patches
 from adaptik.networks import convolution
+from adaptik.tasks.patches import Patches
 
 RNG = np.random.default_rng(0)
 EXACT = dict(particles=64, replicates=2, dtype="float64")

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,28 @@ def test_files_and_tests_that_the_theory_names_exist():
     for number, section in sections().items():
         if number != "3":
             assert "**Code.**" in section and "**Held by.**" in section, number
+
+
+def test_files_that_pages_name_exist():
+    package, count = ROOT / "src" / "adaptik", 0
+    places = ROOT, package.parent, package, package / "experiments", ROOT / "benchmarks"
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")):
+        for name in re.findall(r"`([a-z_/]+/[a-z_]+\.(?:py|toml))`", page.read_text()):
+            assert any((place / name).is_file() for place in places), f"{page.name}: {name}"
+            count += 1
+    assert count > 60
+
+
+def test_faults_stand_where_they_are_said_to():
+    """Of ``make mutants``: the text to change, once in its file, and the test that sees it."""
+    faults = tomllib.loads((ROOT / "benchmarks" / "mutants.toml").read_text())["mutant"]
+    assert len(faults) > 60
+    for fault in faults:
+        text = (ROOT / "src" / "adaptik" / fault["path"]).read_text()
+        assert text.count(fault["old"]) == 1, fault["name"]
+        file, _, test = fault["test"].partition("::")
+        name = test.split("[")[0].rpartition(".")[2]
+        assert f"def {name}(" in (ROOT / file).read_text(), fault["name"]
 
 
 def test_links_between_pages_lead_to_headings():

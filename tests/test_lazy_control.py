@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import adaptik as ak
-from adaptik.limits.two_layer import lazy
+from adaptik.kernels.particles import frozen
 
 SOURCE, TARGET = ak.tasks.hermite_pair(
     1, 2, 0.5, n_source=30, n_target=30, dimension=10, n_test=60, seed=3
@@ -34,7 +34,7 @@ def test_sampling_errors_vanish_with_the_richness():
 def test_it_takes_noise_away_and_adds_no_bias(monkeypatch):
     reference = solve(1.0, particles=4096, key=7, replicates=3)
     better = solve(1.0)
-    monkeypatch.setattr(lazy.LazyControl, "applies", lambda state, stage: False)
+    monkeypatch.setattr(frozen.LazyControl, "applies", lambda state, stage: False)
     plain = solve(1.0)
 
     def error(solution):
@@ -76,14 +76,14 @@ def test_shares_are_regression_coefficients_over_the_other_replicates():
     rng = np.random.default_rng(0)
     error = rng.standard_normal((6, 50, 1))
     f = 3.0 + 0.4 * error
-    np.testing.assert_allclose(lazy.shares(f, error), 0.4)
+    np.testing.assert_allclose(frozen.shares(f, error), 0.4)
     changed = f.copy()
     changed[2] += rng.standard_normal((50, 1))
-    share = lazy.shares(changed, error)
+    share = frozen.shares(changed, error)
     np.testing.assert_allclose(share[2], 0.4)
     assert np.all(np.delete(np.abs(share - 0.4), 2) > 1e-6)
-    assert np.all(lazy.shares(f, 1e-12 * error) == 0)  # nothing to correct
-    assert np.all(lazy.shares(f, -error) == 0) and np.all(lazy.shares(9 * f, error) == 1)
+    assert np.all(frozen.shares(f, 1e-12 * error) == 0)  # nothing to correct
+    assert np.all(frozen.shares(f, -error) == 0) and np.all(frozen.shares(9 * f, error) == 1)
 
 
 @pytest.mark.parametrize(
@@ -98,5 +98,5 @@ def test_stages_without_an_exact_lazy_limit_go_without(change):
     limit = ak.TwoLayer("relu", particles=64)
     stage = ak.Stage(source, 1.0, duration=1.0, **change)
     state = limit.start([stage], {source.name: source}, np.random.default_rng(0))
-    assert not lazy.LazyControl.applies(state, stage)
-    assert lazy.LazyControl.applies(state, ak.Stage(source, 1.0, duration=1.0))
+    assert not frozen.LazyControl.applies(state, stage)
+    assert frozen.LazyControl.applies(state, ak.Stage(source, 1.0, duration=1.0))

@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import brentq
 
 import adaptik as ak
-from adaptik.limits.deep.dense import EnsembleFlow
+from adaptik.limits.deep.ensemble import EnsembleFlow
 from adaptik.limits.two_layer import kinks, rest
 from adaptik.limits.two_layer import limit as two_layer
 from adaptik.limits.two_layer.flow import Anchors, Coordinates, Law, ParticleFlow

@@ -10,7 +10,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import adaptik as ak
-from adaptik.kernels.particles import Particles
+from adaptik.kernels.particles.law import Particles
 from adaptik.limits.two_layer import limit as two_layer
 from adaptik.limits.two_layer.flow import Anchors, Coordinates, Law, ParticleFlow
 from adaptik.mathematics import deflation, losses, sampling
@@ -400,3 +400,16 @@ def test_listeners_are_told_how_far_a_solve_is(limit):
         losses = [loss for at, _, loss in seen if at == i]
         assert len(times) >= 3 and min(times) < 0.1 and times[-1] == max(times) == stage.duration
         assert losses[-1] == pytest.approx(found.records[i].train_loss, rel=1e-3)
+
+
+def test_what_decay_has_left_does_not_decide_new_readouts():
+    """Rounding alone is in directions that have decayed; it moved predictions by 0.004."""
+    w = np.random.default_rng(0).standard_normal((1, 64, 6))
+    w[..., 3:] = 0
+    noise = np.random.default_rng(1).standard_normal((2, *w.shape)) * 1e-15
+    one, other = (
+        sampling.readouts(np.random.default_rng(2), w + part, 1, "quasi") for part in noise
+    )
+    np.testing.assert_allclose(one, other, atol=1e-12)
+    np.testing.assert_allclose(np.einsum("rmk,rmc->rkc", w, one), 0, atol=1e-11)
+    assert abs(one.mean()) < 1e-12 and np.mean(one**2) == pytest.approx(1)

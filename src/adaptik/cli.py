@@ -241,6 +241,7 @@ def sweep(
     """
     from . import sweeps
     from .sweeps.config import read
+    from .sweeps.store import counted, summary
     from .transfer.point import transfer_point
 
     interrupts.orderly()
@@ -253,12 +254,11 @@ def sweep(
         settings["executor"] = dask
     with _kept(settings["store"]), bar_of_cases("cases") as show:
         data = sweeps.sweep(function, grid, retry_failed=retry_failed, progress=show, **settings)
-    done, failed = (int((data.status == code).sum()) for code in (1, 2))
-    say(f"{done} of {grid.size} cases done, {failed} failed: {settings['store']}")
+    say(f"{summary(data)}: {settings['store']}")
     texts = data.notes.values.ravel() if "notes" in data else ()
     for note in dict.fromkeys(line for text in texts for line in text.splitlines()):
         say(f"note: {note}", err=True)
-    if failed:
+    if counted(data)["failed"]:
         first = next(text for text in data.error.values.ravel() if text)
         say(f"first error: {first}", err=True)
         raise typer.Exit(2)

@@ -217,14 +217,18 @@ class AbstractLimit(ABC, Generic[State]):
         for option, (names, asked, instead) in OPTIONS.items():
             if option not in self.computes and asked(stage):
                 given = ", ".join(f"{name}={getattr(stage, name)!r}" for name in names)
-                others = [
-                    c.__name__ for c in AbstractLimit.__subclasses__() if option in c.computes
-                ]
+                others = [c.__name__ for c in every_limit() if option in c.computes]
                 raise InputError(
                     f"stage {i}: {given} is not computed by {type(self).__name__}; use {instead}, "
                     f"or a limit that computes it: {', '.join(sorted(others))}"
                 )
         stage.frozen_layers(self.settings.get("depth", 1))
+
+
+def every_limit(kind: type[AbstractLimit] = AbstractLimit) -> list[type[AbstractLimit]]:
+    """The final classes that derive from one kind of limits."""
+    below = kind.__subclasses__()
+    return [limit for each in below for limit in every_limit(each)] if below else [kind]
 
 
 def growth(found: Solution, tol: float) -> float:

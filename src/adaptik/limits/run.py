@@ -34,7 +34,7 @@ from ..mathematics.stepping.clock import compile_clock
 from ..mathematics.stepping.flow import STALL
 from ..mathematics.stepping.stabilised import StabilisedChebyshev
 from ..solution import Advance, Cost, Outcome, Request, StageRecord, State
-from ..system.programs import on_device
+from ..system.devices import gathered, on_device
 from ..tasks.stages import Stage
 
 Place = TypeVar("Place")  # what a march makes of its vector: a state, or a member of one
@@ -110,20 +110,21 @@ def step_through(
                 end = _at_rest(end, rest, flow, recorder)
                 break
         seconds = time.perf_counter() - began - clock.seconds
+    kept, last = (jax.tree.map(gathered, tree) for tree in (path.snapshots, end.recorded))
     snapshots = {
-        t: state_at(t, jax.tree.map(lambda leaf, i=i: leaf[i], path.snapshots))
+        t: state_at(t, jax.tree.map(lambda leaf, i=i: leaf[i], kept))
         for i, t in enumerate(request.snapshots)
         if t <= end.times[0]
     }
     reached = np.flatnonzero(np.isfinite(path.record_times) & (request.times < end.times[0]))
     predictions = {
-        key: np.concatenate([np.asarray(values)[reached], np.stack(ends)])
-        for key, values, *ends in zip(keys, path.recorded, *end.recorded, strict=True)
+        key: np.concatenate([gathered(values)[reached], np.stack(ends)])
+        for key, values, *ends in zip(keys, path.recorded, *last, strict=True)
     }
     cost = Cost(end.method, steps, rejected, clock.seconds, seconds)
     times, stop = np.append(request.times[reached], end.times), end.times[-1]
     record = StageRecord(times, predictions, stop, end.loss, end.rate, end.outcome, cost)
-    return record, state_at(stop, end.y), snapshots
+    return record, state_at(stop, jax.tree.map(gathered, end.y)), snapshots
 
 
 def _integrated(

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from ..system.programs import on_device
+from ..system.devices import on_device
 from . import sampling
 from .activations import Activation
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
+from scipy.linalg import qr
 from scipy.sparse.linalg import LinearOperator, cg
 from scipy.special import ndtri
 from scipy.stats import qmc
@@ -21,6 +22,7 @@ from threadpoolctl import ThreadpoolController
 Sampling = Literal["quasi", "iid"]
 
 ONE_THREAD = 2**18  # numbers in a matrix up to which products use one thread
+DECAYED = 1e-6  # of the longest direction
 WHITE_TOL = 1e-3  # of moments of weights given the readout; far below any sampling error
 
 
@@ -133,9 +135,15 @@ def _white_given(powers: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 def _off(w: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Readouts with unit second moments, orthogonal to constants and to the columns of w."""
+    """Readouts with unit second moments, orthogonal to constants and to the columns of w.
+
+    Directions of which weight decay has left next to nothing do not count: they are rounding.
+    """
     columns = np.column_stack([w, np.ones(len(w))])
-    basis, _ = np.linalg.qr(columns if len(w) >= columns.shape[1] + z.shape[1] else w)
+    columns = columns if len(w) >= columns.shape[1] + z.shape[1] else w
+    basis, triangle, _ = qr(columns, mode="economic", pivoting=True)
+    sizes = np.abs(np.diag(triangle))
+    basis = basis[:, sizes > DECAYED * sizes[0]]
     return whitened(z - basis @ (basis.T @ z))
 
 

@@ -15,7 +15,7 @@ from ..mathematics.activations import Elementwise
 from ..mathematics.losses import Loss
 from ..mathematics.stepping import HORIZON, AbstractFlow, Chebyshev, integrate, outcome
 from ..solution import Cost
-from ..system.programs import on_device
+from ..system.devices import on_device
 from ..tasks.stages import Stage
 from .mup import (
     BLOCK,

@@ -27,9 +27,9 @@ from ..solution import Cost, Outcome, Solution, StageRecord, recorded_inputs, re
 from ..solution.continuing import check_continues
 from ..solution.units import in_own_unit, turned, turned_back
 from ..system import programs
+from ..system.devices import on_device
 from ..system.errors import InputError, require_between, require_integers
 from ..system.memory import require
-from ..system.programs import on_device
 from ..tasks import Task, preactivation_scale
 from ..tasks.stages import Stage, check_posterior, check_sequence
 from .mup import Network

@@ -87,3 +87,14 @@ class Grid:
     def case(self, index: Index) -> dict[str, Any]:
         """The arguments of one case."""
         return {name: values[i] for (name, values), i in zip(self.axes, index, strict=True)}
+
+
+def level_label(value: Any) -> str:
+    """A value of an axis as a person reads it.
+
+    Examples
+    --------
+    >>> level_label(np.float64(0.1 + 0.2)), level_label(np.str_("rich"))
+    ('0.3', 'rich')
+    """
+    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)

@@ -339,6 +339,18 @@ def load(path: str | os.PathLike) -> xr.Dataset:
         raise InputError(f"the store {str(path)!r} is damaged: {error}") from error
 
 
+def counted(data: xr.Dataset) -> dict[str, int]:
+    """How many cases are missing, done and failed."""
+    words = {"missing": MISSING, "done": DONE, "failed": FAILED}
+    return {word: int((data.status == code).sum()) for word, code in words.items()}
+
+
+def summary(data: xr.Dataset) -> str:
+    """How far a sweep is, as a person reads it."""
+    counts = counted(data)
+    return f"{counts['done']} of {data.status.size} cases done, {counts['failed']} failed"
+
+
 class _Tables:
     """All arrays of a store, read as far as they can be.
 

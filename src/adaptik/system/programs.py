@@ -51,11 +51,6 @@ _KNOWN = sys.stdlib_module_names | {
 _jax: Any = jax.config  # whose settings are made when it runs
 
 
-def on_device(array: Any, dtype: Any = None) -> Array:
-    """An array for JAX; ``jnp.asarray`` would compile a program for each new shape."""
-    return jax.device_put(np.asarray(array, dtype))
-
-
 def keep() -> Path | None:
     """Keep programs from now on; where, or ``None`` if that was switched off or is not possible.
 
@@ -114,16 +109,21 @@ def kept(function: Callable) -> Callable:
             return function(*tree.unflatten(filled))
 
         with _failed_checks_are_nan():
-            folder, key = keep(), _fingerprint(function, args)
-            if folder is None or key is None:
-                return here(args)
             arrays = [leaf for leaf in leaves if eqx.is_array(leaf)]
+            folder, key = keep(), _fingerprint(function, args)
+            if folder is None or key is None or any(map(_is_spread, arrays)):
+                return here(args)
             if key not in programs:
                 programs[key] = _program(folder / f"{key}{_EXPORTED}", flat, arrays)
             program = programs[key]
             return here(args) if program is None else program(arrays)
 
     return call
+
+
+def _is_spread(array: Array | np.ndarray) -> bool:
+    """Whether several devices hold it; JAX keeps such programs, but does not export them."""
+    return isinstance(array, Array) and len(array.sharding.device_set) > 1
 
 
 @cache

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..mathematics.outcome import Outcome
+from ..solution import Solution
 from ..solution.estimate import deviate
-from ..tasks import LossUnit, Task, load_pair, standardise_labels
+from ..tasks import LossUnit, Task, accuracy, load_pair, standardise_labels
 from ..tasks.stages import Stage, target_stage
 from .study import Row
 
@@ -18,6 +19,24 @@ def load_standardised(source: str, target: str, **settings: Any) -> tuple[Task, 
     first, second = load_pair(source, target, **settings)
     first = standardise_labels(first)
     return first, standardise_labels(second, first)
+
+
+def source_losses(
+    solution: Solution, source: Task | None, target: Task, unit: LossUnit
+) -> tuple[float, float] | None:
+    """Before and after the target stage, where a source has the same outputs and a test set."""
+    if source is None or source.outputs != target.outputs or "test" not in source.splits:
+        return None
+    before, after = (float(solution.loss(source, stage=i, unit=unit)) for i in (0, -1))
+    return before, after
+
+
+def accuracy_of(solution: Solution, target: Task) -> float:
+    """On test samples, at the end; NaN without classes."""
+    if not target.classes:
+        return float("nan")
+    f, y = solution.predictions(target)[-1], target.split("test")[1]
+    return float(np.mean(accuracy(target, f, y)))
 
 
 @dataclass

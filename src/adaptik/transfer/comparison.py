@@ -20,9 +20,9 @@ from ..networks import Network, train
 from ..solution import Solution, observables, recorded_tasks
 from ..system.errors import InputError
 from ..system.memory import available_bytes, require
-from ..tasks import LossUnit, Task, accuracy
+from ..tasks import LossUnit, Task
 from ..tasks.stages import Stage, check_sequence
-from .case import Case, load_standardised
+from .case import Case, accuracy_of, load_standardised, source_losses
 from .evolution import WATCHED, moments
 from .options import TransferConfig
 from .recorded import Curve, Moment
@@ -200,20 +200,15 @@ class _Run:
         solution = solve(
             [stage], self.limit, key=key, after=pretrained, observe=both, snapshots=watched
         )
-        f, y = solution.predictions(target)[-1], target.split("test")[1]
         source = None if pretrained is None else pretrained.stages[0].task
-        forgets = (
-            source is not None and source.outputs == target.outputs and "test" in source.splits
-        )
         for kept, unit in case.units():
             values = solution.sample_losses(target, unit=unit)[-1]
             kept.member_losses.append(values.mean(1))
             kept.sample_losses.append(values.mean(0))
-            if forgets and source is not None:
-                before, after = (float(solution.loss(source, stage=i, unit=unit)) for i in (0, -1))
-                kept.source_losses.append((before, after))
+            if (forgotten := source_losses(solution, source, target, unit)) is not None:
+                kept.source_losses.append(forgotten)
         if target.classes:
-            case.accuracies.append(float(np.mean(accuracy(target, f, y))))
+            case.accuracies.append(accuracy_of(solution, target))
         case.outcomes.append(solution.outcome)
         case.seconds += sum(r.cost.run_seconds + r.cost.compile_seconds for r in solution.records)
         return solution

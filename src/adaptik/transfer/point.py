@@ -9,10 +9,10 @@ from ..limits.solving import solve
 from ..networks import Network, train
 from ..solution import Solution
 from ..solution.estimate import Estimate
-from ..tasks import LabelScale, LossUnit, Task, accuracy
+from ..tasks import LabelScale, LossUnit, Task
 from ..tasks.stages import Stage, target_stage
 from . import options
-from .case import load_standardised
+from .case import accuracy_of, load_standardised, source_losses
 from .options import Option, TransferConfig
 
 
@@ -90,13 +90,12 @@ def transfer_point(
     if network_seeds:
         seeds = range(key, key + network_seeds)
         trained = train(stages, Network(network_width, activation), seeds=seeds, record=2)
-    forgets = mode != "scratch" and first.outputs == second.outputs and "test" in first.splits
-    known = (theory, trained, first if forgets else None, second)
+    known = (theory, trained, None if mode == "scratch" else first, second)
     scale = second.label_scale or LabelScale(np.zeros(second.outputs), np.ones(second.outputs))
     return {
         **_losses(*known, "labels"),
         **{f"relative_{name}": value for name, value in _losses(*known, "variance").items()},
-        "accuracy": _accuracy(theory, second),
+        "accuracy": accuracy_of(theory, second),
         "duration": theory.records[-1].duration,
         "outcome": theory.outcome.value,
         "label_mean": scale.mean,
@@ -114,9 +113,7 @@ def _losses(
 ) -> dict[str, float]:
     found = theory.loss(target, unit=unit)
     network = Estimate(np.nan, np.nan) if trained is None else trained.loss(target, unit=unit)
-    before = after = np.nan
-    if source is not None:
-        before, after = (float(theory.loss(source, stage=i, unit=unit)) for i in (0, -1))
+    before, after = source_losses(theory, source, target, unit) or (np.nan, np.nan)
     return {
         "loss": float(found),
         "loss_se": float(found.standard_error),
@@ -125,10 +122,3 @@ def _losses(
         "network_loss": float(network),
         "network_loss_se": float(network.standard_error),
     }
-
-
-def _accuracy(solution: Solution, task) -> float:
-    if not task.classes:
-        return float("nan")
-    f, y = solution.predictions(task)[-1], task.split("test")[1]
-    return float(np.mean(accuracy(task, f, y)))

@@ -10,6 +10,9 @@ import pandas as pd
 import xarray as xr
 
 from ... import sweeps
+from ...solution.estimate import rounded
+from ...sweeps.grid import level_label
+from ...sweeps.store import DONE, summary
 from ...system.errors import InputError
 
 WORDS = {"reproduced": "✓ yes", "differs": "✗ no", "not reproduced": "? undecided"}
@@ -86,24 +89,8 @@ def _numbers(claim: dict[str, Any]) -> tuple[str, str]:
         (claim["value"], claim["standard_error"]),
         (claim["network"], claim["network_standard_error"]),
     )
-    scale, unit = (100, " %") if claim["unit"] == "%" else (1, f" {claim['unit']}".rstrip())
-    return tuple("" if v is None else rounded(v, e, scale) + unit for v, e in sides)  # pyright: ignore[reportReturnType]
-
-
-def rounded(value: float, error: float | None, scale: float = 1) -> str:
-    """A number with as many digits as its error has.
-
-    Examples
-    --------
-    >>> rounded(0.123456, 0.0123), rounded(0.5, None), rounded(0.1234, 0.02, 100)
-    ('0.123 ± 0.012', '0.5', '12.3 ± 2.0')
-    """
-    value = scale * value
-    if error is None or not np.isfinite(error) or error <= 0:
-        return f"{value:.4g}"
-    error = scale * error
-    digits = max(0, 1 - int(np.floor(np.log10(error))))
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
+    unit = claim["unit"].strip()
+    return tuple("" if v is None else rounded(v, e, unit=unit) for v, e in sides)  # pyright: ignore[reportReturnType]
 
 
 @dataclass(frozen=True)
@@ -139,12 +126,10 @@ def read_sweep(folder: str | Path) -> SweepFolder:
         If it is damaged.
     """
     data = sweeps.load(folder)
-    done, failed = (int((data.status == code).sum()) for code in (1, 2))
-    said = f"{done} of {data.status.size} cases done, {failed} failed"
-    missing = data.status != 1
+    missing = data.status != DONE
     numbers = {n: v for n, v in data.data_vars.items() if v.dtype.kind in "fiu" and n != "status"}
     known = {n: v.astype(float).where(~missing) for n, v in numbers.items()}
-    return SweepFolder(data.assign(known), said, done == data.status.size)
+    return SweepFolder(data.assign(known), summary(data), not missing.any())
 
 
 def axes(variable: xr.DataArray) -> list[str]:
@@ -162,17 +147,6 @@ def levels(variable: xr.DataArray, axis: str) -> np.ndarray:
     if axis in variable.coords:
         return variable[axis].values
     return np.arange(variable.sizes[axis])
-
-
-def level_label(value: Any) -> str:
-    """A level as a person reads it.
-
-    Examples
-    --------
-    >>> level_label(np.float64(0.1 + 0.2)), level_label(np.str_("rich"))
-    ('0.3', 'rich')
-    """
-    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ import numpy as np
 import panel as pn
 from bokeh.models import ColumnDataSource
 
+from ...sweeps.grid import level_label
 from ...system.errors import InputError
 from . import frame
 from .folder_of_finding import (
     MEAN,
     SweepFolder,
     axes,
-    level_label,
     levels,
     lines,
     read_finding,

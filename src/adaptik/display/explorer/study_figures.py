@@ -32,24 +32,30 @@ def curve_figure(found: list[Series], stage: str, task: str, log: bool) -> Any:
         who = [f"{s.label}, {'theory' if s.origin == 'theory' else 'networks'}"] * len(s.loss)
         columns = dict(t=s.times, loss=s.loss, low=s.loss - error, high=s.loss + error)
         source = ColumnDataSource(columns | dict(error=error, who=who))
-        if s.origin == "theory":
-            dash = "solid" if np.isfinite(s.source_richness) else "dashed"
-            fig.varea("t", "low", "high", source=source, fill_color=colour, fill_alpha=0.25,
-                      legend_label=s.label)  # fmt: skip
-            drawn.append(
-                fig.line("t", "loss", source=source, line_color=colour, line_width=2.2,
-                         line_dash=dash, legend_label=s.label)
-            )  # fmt: skip
-        else:
-            bars = fig.segment("t", "low", "t", "high", source=source, line_color=colour)
-            dots = fig.scatter("t", "loss", source=source, size=7, line_color=colour,
-                               fill_alpha=0.0, line_width=1.5, legend_label=s.label)  # fmt: skip
-            dots.js_link("visible", bars, "visible")
-            drawn.append(dots)
+        draw = _line if s.origin == "theory" else _dots
+        drawn.append(draw(fig, source, s, colour))
     tips = [("", "@who"), ("time", "@t{0.00}"), ("loss", "@loss{0.0000} ± @error{0.0000}")]
     fig.add_tools(frame.hover(tips, drawn))
     frame.legend_below(fig)
     return frame.shown(fig)
+
+
+def _line(fig: Any, source: ColumnDataSource, s: Series, colour: str) -> Any:
+    """A curve of the theory within its error; dashed where there is no source."""
+    dash = "solid" if np.isfinite(s.source_richness) else "dashed"
+    band = dict(fill_color=colour, fill_alpha=0.25, legend_label=s.label)
+    fig.varea("t", "low", "high", source=source, **band)
+    style = dict(line_color=colour, line_width=2.2, line_dash=dash, legend_label=s.label)
+    return fig.line("t", "loss", source=source, **style)
+
+
+def _dots(fig: Any, source: ColumnDataSource, s: Series, colour: str) -> Any:
+    """Losses of networks with their errors."""
+    bars = fig.segment("t", "low", "t", "high", source=source, line_color=colour)
+    style = dict(size=7, line_color=colour, fill_alpha=0.0, line_width=1.5, legend_label=s.label)
+    dots = fig.scatter("t", "loss", source=source, **style)
+    dots.js_link("visible", bars, "visible")
+    return dots
 
 
 class FeatureFigures:
@@ -62,10 +68,8 @@ class FeatureFigures:
         self.images, kernels = [], []
         labels = [str(v) for v in data.label.values]
         for name, title in (("before", "before"), ("now", "at the time chosen")):
-            fig = frame.plot(
-                f"kernel-{name}", title, "sample", "sample", 330,
-                x_range=(0, n), y_range=(n, 0), tools="reset,save",
-            )  # fmt: skip
+            square = dict(x_range=(0, n), y_range=(n, 0), tools="reset,save")
+            fig = frame.plot(f"kernel-{name}", title, "sample", "sample", 330, **square)
             source = ColumnDataSource(dict(image=[np.zeros((n, n))]), name=f"kernel-{name}")
             drawn = fig.image("image", 0, 0, n, n, source=source, color_mapper=self.colours)
             starts = [i for i in range(1, n) if labels[i] != labels[i - 1]]
@@ -86,8 +90,8 @@ class FeatureFigures:
             pair = []
             for dash, alpha in (("dashed", 0.7), ("solid", 1.0)):
                 source = ColumnDataSource(dict(h=[], p=[]))
-                fig.line("h", "p", source=source, line_color=colour, line_dash=dash,
-                         line_alpha=alpha, line_width=2, legend_label=group)  # fmt: skip
+                style = dict(line_color=colour, line_dash=dash, line_alpha=alpha, line_width=2)
+                fig.line("h", "p", source=source, legend_label=group, **style)
                 pair.append(source)
             self.densities.append(pair)
         frame.legend_below(fig)

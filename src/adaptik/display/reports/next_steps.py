@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 MOST = 4  # steps: more are not read
 APART = 3.0  # standard errors between theory and networks that want a second look
 SPLITS = 40  # draws that anyone would wait for
+HOW = {
+    "readout": "then train only a readout on the target",
+    "lazy": "then train all weights on the target lazily",
+}
 Step = tuple[str, str]
 
 
@@ -73,11 +77,11 @@ def _consequence(study: "TransferStudy") -> list[Step]:
         return [(f"Train {target} from scratch, or try a source that is closer to it.", "")]
     if verdict.helps is None:
         return _narrower(study)
-    how = {
-        "readout": "then train only a readout on the target",
-        "lazy": "then train all weights on the target lazily",
-    }.get(str(verdict.mode), f"then train all weights at richness {verdict.target_richness:g}"
-          if verdict.target_richness is not None else "then train on the target")  # fmt: skip
+    how = "then train on the target"
+    if verdict.mode in HOW:
+        how = HOW[verdict.mode]
+    elif verdict.target_richness is not None:
+        how = f"then train all weights at richness {verdict.target_richness:g}"
     kind = "Classifier" if study.tasks.get("target", {}).get("classes") else "Regressor"
     rich = f", richness={verdict.target_richness:g}" if verdict.mode == "rich" else ""
     kept = ', head="kept"' if study.config.get("head") == "kept" else ""

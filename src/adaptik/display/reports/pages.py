@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from ... import sweeps
 from ...solution.estimate import rounded
+from ...sweeps.grid import level_label
+from ...sweeps.store import counted, summary
 from ...system.errors import InputError
 from ..plots.drawn import points
 from ..plots.style import STYLE, look
@@ -132,11 +134,9 @@ def _value(claim: dict[str, Any], side: str) -> str | None:
 def _sweep(store: Path) -> str:
     data = sweeps.load(store)
     axes = [str(d) for d in data.status.dims]
-    counts = {word: int((data.status == code).sum()) for code, word in enumerate(_STATUS)}
+    counts = counted(data)
     failures = [text for text in np.unique(data.error.values.astype(str)) if text]
-    total = data.status.size
-    mood = "helps" if counts["done"] == total else "open"
-    sentence = f"{counts['done']} of {total} cases done, {counts['failed']} failed"
+    mood = "helps" if counts["done"] == data.status.size else "open"
     drawn = {
         str(name): variable
         for name, variable in data.data_vars.items()
@@ -146,14 +146,14 @@ def _sweep(store: Path) -> str:
         [name, *(f(values) if values.size else None for f in (np.mean, np.min, np.max))]
         for name, values in ((n, _known(v.values)) for n, v in drawn.items())
     ]
-    levels = [[a, data.sizes[a], ", ".join(_level(v) for v in data[a].values)] for a in axes]
+    levels = [[a, data.sizes[a], ", ".join(level_label(v) for v in data[a].values)] for a in axes]
     charts = [
         chart(name, *_drawn(name, variable), f"{name} over the grid")
         for name, variable in _ordered(drawn)[:PICTURES]
     ]
     steps = html.next_steps(_after_sweep(store, counts, failures))
     body = [
-        html.first(html.banner(sentence, mood), "".join(charts[:1]), steps),
+        html.first(html.banner(summary(data), mood), "".join(charts[:1]), steps),
         html.section("Axes", html.table(("axis", "values", ""), levels)),
         html.section("Results", html.table(("", "mean", "smallest", "largest"), rows)),
         _signs(drawn),
@@ -189,9 +189,6 @@ def _signs(drawn: dict[str, xr.DataArray]) -> str:
     return html.section("Notes", html.bullets([said])) if below else ""
 
 
-_STATUS = ("missing", "done", "failed")
-
-
 def _drawn(name: str, variable: xr.DataArray) -> tuple[str, list[Figure]]:
     """Caption and picture: over the longest axis of numbers, one curve a level of another one."""
     sizes = {str(d): variable.sizes[d] for d in variable.dims if variable.sizes[d] > 1}
@@ -207,13 +204,13 @@ def _drawn(name: str, variable: xr.DataArray) -> tuple[str, list[Figure]]:
         positions = variable[x].values if x in numeric else np.arange(variable.sizes[x])
         for i in range(1 if over is None else sizes[over]):
             here = {} if over is None else {over: i}
-            label = name if over is None else f"{over} = {_level(variable[over].values[i])}"
+            label = name if over is None else f"{over} = {level_label(variable[over].values[i])}"
             values = mean.isel(here).values.astype(float)
             error = spread.isel(here).values if rest else np.full(values.shape, np.nan)
             points(ax, positions, values, error, label=label, kind="", **look(i))
         ax.set(xlabel=x, ylabel=name)
         if x not in numeric:
-            ax.set_xticks(positions, [_level(v) for v in variable[x].values])
+            ax.set_xticks(positions, [level_label(v) for v in variable[x].values])
     averaged = [d for d in rest if variable.sizes[d] > 1]
     said = f"mean and standard deviation over {', '.join(averaged)}" if averaged else "every case"
     return f"{name} against {x}: {said}.", [figure]
@@ -222,7 +219,3 @@ def _drawn(name: str, variable: xr.DataArray) -> tuple[str, list[Figure]]:
 def _known(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, float)
     return values[np.isfinite(values)]
-
-
-def _level(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)

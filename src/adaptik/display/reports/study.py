@@ -182,36 +182,29 @@ def _compact(study: "TransferStudy") -> str:
         return "<p>No case was finished.</p>"
     v, bare = study.verdict, _without(study)
     where = (v.mode, v.source_richness, v.target_richness)
-    head = (
-        "mode", "γ₁", "γ₂", "target test loss", "networks", "apart, s.e.", "accuracy",
-        "source loss before", "after",
-    )  # fmt: skip
     lines, chosen = [], []
     for i, row in enumerate(study.rows):
         if (row.mode, row.source_richness, row.target_richness) == where or row is bare:
             chosen.append(i)
         network = row.network_test_loss
-        ends = (
-            _number(getattr(row, f"source_loss_{end}"), "{:.3g}") for end in ("before", "after")
-        )
-        lines.append(
-            [
-                row.mode,
-                _number(row.source_richness, "{:g}"),
-                _number(row.target_richness, "{:g}"),
-                _loss(row),
-                None if network is None else rounded(network, row.network_test_loss_se),
-                _number(row.difference_in_se, "{:+.1f}"),
-                None if row.accuracy is None else _accuracy(row),
-                *ends,
-            ]
-        )
-    used = [i for i in range(len(head)) if any(line[i] is not None for line in lines)]
+        line = {
+            "mode": row.mode,
+            "γ₁": _number(row.source_richness, "{:g}"),
+            "γ₂": _number(row.target_richness, "{:g}"),
+            "target test loss": _loss(row),
+            "networks": None if network is None else rounded(network, row.network_test_loss_se),
+            "apart, s.e.": _number(row.difference_in_se, "{:+.1f}"),
+            "accuracy": None if row.accuracy is None else _accuracy(row),
+            "source loss before": _number(row.source_loss_before, "{:.3g}"),
+            "after": _number(row.source_loss_after, "{:.3g}"),
+        }
+        lines.append(line)
+    used = [name for name in lines[0] if any(line[name] is not None for line in lines)]
     said = (
         "Losses ± one standard error of solver and test set together, which rows share; networks ± "
         "that of their seeds. Bold: what the verdict compares."
     )
-    shown = html.table([head[i] for i in used], [[line[i] for i in used] for line in lines], chosen)
+    shown = html.table(used, [[line[name] for name in used] for line in lines], chosen)
     return f"{shown}<figcaption>{text(said)}</figcaption>"
 
 

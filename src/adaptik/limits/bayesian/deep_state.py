@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ...kernels.particles import field, row_blocks
+from ...kernels.particles.law import field, row_blocks
 from ...kernels.regression import dual_of
 from ...mathematics.activations import Activation
 from ...mathematics.sampling import independent

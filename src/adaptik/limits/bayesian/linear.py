@@ -30,6 +30,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import minimize
 
+from ...linear_theory.states import AbstractLinearState, LinearState
 from ...mathematics.losses import relative_residual
 from ...solution import Advance, Cost, Kernels, Outcome, Request, StageRecord, recorded_inputs
 from ...system.errors import require_between, require_integers
@@ -38,7 +39,6 @@ from ...tasks import Task
 from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage, check_posterior
 from ..base import AbstractLimit
-from ..linear.two_layer import AbstractLinearState, LinearState
 
 STARTS = (0.1, 3.0)  # lengths of U
 POLISH = 2  # Newton steps at the minimum: the action's rounding hides its last digits

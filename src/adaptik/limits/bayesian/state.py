@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ...kernels.particles import Particles, field, mean_readout, row_blocks, sampled_fields
+from ...kernels.particles.law import Particles, field, mean_readout, row_blocks, sampled_fields
 from ...mathematics.activations import Activation
 from ...solution import AbstractState, Kernels
 from ...system.registry import register

@@ -10,21 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ...kernels.particles import field
+from ...kernels.particles.flow import AbstractParticleFlow, left_after
+from ...kernels.particles.law import Law, Tangent, field
 from ...mathematics.activations import Activation
 from ...mathematics.losses import Loss
 from ...mathematics.stepping import (
-    AbstractFlow,
     AbstractLinearisation,
     Linearised,
-    LinearisedFlow,
     Progress,
 )
-from ...system.programs import on_device
+from ...system.devices import on_device
+from ...tasks.patches import Patches, padded
 from ...tasks.span import Span
-from ..two_layer.flow import PARTICLE_WEIGHT, Tangent
-from ..two_layer.linearised import Law
-from .patches import Patches, padded
 
 BLOCK = 2**22  # preactivations held at once: 16 MiB in single precision
 
@@ -172,7 +169,7 @@ class Samples(eqx.Module):
     covariance: Float[Array, "k k"]  # of their patches
 
 
-class ConvolutionalFlow(LinearisedFlow):
+class ConvolutionalFlow(AbstractParticleFlow):
     """dw = gamma sum_mu Delta_mu z <phi'(h_q) x_q> - delta (w - home), dz = gamma sum_mu Delta phi.
 
     Averages over patches q are those of the pooling; both are less lambda times themselves.
@@ -187,25 +184,26 @@ class ConvolutionalFlow(LinearisedFlow):
     elastic: Float[Array, ""]
     home: Float[Array, "#R #M #k"]  # weights that elastic pulls towards
 
-    def _cast(self, y: Law) -> Law:
-        # diffrax promotes the state to the dtype of time; the arithmetic stays as asked.
-        return jax.tree.map(lambda leaf: leaf.astype(self.samples.images.basis.dtype), y)
+    @property
+    def labels(self):
+        return self.samples.labels
 
-    def __call__(self, y: Law) -> Law:
-        move, _ = self._moved(self._cast(y))
-        return jax.tree.map(lambda new, old: new.astype(old.dtype), move, y)
+    @property
+    def dtype(self):
+        return self.samples.images.basis.dtype
 
-    def _moved(self, law: Law) -> tuple[Law, Float[Array, "R P C"]]:
-        """How the law moves, and its predictor."""
-        push, f = self.pushed(law, lambda block: self.filters.readout(law, block, False))
-        return self._pulled(law, push), f
+    def predictor(self, law: Law):
+        return self.offset + predictions(self.filters, law, self.samples.images) / self.richness
 
-    def pushed(self, law: Law, predicted) -> tuple[Law, Float[Array, "R P C"]]:
-        """gamma sum_mu Delta_mu times the gradient of gamma f at the law; and f.
+    def tangent(self, law: Law, move: Law):
+        return tangents(self.filters, law, move, self.samples.images)
 
-        ``predicted`` gives gamma (f - offset) of a block of images, shape ``(b, R, C)``.
-        """
-        images, labels = self.samples.images, self.samples.labels
+    def pushed(self, law: Law, move: Law | None = None) -> Law:
+        return self._pushed(law, move)[0]
+
+    def _pushed(self, law: Law, move: Law | None = None) -> tuple[Law, Float[Array, "R P C"]]:
+        """The push, and the predictor of its error signals, in one pass."""
+        images, filters = self.samples.images, self.filters
         count, size = images.count, block_size(law.w, images)
 
         def body(total, first):
@@ -213,9 +211,13 @@ class ConvolutionalFlow(LinearisedFlow):
             block = images.block(start, size)
             y, offset = (
                 jax.lax.dynamic_slice_in_dim(v, start, size, axis)
-                for v, axis in ((labels, 0), (self.offset, 1))
+                for v, axis in ((self.labels, 0), (self.offset, 1))
             )
-            f = offset + jnp.swapaxes(predicted(block), 0, 1) / self.richness
+            if move is None:
+                mean = filters.readout(law, block, False)
+            else:
+                mean = filters.tangent(law, move, block, False)
+            f = offset + jnp.swapaxes(mean, 0, 1) / self.richness
             signal = self.objective.signal(f, y) / count
             new = (start + jnp.arange(size) >= first)[:, None]  # the last block overlaps
             part = self._push(law, block, jnp.where(new, signal, 0.0))
@@ -236,57 +238,27 @@ class ConvolutionalFlow(LinearisedFlow):
         dz = jnp.einsum("rmbh,rbc->rmhc", pooled, signal)
         return Law(dw, dz.reshape(law.z.shape))
 
-    def _pulled(self, law: Law, push: Law) -> Law:
-        decay, elastic = (c.astype(law.w.dtype) for c in (self.decay, self.elastic))
-        pull = decay * law.w + elastic * (law.w - self.home)
-        return Law(push.w - pull, push.z - decay * law.z)
+    def squares(self, w):
+        return jnp.sum(jnp.square(w), -1)
 
-    def _predictor(self, law: Law) -> Float[Array, "R P C"]:
-        return self.offset + predictions(self.filters, law, self.samples.images) / self.richness
-
-    def losses(self, y: Law):
-        return self.objective.by_part(self._predictor(self._cast(y)), self.samples.labels)
+    def felt(self, w):
+        return jnp.einsum("rmk,kl,rml->rm", w, self.samples.covariance, w)
 
     def progress(self, y: Law) -> Progress:
         if len(self.units()) > 1:  # each output's rate is its own
             return super().progress(y)
         # Along a gradient flow the speed says how fast the loss falls: no second pass.
-        law, factor = self._cast(y), self.objective.rate_factor / self.richness**2
-        move, f = self._moved(law)
+        law, factor = self.cast(y), self.objective.rate_factor / self.richness**2
+        push, f = self._pushed(law)
+        move = self.pulled(law, push)
         squares = jnp.sum(jnp.square(move.w), -1) + jnp.sum(jnp.square(move.z), -1)
-        losses, units = self.objective.by_part(f, self.samples.labels), self.units()
+        losses, units = self.objective.by_part(f, self.labels), self.units()
         loss, rate = jnp.sum(losses), factor * jnp.mean(squares.astype(jnp.float64))
         return Progress(loss, rate, jnp.max(losses / units), rate / jnp.sum(units))
 
-    def units(self):
-        return self.objective.units(self.samples.labels)
-
-    def burden(self, y: Law):
-        y = self._cast(y)
-        squares = jnp.sum(jnp.square(y.w), -1) + jnp.sum(jnp.square(y.z), -1)
-        pulled = jnp.sum(jnp.square(y.w - self.home), -1)
-        weighed = jnp.mean(self.decay * squares + self.elastic * pulled)
-        return 0.5 * self.objective.rate_factor * weighed / self.richness**2
-
-    def weigh(self, y: Law, error: Law):
-        y, error = self._cast(y), self._cast(error)
-        images = self.samples.images
-        return self.weighed(y, error, tangents(self.filters, y, error, images) / self.richness)
-
-    def weighed(self, y: Law, error: Law, change: Float[Array, "R P C"]):
-        """Size of an error at y that changes the predictor so."""
-        # As in two_layer.flow: the error of the predictor, and a small part of single particles'.
-        return jnp.sqrt(jnp.mean(jnp.square(change))) + PARTICLE_WEIGHT * self._bound(y, error)
-
-    def _bound(self, y: Law, error: Law):
-        moved = jnp.einsum("rmk,kl,rml->rm", error.w, self.samples.covariance, error.w)
-        turned = jnp.sum(jnp.square(error.z), -1)
-        size = 1 + jnp.mean(jnp.sum(jnp.square(y.z), -1))
-        return jnp.sqrt(jnp.mean(moved + turned).astype(jnp.float64) * size) / self.richness
-
     def linearise(self, y: Law, memory: None = None) -> Linearised:
         """B H B~ with K the NTK of the particles, the curvature H and R as they are at y."""
-        y = self._cast(y)
+        y = self.cast(y)
         count = self.samples.images.count
         pooled, gradients, ntk = jax.lax.map(self._replicate, y)
         z = y.z.reshape(len(y.z), pooled.shape[-1], -1)
@@ -303,7 +275,7 @@ class ConvolutionalFlow(LinearisedFlow):
         )
         modes = jnp.einsum("rpac,rpcn->rpan", root, modes.reshape(*f.shape, -1))
         stiff = Linearisation(y.z, pooled, gradients, modes, self.richness)
-        velocity = self._pulled(y, stiff.pushed(signal))
+        velocity = self.pulled(y, stiff.pushed(signal))
         return Linearised(stiff, velocity, jnp.maximum(rates, 0.0), self.decay)
 
     def _replicate(
@@ -386,36 +358,6 @@ class Linearisation(AbstractLinearisation):
         return flow.weighed(y, error, self.changed(error))
 
 
-class TangentFlow(AbstractFlow):
-    """Lazy flow with weight decay: the base decays, its linear response follows the loss."""
-
-    inner: ConvolutionalFlow  # at richness 1
-
-    def _cast(self, y: Tangent) -> Tangent:
-        return Tangent(self.inner._cast(y.base), self.inner._cast(y.move))
-
-    def __call__(self, y: Tangent) -> Tangent:
-        given, y = y, self._cast(y)
-        push, _ = self.inner.pushed(
-            y.base, lambda block: self.inner.filters.tangent(y.base, y.move, block, False)
-        )
-        decay = self.inner.decay.astype(y.base.w.dtype)
-        shrink = jax.tree.map(lambda leaf: -decay * leaf, y)
-        move = Tangent(shrink.base, jax.tree.map(jnp.add, push, shrink.move))
-        return jax.tree.map(lambda new, old: new.astype(old.dtype), move, given)
-
-    def losses(self, y: Tangent):
-        y, inner = self._cast(y), self.inner
-        f = inner.offset + tangents(inner.filters, y.base, y.move, inner.samples.images)
-        return inner.objective.by_part(f, inner.samples.labels)
-
-    def units(self):
-        return self.inner.units()
-
-    def weigh(self, y: Tangent, error: Tangent):
-        return self.inner.weigh(y.base, error.base) + self.inner.weigh(y.base, error.move)
-
-
 class Recorder(eqx.Module):
     """Predictions at recorded images while a stage runs: f - <z phi>/gamma, and <z phi>/gamma."""
 
@@ -428,9 +370,7 @@ class Recorder(eqx.Module):
 
     def fade(self, t):
         """What is left of weights that no patch sees, pulled to 0 and to where they started."""
-        rate = self.decay + self.elastic
-        left = (self.elastic + self.decay * jnp.exp(-rate * t)) / jnp.where(rate > 0, rate, 1.0)
-        return jnp.where(rate > 0, left, 1.0)
+        return left_after(t, self.decay, self.elastic)
 
     def __call__(self, t, y: Law | Tangent) -> list[Array]:
         fade, dtype = self.fade(t), self.images[0].basis.dtype

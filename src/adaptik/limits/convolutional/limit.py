@@ -4,38 +4,30 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from operator import itemgetter
 from typing import Any, ClassVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ...kernels.particle_state import ReadoutTerm, TangentTerm
-from ...kernels.particles import Particles
+from ...kernels.particles.flow import rates
+from ...kernels.particles.law import Law, Particles, Tangent
+from ...kernels.particles.state import ReadoutTerm, TangentTerm
 from ...mathematics import losses
 from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.sampling import Sampling, neurons
 from ...mathematics.stepping import Chebyshev, Exponential
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, Chosen
-from ...solution import Advance, Request, Solution, recorded_inputs
+from ...solution import Advance, Request
+from ...system.devices import on_device
 from ...system.errors import InputError, require_integers, require_one_of
-from ...system.programs import on_device
 from ...tasks import Task
-from ...tasks.stages import Stage, check_elastic_flow
-from ..base import FLOW, AbstractLimit, growth
-from ..run import step_through
-from ..two_layer.collapse import judged
-from ..two_layer.flow import Tangent
-from ..two_layer.lazy import advance_frozen
+from ...tasks.patches import POOLING, Patches, Pooling, span_of, square
+from ...tasks.stages import Stage
+from ..one_layer import AbstractOneLayer, Course, is_paired
 from ..two_layer.limit import TwoLayer, TwoLayerState
-from ..two_layer.linearised import Law
-from .flow import BLOCK, ConvolutionalFlow, Images, Recorder, Samples, TangentFlow
-from .patches import POOLING, Patches, Pooling, span_of, square
+from .flow import BLOCK, ConvolutionalFlow, Images, Recorder, Samples
 from .state import FIELDS, PAIRS, ConvolutionalState
 
-FEWEST = 256  # particles with which solving for a tolerance begins
 HELD = 2**30  # bytes up to which the gradients of all samples are held, for exponential steps
 
 Pair = int | tuple[int, int]
@@ -43,7 +35,7 @@ State = ConvolutionalState | TwoLayerState
 
 
 @dataclass(frozen=True)
-class Convolutional(AbstractLimit[State]):
+class Convolutional(AbstractOneLayer[State]):
     """One convolutional hidden layer of infinitely many filters, then one readout.
 
     Every filter looks at all patches x_q of an image, and a readout at the average of what it
@@ -89,8 +81,6 @@ class Convolutional(AbstractLimit[State]):
     """
 
     state: ClassVar = State
-    computes: ClassVar = FLOW | {"elastic"}
-    samples: ClassVar = "particles"
 
     activation: str | Activation | Elementwise = "relu"
     patch: Pair = 5
@@ -169,7 +159,7 @@ class Convolutional(AbstractLimit[State]):
         return self.particles
 
     def check_stage(self, i: int, stage: Stage) -> None:
-        check_elastic_flow(i, stage)
+        super().check_stage(i, stage)
         patches = self.patches(stage.task)
         if not is_dense(patches):
             self._count(patches, stage.task.outputs)
@@ -179,7 +169,7 @@ class Convolutional(AbstractLimit[State]):
         if is_dense(patches):
             return self._dense.predicted_bytes(stages, tasks)
         outputs = max(s.task.outputs for s in stages)
-        count = self._count(patches, outputs) * 2 ** sum(_is_paired(s) for s in stages)
+        count = self._count(patches, outputs) * 2 ** sum(is_paired(s) for s in stages)
         width, members = np.dtype(self.dtype).itemsize, self.replicates * count
         law = members * (patches.dimension + outputs * patches.heads)
         per_image = members * max(patches.count, outputs * patches.dimension)
@@ -216,72 +206,29 @@ class Convolutional(AbstractLimit[State]):
         w, z = neurons(rng, self.replicates, count, span.rank, heads, self.sampling, self.dtype)
         return ConvolutionalState(self.phi, patches, span, Particles(w, z))
 
+    def least(self, tasks: dict[str, Task]) -> int:
+        each = list(tasks.values())
+        patches = self.patches(each[0])
+        return patches.dimension + patches.heads * max(task.outputs for task in each)
+
     def advance(self, state: State, stage: Stage, request: Request) -> Advance[State]:
         if isinstance(state, TwoLayerState):
             return self._dense.advance(state, stage, request)
-        if stage.head == "fresh":
-            state = self._with_fresh_head(state, stage, request)
-        if stage.has_fixed_kernel:
-            return advance_frozen(state, stage, request)
-        return self._flow(state, stage, request)
+        return super().advance(state, stage, request)
 
-    def _with_fresh_head(
-        self, state: ConvolutionalState, stage: Stage, request: Request
-    ) -> ConvolutionalState:
-        untouched = not state.terms and state.particles.initial_head
-        particles, outputs = state.particles, stage.task.outputs
-        if not untouched or state.outputs != outputs:
-            columns = outputs * state.patches.heads
-            particles = particles.with_fresh_head(request.rng, columns, self.sampling)
-        particles = particles.in_pairs() if _is_paired(stage) else particles
-        return replace(state, particles=particles, terms=())
-
-    def refined(
-        self, tol: float, tasks: dict[str, Task], found: Solution | None
-    ) -> "Convolutional":
-        if found is not None:
-            state = found.states[-1]
-            assert isinstance(state, State)
-            count = state.particles.w.shape[1] * growth(found, tol)
-            return replace(self, particles=math.ceil(count / FEWEST) * FEWEST)
-        count, each = self.particles, list(tasks.values())
-        if count is None:  # errors tell how many are needed
-            patches = self.patches(each[0])
-            least = patches.dimension + patches.heads * max(task.outputs for task in each)
-            count = max(FEWEST, 2 ** math.ceil(math.log2(1.25 * least)))
-        return replace(self, tol=min(self.tol, tol), particles=count)
-
-    def _flow(
-        self, state: ConvolutionalState, stage: Stage, request: Request
-    ) -> Advance[ConvolutionalState]:
-        """Run a stage whose kernel moves."""
-        task = stage.task
-        recorded = dict(sorted(recorded_inputs(request.tasks, task.outputs), key=itemgetter(0)))
-        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-            flow, recorder = self._started(state, stage, recorded)
-            y0 = Law(on_device(state.particles.w), on_device(state.particles.z))
-            course: tuple[Any, Any] = flow, y0
-            chosen = self._stepper(state, stage)
-            if stage.is_lazy:
-                course = TangentFlow(flow), Tangent(y0, jax.tree.map(jnp.zeros_like, y0))
-            record, after, snapshots = step_through(
-                stage,
-                request,
-                *course,
-                recorder,
-                list(recorded),
-                partial(self._state_at, state, recorder, stage),
-                chosen,
-                self.tol,
-                self.max_steps,
-            )
-        f = record.predictions[task.name, "train"][-1]
-        ended = judged(record.outcome, stage, after.particles.z, f)
-        return replace(record, outcome=ended), after, snapshots
+    def course(
+        self,
+        state: State,
+        stage: Stage,
+        recorded: dict[tuple[str, str], np.ndarray],
+    ) -> Course[State]:
+        assert isinstance(state, ConvolutionalState)
+        flow, recorder = self._started(state, stage, recorded)
+        y0 = Law(on_device(state.particles.w), on_device(state.particles.z))
+        state_at = partial(self._state_at, state, recorder, stage)
+        return Course(flow, y0, recorder, state_at, self._stepper(state, stage))
 
     def _stepper(self, state: ConvolutionalState, stage: Stage) -> Chosen:
-        if stage.is_lazy:
-            return Chosen(Chebyshev(), "linearised flow")
         members = math.prod(state.particles.w.shape[:2])
         size = self._gradients(stage, state.patches, members)
         if self._exponential(stage, size):
@@ -295,25 +242,17 @@ class Convolutional(AbstractLimit[State]):
         stage: Stage,
         recorded: dict[tuple[str, str], np.ndarray],
     ) -> tuple[ConvolutionalFlow, Recorder]:
-        """The flow of a stage and the recorder of its predictions.
-
-        Lazy stages are linearised around the flow of richness 1.
-        """
-        task, richness = stage.task, 1.0 if stage.is_lazy else stage.richness
-        inverse = 0.0 if stage.is_lazy else 1 / richness
+        """The flow of a stage and the recorder of its predictions."""
+        task, scalar = stage.task, rates(stage)
+        inverse = 0.0 if stage.is_lazy else 1 / stage.richness
         bases = {key: _base(state, X, inverse) for key, X in recorded.items()}
-        scalar = {
-            "richness": on_device(float(richness)),
-            "decay": on_device(float(stage.weight_decay)),
-            "elastic": on_device(float(stage.elastic)),
-        }
         filters, p = state.filters, state.particles
         home = on_device(p.w if stage.elastic > 0 else np.zeros((1, 1, 1)), self.dtype)
         flow = ConvolutionalFlow(
-            filters,
-            losses.get(stage.loss),
-            self._samples(state, task),
-            on_device(bases[task.name, "train"]),
+            filters=filters,
+            objective=losses.get(stage.loss),
+            samples=self._samples(state, task),
+            offset=on_device(bases[task.name, "train"]),
             home=home,
             **scalar,
         )
@@ -355,10 +294,6 @@ class Convolutional(AbstractLimit[State]):
 def is_dense(patches: Patches) -> bool:
     """Whether one patch is all of the image, so that pooling has nothing to do."""
     return patches.count == 1 and patches.dimension == patches.pixels and patches.padding == 0
-
-
-def _is_paired(stage: Stage) -> bool:
-    return stage.head == "fresh" and stage.weight_decay > 0 and not stage.has_fixed_kernel
 
 
 def _base(

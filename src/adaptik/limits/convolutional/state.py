@@ -9,15 +9,15 @@ import numpy as np
 from jaxtyping import Float
 
 from ...kernels import lazy as lazy_kernels
-from ...kernels.particle_state import ParticleState, ReadoutTerm, Term
-from ...kernels.particles import Particles, row_blocks
+from ...kernels.particles.law import Law, Particles, row_blocks
+from ...kernels.particles.state import ParticleState, ReadoutTerm, Term
 from ...mathematics.activations import Activation
 from ...solution import Kernels
+from ...system.devices import on_device
 from ...system.errors import InputError
-from ...system.programs import on_device
 from ...system.registry import register
+from ...tasks.patches import Patches
 from ...tasks.span import Span
-from ..two_layer.linearised import Law
 from .flow import (
     Filters,
     Images,
@@ -26,7 +26,6 @@ from .flow import (
     predictions,
     tangents,
 )
-from .patches import Patches
 
 EVERY, WEIGHTS, BIAS = slice(None), slice(-1), slice(-1, None)  # parts of gradients
 PAIRS = 2**21  # of patches whose analytic kernel is evaluated at once
@@ -56,8 +55,8 @@ class ConvolutionalState(ParticleState):
     terms: tuple[Term, ...] = ()
 
     @property
-    def outputs(self) -> int:
-        return self.particles.z.shape[-1] // self.patches.heads
+    def heads(self) -> int:
+        return self.patches.heads
 
     @property
     def filters(self) -> Filters:

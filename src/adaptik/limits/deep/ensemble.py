@@ -20,36 +20,39 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from ...kernels.frozen import FrozenPath
 from ...mathematics import activations, losses
 from ...mathematics.activations import Activation, Elementwise
-from ...mathematics.stepping import Chebyshev
+from ...mathematics.losses import Loss
+from ...mathematics.stepping import AbstractFlow, Chebyshev
 from ...mathematics.stepping.choice import Chosen
 from ...solution import Advance, Request, recorded_inputs
+from ...system.devices import on_device
 from ...system.errors import InputError, require_between, require_integers, require_one_of
-from ...system.programs import on_device
 from ...tasks import Task
 from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage
 from ..base import FLOW, LAYERS, AbstractLimit
 from ..run import again, step_error, step_through, timed_together
-from .dense import (
+from .ensemble_state import (
     DenseTerm,
     DenseWeights,
-    EnsembleFlow,
+    EnsembleState,
     Layers,
-    Recorder,
     compiled_pull_back,
     compiled_raw,
-    packed,
     phi_and_g,
-    unpacked,
+    pull_back,
+    raw,
+    tangent,
+    trained,
 )
-from .ensemble_state import EnsembleState
 
 COARSER = 8.0  # tolerance of the second solve that estimates the error of the first: half the steps
 EVALUATIONS = 1500  # of the vector field in a rich stage until it converges, both solves; measured
+FLOOR = 0.1  # part of an error in the weights that is taken to be felt outside the samples
 PROBE = 512  # width at which one evaluation is timed
 
 
@@ -238,6 +241,86 @@ class Ensemble(AbstractLimit[EnsembleState]):
             tol,
             self.max_steps,
         )
+
+
+def packed(layers: Layers) -> tuple[Array, ...]:
+    """As the time stepper carries it: in double precision, without hidden matrices if none."""
+    present = layers if len(layers.hidden) else (layers.first, layers.head)
+    return tuple(leaf.astype(jnp.float64) for leaf in present)
+
+
+def unpacked(y: tuple[Array, ...], dtype) -> Layers:
+    """The inverse of :func:`packed`, in the precision of matrix products."""
+    first, head = y[0].astype(dtype), y[-1].astype(dtype)
+    replicates, width, _ = head.shape
+    hidden = y[1].astype(dtype) if len(y) > 2 else jnp.zeros((0, replicates, width, width), dtype)
+    return Layers(first, hidden, head)
+
+
+class EnsembleFlow(AbstractFlow):
+    """Gradient flow of all replicates; diffrax carries y in double precision."""
+
+    inside: Float[Array, "P rank"]
+    labels: Float[Array, "P C"]
+    base: Float[Array, "R P C"]  # f - raw/gamma
+    richness: Float[Array, ""]
+    decay: Float[Array, ""]
+    phi: Elementwise = eqx.field(static=True)
+    objective: Loss = eqx.field(static=True)
+    frozen: int = eqx.field(static=True, default=0)
+
+    def predict(self, y):
+        own = unpacked(y, self.inside.dtype)
+        return self.base + raw(own, self.inside, 0.0, self.phi) / self.richness
+
+    def __call__(self, y):
+        signal = self.objective.signal(self.predict(y), self.labels) / len(self.labels)
+        own = unpacked(y, self.inside.dtype)
+        signal = signal.astype(self.inside.dtype)
+        push = pull_back(own, signal, self.inside, self.phi, self.frozen)
+        on = packed(trained(own, self.frozen))
+        moves = zip(packed(push), y, on, strict=True)
+        return tuple(self.richness * p - self.decay * m * w for p, w, m in moves)
+
+    def losses(self, y):
+        return self.objective.by_part(self.predict(y), self.labels)
+
+    def units(self):
+        return self.objective.units(self.labels)
+
+    def burden(self, y):
+        replicates, width, _ = y[-1].shape
+        on = packed(trained(unpacked(y, self.inside.dtype), self.frozen))
+        first, *hidden, head = (jnp.sum(m * jnp.square(w)) for m, w in zip(on, y, strict=True))
+        total = self.decay * ((first + head) / width + sum(hidden)) / replicates
+        return 0.5 * self.objective.rate_factor * total / self.richness**2
+
+    def weigh(self, y, error):
+        own, error = unpacked(y, self.inside.dtype), unpacked(error, self.inside.dtype)
+        change = tangent(own, error, self.inside, 0.0, self.phi)
+        seen = jnp.sqrt(jnp.mean(jnp.square(change)))
+        width = own.head.shape[1]
+        parts = [jnp.sum(jnp.square(error.first)) / width, jnp.sum(jnp.square(error.head)) / width]
+        parts += [jnp.sum(jnp.square(error.hidden))]
+        size = jnp.sqrt(sum(parts) / len(own.head))
+        return jnp.maximum(seen, FLOOR * size).astype(jnp.float64) / self.richness
+
+
+class Recorder(eqx.Module):
+    """f at recorded inputs."""
+
+    flow: EnsembleFlow
+    points: list[tuple[Array, Array, Array]]  # inside, outside, f - raw/gamma
+
+    def __call__(self, t, y):
+        flow = self.flow
+        own = unpacked(y, flow.inside.dtype)
+        decay = 0.0 if flow.frozen else flow.decay
+        fade = jnp.exp(-decay * t).astype(flow.inside.dtype)
+        return [
+            base + raw(own, inside, fade * outside, flow.phi) / flow.richness
+            for inside, outside, base in self.points
+        ]
 
 
 def _fixed_kernel(state: EnsembleState, stage: Stage, request: Request) -> Advance[EnsembleState]:

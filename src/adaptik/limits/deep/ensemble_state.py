@@ -1,31 +1,129 @@
 """Dense networks of all replicates between stages, and the predictor that they have learned."""
 
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from ...mathematics import sampling
-from ...mathematics.activations import Activation
+from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.matched import PART, basis_of, conditioned, off, refreshed
 from ...solution import Kernels, SpanState
-from ...system.programs import on_device
+from ...system.devices import on_device
 from ...system.registry import register
 from ...tasks.span import Span
 from ...tasks.stages import Stage
-from .dense import (
-    DenseTerm,
-    DenseWeights,
-    Layers,
-    compiled_raw,
-    compiled_tangent,
-    fields,
-    phi_and_g,
-)
 
 BLOCK = 2**24  # numbers in one temporary array of hidden units
+
+
+class Layers(NamedTuple):
+    """All weights: h_1 = W a(x), h_{l+1} = U_l phi(h_l), <z phi> = head.phi(h_L)/N."""
+
+    first: Float[Array, "R N rank"]
+    hidden: Float[Array, "L-1 R N N"]
+    head: Float[Array, "R N C"]
+
+
+def fields(layers: Layers, inside, outside, phi: Elementwise) -> list[Array]:
+    """h_1 .. h_L, each ``(R, n, N)``; ``outside`` is what inputs outside the span add to h_1."""
+    h = [jnp.einsum("pk,rmk->rpm", inside, layers.first) + outside]
+    for U in layers.hidden:
+        h.append(jnp.einsum("rmk,rpk->rpm", U, phi(h[-1])))
+    return h
+
+
+def raw(layers: Layers, inside, outside, phi: Elementwise) -> Float[Array, "R n C"]:
+    """<z phi(h_L)>."""
+    top = phi(fields(layers, inside, outside, phi)[-1])
+    return jnp.einsum("rpm,rmc->rpc", top, layers.head) / layers.head.shape[1]
+
+
+def tangent(layers: Layers, move: Layers, inside, outside, phi: Elementwise):
+    """Derivative of :func:`raw` along ``move``."""
+    return jax.jvp(lambda w: raw(w, inside, outside, phi), (layers,), (move,))[1]
+
+
+def trained(layers: Layers, frozen: int) -> Layers:
+    """1 for layers above the first ``frozen`` hidden ones and 0 for the others, to multiply by."""
+    hidden = (np.arange(len(layers.hidden)) + 1 >= frozen).astype(layers.head.dtype)
+    one = layers.head.dtype.type(1)
+    return Layers(one * (frozen == 0), hidden[:, None, None, None], one)  # pyright: ignore[reportArgumentType]
+
+
+def pull_back(layers: Layers, signal, inside, phi: Elementwise, frozen: int) -> Layers:
+    """How weights above the frozen layers answer an error signal ``(R, P, C)`` at richness 1."""
+    gradient = jax.vjp(lambda w: raw(w, inside, 0.0, phi), layers)[1](signal)[0]
+    width = layers.head.shape[1]
+    scaled = Layers(width * gradient.first, gradient.hidden, width * gradient.head)
+    return jax.tree.map(jnp.multiply, scaled, trained(layers, frozen))
+
+
+compiled_raw = partial(jax.jit, static_argnums=3)(raw)
+compiled_tangent = partial(jax.jit, static_argnums=4)(tangent)
+compiled_pull_back = partial(jax.jit, static_argnums=(3, 4))(pull_back)
+
+
+@partial(jax.jit, static_argnums=3)
+def phi_and_g(layers: Layers, inside, outside, activation: Activation):
+    """phi(h_l), each ``(R, n, N)``, and g_l, each ``(R, n, C, N)``, for every layer."""
+    h = fields(layers, inside, outside, activation.phi)
+    z = layers.head.transpose(0, 2, 1)[:, None]
+    gradients = []
+    for k in reversed(range(len(h))):
+        g = activation.derivative(h[k])[:, :, None, :] * z
+        gradients.insert(0, g)
+        z = jnp.einsum("rpcm,rmk->rpck", g, layers.hidden[k - 1]) if k else z
+    return [activation.phi(x) for x in h], gradients
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class DenseWeights:
+    """Weights of all replicates at one time.
+
+    Attributes
+    ----------
+    first, hidden, head
+        Shapes ``(R, N, rank)``, ``(L - 1, R, N, N)`` and ``(R, N, C)``.
+    seed
+        Of the first-layer weights of directions outside the span, which never learn.
+    shrink
+        Factor by which weight decay has scaled those.
+    """
+
+    first: Float[np.ndarray, "R N rank"]
+    hidden: Float[np.ndarray, "L-1 R N N"]
+    head: Float[np.ndarray, "R N C"]
+    seed: int
+    shrink: float = 1.0
+
+    @property
+    def layers(self) -> Layers:
+        return Layers(*map(jnp.asarray, (self.first, self.hidden, self.head)))
+
+    def outside(self, orthogonal: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "R n N"]:
+        """What parts outside the span add to h_1."""
+        replicates, width, _ = self.first.shape
+        if not orthogonal.any():
+            return np.zeros((replicates, 1, 1), self.first.dtype)
+        rng = np.random.default_rng(self.seed)
+        rows = [rng.standard_normal((orthogonal.shape[1], width)) for _ in range(replicates)]
+        return np.stack([self.shrink * orthogonal @ W for W in rows]).astype(self.first.dtype)
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class DenseTerm:
+    """coefficient * <z phi(h_L)>, or its derivative along ``move`` (shaped like the layers)."""
+
+    coefficient: float
+    weights: DenseWeights
+    move: tuple[Any, ...] = ()
 
 
 @register

@@ -13,6 +13,7 @@ from scipy.integrate import solve_ivp
 
 from ...kernels.frozen import FrozenPath, asked_times
 from ...linear_theory.revealed import ROOM, LinearNetworkFlow, LinearWeights
+from ...linear_theory.states import AbstractLinearState
 from ...mathematics import losses
 from ...solution import Advance, Kernels, Outcome, Request, recorded_inputs
 from ...system.errors import require_between, require_integers
@@ -22,7 +23,6 @@ from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage
 from ..base import FLOW, LAYERS, AbstractLimit
 from ..run import again, march, step_error, timed_together
-from .two_layer import AbstractLinearState
 
 COARSER = 32.0  # tolerances of the second solve that estimates the error of the first
 

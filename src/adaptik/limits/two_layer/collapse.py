@@ -12,13 +12,10 @@ from scipy.optimize import minimize
 
 from ...mathematics import activations
 from ...mathematics.activations import Activation, Elementwise
-from ...solution import Outcome
 from ...system.errors import InputError, require_between
 from ...tasks import Task
-from ...tasks.stages import Stage
 
 STARTS = 32
-VANISHED = 1e-2  # of the mean square of readouts and of labels
 
 
 def collapse_richness(
@@ -82,12 +79,3 @@ def _largest(X: np.ndarray, y: np.ndarray, slope: float) -> float:
     starts = np.concatenate([(y.T @ X), -(y.T @ X), rng.standard_normal((STARTS, X.shape[1]))])
     found = [minimize(objective, start, jac=True, method="BFGS").fun for start in starts]
     return -float(min(found))
-
-
-def judged(outcome: Outcome, stage: Stage, z: np.ndarray, f: np.ndarray) -> Outcome:
-    """The outcome of a stage, or that it has collapsed."""
-    ended = outcome in (Outcome.CONVERGED, Outcome.STALLED)
-    if not ended or stage.weight_decay == 0 or stage.richness == 0:
-        return outcome
-    gone = np.mean(z**2) < VANISHED and np.mean(f**2) < VANISHED * np.mean(stage.task.y**2)
-    return Outcome.COLLAPSED if gone else outcome

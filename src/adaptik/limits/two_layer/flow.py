@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,14 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ...kernels.particles import block_size, field, over_blocks, readout
+from ...kernels.particles.flow import AbstractParticleFlow, left_after
+from ...kernels.particles.law import Law, Tangent, readout, tangent_readout
 from ...mathematics import deflation
 from ...mathematics.activations import Activation
 from ...mathematics.losses import Loss
-from ...mathematics.stepping import AbstractFlow, Linearised, LinearisedFlow
-from .linearised import Coordinates, Law, Leading, Memory, Point, Whole, push_of
-
-PARTICLE_WEIGHT = 0.02  # of single-particle errors against errors of the predictor
+from ...mathematics.stepping import Linearised
+from .linearised import Coordinates, Leading, Memory, Point, Whole, push_of
 
 
 class Anchors(eqx.Module):
@@ -28,7 +26,7 @@ class Anchors(eqx.Module):
     labels: Float[Array, "P C"]
 
 
-class ParticleFlow(LinearisedFlow):
+class ParticleFlow(AbstractParticleFlow):
     """dw = gamma sum Delta g x - delta (w - home), dz = gamma sum Delta phi(h).
 
     Both are less lambda times themselves; dz then is multiplied by the rate of the head.
@@ -45,9 +43,13 @@ class ParticleFlow(LinearisedFlow):
     head_rate: Float[Array, ""] | None = None  # of z over w; None for 1
     deflated: bool = eqx.field(static=True, default=False)  # steps are exact for few directions
 
-    def _cast(self, y: Law) -> Law:
-        # diffrax promotes the state to the dtype of time; the arithmetic stays as asked.
-        return jax.tree.map(lambda leaf: leaf.astype(self.anchors.coordinates.lift.dtype), y)
+    @property
+    def labels(self):
+        return self.anchors.labels
+
+    @property
+    def dtype(self):
+        return self.anchors.coordinates.lift.dtype
 
     def forward(self, y: Law):
         h = self.anchors.coordinates.preactivations(y.w)
@@ -55,60 +57,50 @@ class ParticleFlow(LinearisedFlow):
         mean = jnp.einsum("rmc,rmp->rpc", y.z, phi).astype(jnp.float64) / y.z.shape[1]
         return h, phi, self.offset + mean / self.richness
 
-    def __call__(self, y: Law) -> Law:
-        law = self._cast(y)
+    def predictor(self, law: Law):
+        return self.forward(law)[2]
+
+    def tangent(self, law: Law, move: Law):
+        h = self.anchors.coordinates.preactivations(law.w)
+        phi, slope = self.activation.phi(h), self.activation.derivative(h)
+        dh = self.anchors.coordinates.changes(move.w)
+        change = jnp.einsum("rmc,rmp->rpc", move.z, phi)
+        change = change + jnp.einsum("rmc,rmp->rpc", law.z, slope * dh)
+        return change.astype(jnp.float64) / phi.shape[1]
+
+    def pushed(self, law: Law, move: Law | None = None) -> Law:
         h, phi, f = self.forward(law)
-        move = self.move(law, phi, self.activation.derivative(h), self.signal(f))
-        return jax.tree.map(lambda new, old: new.astype(old.dtype), move, y)
+        if move is not None:
+            f = self.offset + self.tangent(law, move)
+        slope, coordinates = self.activation.derivative(h), self.anchors.coordinates
+        return push_of(law.z, phi, slope, coordinates, self.signal(f), self.richness)
 
     def signal(self, f):
-        return self.objective.signal(f, self.anchors.labels) / f.shape[1]
+        return self.objective.signal(f, self.labels) / f.shape[1]
 
     def move(self, y: Law, phi, slope, signal) -> Law:
         push = push_of(y.z, phi, slope, self.anchors.coordinates, signal, self.richness)
-        decay, elastic = (c.astype(y.w.dtype) for c in (self.decay, self.elastic))
-        pull = decay * y.w + elastic * (y.w - self.home)
-        return Law(push.w - pull, self.paced(push.z - decay * y.z))
+        return self.pulled(y, push)
 
     def paced(self, dz):
-        """How readouts move at their own rate."""
         return dz if self.head_rate is None else self.head_rate * dz
 
     def at_equal_rates(self) -> "ParticleFlow":
         """Of the same loss and burden, without a rate of the readouts' own."""
         return replace(self, head_rate=None)
 
-    def loss(self, y: Law):
-        return jnp.sum(self.losses(y))
-
-    def losses(self, y: Law):
-        f = self.forward(self._cast(y))[2]
-        return self.objective.by_part(f, self.anchors.labels)
-
-    def units(self):
-        return self.objective.units(self.anchors.labels)
-
-    def burden(self, y: Law):
-        y = self._cast(y)
-        squares = self.anchors.coordinates.squares(y.w) + jnp.sum(jnp.square(y.z), -1)
-        pulled = self.anchors.coordinates.squares(y.w - self.home)
-        weighed = jnp.mean(self.decay * squares + self.elastic * pulled)
-        return 0.5 * self.objective.rate_factor * weighed / self.richness**2
-
     def weigh(self, y: Law, error: Law):
-        # What the error does to the predictor on the samples. Errors of single particles average
-        # out there (a kink of phi is crossed by a few particles at a time), so the Cauchy-Schwarz
-        # bound (rms dz rms phi + rms z rms dh)/gamma enters with a small weight only.
-        y, error = self._cast(y), self._cast(error)
-        change = jax.jvp(lambda law: self.forward(law)[2], (y,), (error,))[1]
-        moved = jnp.mean(jnp.square(self.anchors.coordinates.changes(error.w)), -1)
-        turned = jnp.sum(jnp.square(error.z), -1)
-        size = 1 + jnp.mean(jnp.sum(jnp.square(y.z), -1))
-        bound = jnp.sqrt(jnp.mean(moved + turned).astype(jnp.float64) * size) / self.richness
-        return jnp.sqrt(jnp.mean(jnp.square(change))) + PARTICLE_WEIGHT * bound
+        y, error = self.cast(y), self.cast(error)
+        return self.weighed(y, error, jax.jvp(self.predictor, (y,), (error,))[1])
+
+    def squares(self, w):
+        return self.anchors.coordinates.squares(w)
+
+    def felt(self, w):
+        return jnp.mean(jnp.square(self.anchors.coordinates.changes(w)), -1)
 
     def memory(self, y: Law) -> Memory:
-        y = self._cast(y)
+        y = self.cast(y)
         h, phi, f = self.forward(y)
         above = (h > 0).astype(h.dtype) if self.activation.has_kink else None
         if not self.deflated:
@@ -150,7 +142,7 @@ class ParticleFlow(LinearisedFlow):
         deflated, so is all but the leading part of K.
         """
         memory = self.memory(y) if memory is None else memory
-        y = self._cast(y)
+        y = self.cast(y)
         h, phi, f = self.forward(y)
         above = memory.above
         slope = self.activation.derivative(h) if above is None else self.slope(above)
@@ -200,59 +192,6 @@ def _weighted(phi: Float[Array, "R M P"], head_rate) -> Float[Array, "R M P"]:
     return phi if head_rate is None else jnp.sqrt(head_rate) * phi
 
 
-class Tangent(NamedTuple):
-    """Particles under weight decay and their first-order motion in gamma (lazy stages)."""
-
-    base: Law
-    move: Law
-
-
-class TangentFlow(AbstractFlow):
-    """Lazy flow with weight decay: the base decays, its linear response follows the loss."""
-
-    inner: ParticleFlow  # at richness 1
-
-    def _fields(self, y: Tangent):
-        h = self.inner.anchors.coordinates.preactivations(y.base.w)
-        return self.inner.activation.phi(h), self.inner.activation.derivative(h)
-
-    def _predict(self, y: Tangent, phi, slope):
-        dh = self.inner.anchors.coordinates.changes(y.move.w)
-        change = jnp.einsum("rmc,rmp->rpc", y.move.z, phi)
-        change = change + jnp.einsum("rmc,rmp->rpc", y.base.z, slope * dh)
-        return change.astype(jnp.float64) / phi.shape[1]
-
-    def _cast(self, y: Tangent) -> Tangent:
-        return Tangent(self.inner._cast(y.base), self.inner._cast(y.move))
-
-    def __call__(self, y: Tangent) -> Tangent:
-        given, y = y, self._cast(y)
-        phi, slope = self._fields(y)
-        signal = self.inner.signal(self._predict(y, phi, slope))
-        push = push_of(
-            y.base.z, phi, slope, self.inner.anchors.coordinates, signal, self.inner.richness
-        )
-        decay = self.inner.decay.astype(y.base.w.dtype)
-        shrink = jax.tree.map(lambda leaf: -decay * leaf, y)
-        move = Tangent(shrink.base, jax.tree.map(jnp.add, push, shrink.move))
-        move = Tangent(*(law._replace(z=self.inner.paced(law.z)) for law in move))
-        return jax.tree.map(lambda new, old: new.astype(old.dtype), move, given)
-
-    def loss(self, y: Tangent):
-        return jnp.sum(self.losses(y))
-
-    def losses(self, y: Tangent):
-        y = self._cast(y)
-        f = self._predict(y, *self._fields(y))
-        return self.inner.objective.by_part(f, self.inner.anchors.labels)
-
-    def units(self):
-        return self.inner.units()
-
-    def weigh(self, y: Tangent, error: Tangent):
-        return self.inner.weigh(y.base, error.base) + self.inner.weigh(y.base, error.move)
-
-
 class Targets(eqx.Module):
     """Recorded inputs of one task and split."""
 
@@ -275,9 +214,7 @@ class Recorder(eqx.Module):
 
     def fade(self, t):
         """What is left of weights that no sample sees, pulled to 0 and to where they started."""
-        rate = self.decay + self.elastic
-        left = (self.elastic + self.decay * jnp.exp(-rate * t)) / jnp.where(rate > 0, rate, 1.0)
-        return jnp.where(rate > 0, left, 1.0)
+        return left_after(t, self.decay, self.elastic)
 
     def weights(self, t, w):
         """All span coordinates at time t."""
@@ -299,48 +236,19 @@ class Recorder(eqx.Module):
             found |= zip(alike, jnp.split(evaluate(inside, rho, smooth), ends, axis=1), strict=True)
         return [found[i] for i in range(len(self.targets))]
 
-    def __call__(self, t, y: Law) -> list[Array]:
+    def __call__(self, t, y: Law | Tangent) -> list[Array]:
         y = jax.tree.map(lambda leaf: leaf.astype(self.resting.dtype), y)
-        w = self.weights(t, y.w)
-        fade = self.fade(t).astype(w.dtype)
-        means = self.at_targets(
-            lambda inside, rho, smooth: readout(self.activation, w, y.z, inside, fade * rho, smooth)
-        )
-        return [
-            to.base + mean / self.richness for to, mean in zip(self.targets, means, strict=True)
-        ]
+        base, move = y if isinstance(y, Tangent) else (y, None)
+        law, richness = Law(self.weights(t, base.w), base.z), 1.0 if move else self.richness
+        if move is not None:
+            move = Law(jnp.einsum("rmk,jk->rmj", move.w, self.basis), move.z)
+        fade = self.fade(t).astype(law.w.dtype)
 
+        def mean(inside, rho, smooth: bool) -> Array:
+            points = inside, fade * rho, smooth
+            if move is None:
+                return readout(self.activation, law.w, law.z, *points)
+            return tangent_readout(self.activation, law, move, *points)
 
-class TangentRecorder(eqx.Module):
-    """The same for a lazy stage with weight decay."""
-
-    inner: Recorder
-
-    def __call__(self, t, y: Tangent) -> list[Array]:
-        y = jax.tree.map(lambda leaf: leaf.astype(self.inner.resting.dtype), y)
-        w = self.inner.weights(t, y.base.w)
-        base, move = (
-            Law(w, y.base.z),
-            Law(jnp.einsum("rmk,jk->rmj", y.move.w, self.inner.basis), y.move.z),
-        )
-        fade = self.inner.fade(t).astype(w.dtype)
-        return self.inner.at_targets(
-            lambda inside, rho, smooth: tangent_readout(
-                self.inner.activation, base, move, inside, fade * rho, smooth
-            )
-        )
-
-
-def tangent_readout(activation, base: Law, move: Law, inside, rho, smooth: bool):
-    """<u_z phi + z phi' u_h> for every replicate, shape ``(R, n, C)``; float64."""
-
-    def block(cut):
-        a, r = cut
-        phi = field(activation, base.w, a, r, smooth)
-        slope = field(activation, base.w, a, r, smooth, derivative=True)
-        dh = jnp.einsum("rmk,nk->rmn", move.w, a)
-        total = jnp.einsum("rmc,rmn->nrc", move.z, phi)
-        return (total + jnp.einsum("rmc,rmn->nrc", base.z, slope * dh)) / phi.shape[1]
-
-    out = over_blocks(block, (inside, rho), block_size(base.w))
-    return jnp.swapaxes(out, 0, 1).astype(jnp.float64)
+        means = self.at_targets(mean)
+        return [to.base + mean / richness for to, mean in zip(self.targets, means, strict=True)]

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .flow import Law, ParticleFlow
+from ...kernels.particles.law import Law
+from .flow import ParticleFlow
 
 MOST = 8  # kinks that hold one neuron
 DEPENDENT = 1e-8  # relative length of samples that add nothing to those before

@@ -4,55 +4,40 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from operator import itemgetter
 from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ...kernels.particle_state import TangentTerm
-from ...kernels.particles import Particles, mean_readout, row_blocks
+from ...kernels.particles.flow import rates
+from ...kernels.particles.frozen import LazyControl
+from ...kernels.particles.law import Law, Particles, Tangent, mean_readout, row_blocks
+from ...kernels.particles.state import TangentTerm
 from ...mathematics import activations, losses
 from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.deflation import COORDINATES, DIRECTIONS
 from ...mathematics.sampling import Sampling, neurons
 from ...mathematics.sliding import together
-from ...mathematics.stepping import Chebyshev
-from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, Chosen, stepper_for
-from ...solution import Advance, Request, Solution, recorded_inputs
+from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, stepper_for
+from ...solution import Advance, Request
+from ...system.devices import gathered, on_device, spread
 from ...system.errors import InputError, require_between, require_integers, require_one_of
-from ...system.programs import on_device
 from ...tasks import Task
 from ...tasks.span import Span, largest_rank
-from ...tasks.stages import Stage, check_elastic_flow
-from ..base import FLOW, AbstractLimit, growth
-from ..run import step_through
-from .collapse import judged
-from .flow import (
-    Anchors,
-    Coordinates,
-    Law,
-    ParticleFlow,
-    Recorder,
-    Tangent,
-    TangentFlow,
-    TangentRecorder,
-    Targets,
-)
-from .lazy import LazyControl, advance_frozen
+from ...tasks.stages import Stage
+from ..one_layer import AbstractOneLayer, Course, is_paired
+from .flow import Anchors, Coordinates, ParticleFlow, Recorder, Targets
 from .rest import at_rest, peak_bytes
 from .state import TwoLayerState
 
 DUAL_UP_TO = 1.2  # samples for a coordinate: with more, dual coefficients cost more than they save
 PATIENCE = 512  # steps after which flows that may move to and fro across kinks are brought to rest
-FEWEST = 256  # particles with which solving for a tolerance begins
 
 
 @dataclass(frozen=True)
-class TwoLayer(AbstractLimit[TwoLayerState]):
+class TwoLayer(AbstractOneLayer[TwoLayerState]):
     """One hidden layer of infinite width.
 
     Attributes
@@ -86,8 +71,7 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
     """
 
     state: ClassVar = TwoLayerState
-    computes: ClassVar = FLOW | {"elastic", "head rate"}
-    samples: ClassVar = "particles"
+    computes: ClassVar = AbstractOneLayer.computes | {"head rate"}
 
     activation: str | Activation | Elementwise = "relu"
     particles: int | None = None
@@ -120,7 +104,7 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         rank = largest_rank(tasks.values())
         outputs = max(s.task.outputs for s in stages)
-        count = self._count(rank, outputs) * 2 ** sum(_is_paired(s) for s in stages)
+        count = self._count(rank, outputs) * 2 ** sum(is_paired(s) for s in stages)
         width = np.dtype(self.dtype).itemsize
         largest = max(s.task.n_train for s in stages)
         active = largest if _dual_pays(largest, rank) else rank
@@ -140,8 +124,8 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
             moving += self.replicates * count * 3 * COORDINATES * DIRECTIONS * outputs * width
         return int(moving + 8 * (recorded * self.replicates * outputs + kernels))
 
-    def check_stage(self, i: int, stage: Stage) -> None:
-        check_elastic_flow(i, stage)
+    def least(self, tasks: dict[str, Task]) -> int:
+        return largest_rank(tasks.values()) + max(task.outputs for task in tasks.values())
 
     def start(self, stages, tasks, rng) -> TwoLayerState:
         span = Span.of(tasks.values())
@@ -150,70 +134,30 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
         w, z = neurons(rng, self.replicates, count, span.rank, outputs, self.sampling, self.dtype)
         return TwoLayerState(self.phi, span, Particles(w, z))
 
-    def advance(
+    def moving(
         self, state: TwoLayerState, stage: Stage, request: Request
     ) -> Advance[TwoLayerState]:
-        untouched = not state.terms and state.particles.initial_head
-        if stage.head == "fresh":
-            particles, outputs = state.particles, stage.task.outputs
-            if not untouched or particles.z.shape[-1] != outputs:
-                particles = particles.with_fresh_head(request.rng, outputs, self.sampling)
-            particles = particles.in_pairs() if _is_paired(stage) else particles
-            state = replace(state, particles=particles, terms=())
-        if stage.has_fixed_kernel:
-            return advance_frozen(state, stage, request)
-        advance = self._flow(state, stage, request)
+        advance = super().moving(state, stage, request)
         if self.sampling == "quasi" and LazyControl.applies(state, stage):
             return LazyControl.of(state, stage).correct(advance, request)
         return advance
 
-    def refined(self, tol: float, tasks: dict[str, Task], found: Solution | None) -> "TwoLayer":
-        if found is None:
-            count = self.particles
-            if count is None:  # errors tell how many are needed
-                least = largest_rank(tasks.values()) + max(task.outputs for task in tasks.values())
-                count = max(FEWEST, 2 ** math.ceil(math.log2(1.25 * least)))
-            # Steps leave about a third of their tolerance at the end (docs/speed.md).
-            return replace(self, tol=min(self.tol, tol), particles=count)
-        state = found.states[-1]
-        assert isinstance(state, TwoLayerState)
-        particles = math.ceil(state.particles.w.shape[1] * growth(found, tol) / 256) * 256
-        return replace(self, particles=particles)
-
-    def _flow(self, state: TwoLayerState, stage: Stage, request: Request) -> Advance[TwoLayerState]:
-        """Run a stage whose kernel moves."""
+    def course(
+        self,
+        state: TwoLayerState,
+        stage: Stage,
+        recorded: dict[tuple[str, str], np.ndarray],
+    ) -> Course[TwoLayerState]:
         task, still = stage.task, stage.weight_decay == 0
         motion = _coordinates(state.span.training_points(task.X), state.particles.w, still)
-        # In an order of their own: programs do not depend on which task was named first.
-        recorded = dict(sorted(recorded_inputs(request.tasks, task.outputs), key=itemgetter(0)))
-        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-            modes, (_, count, coordinates) = task.n_train * task.outputs, motion.law.shape
-            chosen = stepper_for(modes, coordinates, count, self.tol, motion.leading)
-            flow, recorder, y0 = self._started(state, stage, motion, recorded, chosen.deflated)
-            # The head's rate says when the flow comes to rest, not where.
-            ending = partial(at_rest, flow.at_equal_rates()) if stage.ends_at_rest else None
-            patience = PATIENCE if self.phi.has_kink else None
-            course = flow, y0, recorder
-            if stage.is_lazy:
-                nothing = jax.tree.map(jnp.zeros_like, y0)
-                course = TangentFlow(flow), Tangent(y0, nothing), TangentRecorder(recorder)
-                chosen = Chosen(Chebyshev(), "linearised flow")
-            state_at = partial(self._state_at, state, recorder, stage)
-            record, after, snapshots = step_through(
-                stage,
-                request,
-                *course,
-                list(recorded),
-                state_at,
-                chosen,
-                self.tol,
-                self.max_steps,
-                ending,
-                patience,
-            )
-        f = record.predictions[task.name, "train"][-1]
-        ended = judged(record.outcome, stage, after.particles.z, f)
-        return replace(record, outcome=ended), after, snapshots
+        modes, (_, count, coordinates) = task.n_train * task.outputs, motion.law.shape
+        chosen = stepper_for(modes, coordinates, count, self.tol, motion.leading)
+        flow, recorder, y0 = self._started(state, stage, motion, recorded, chosen.deflated)
+        state_at = partial(self._state_at, state, recorder, stage)
+        # The head's rate says when the flow comes to rest, not where.
+        ending = partial(at_rest, flow.at_equal_rates()) if stage.ends_at_rest else None
+        patience = PATIENCE if self.phi.has_kink else None
+        return Course(flow, y0, recorder, state_at, chosen, ending, patience)
 
     def _started(
         self,
@@ -223,36 +167,27 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
         recorded: dict[tuple[str, str], np.ndarray],
         deflated: bool,
     ) -> tuple[ParticleFlow, Recorder, Law]:
-        """The flow of a stage, the recorder of its predictions, and where they start.
-
-        Lazy stages are linearised around the flow of richness 1.
-        """
-        task, richness = stage.task, 1.0 if stage.is_lazy else stage.richness
-        targets = self._targets(state, recorded, 0.0 if stage.is_lazy else 1 / richness)
-        scalar = {
-            "richness": on_device(float(richness)),
-            "decay": on_device(float(stage.weight_decay)),
-            "elastic": on_device(float(stage.elastic)),
-        }
+        """The flow of a stage, the recorder of its predictions, and where they start."""
+        task, scalar = stage.task, rates(stage)
+        targets = self._targets(state, recorded, 0.0 if stage.is_lazy else 1 / stage.richness)
         anchor = state.span.training_points(task.X)
-        start = None if motion.h is None else on_device(motion.h)
+        start = None if motion.h is None else spread(motion.h)
         lift, principal = (on_device(a, self.dtype) for a in (motion.lift, motion.principal))
         coordinates = Coordinates(lift, start, principal)
         anchors = Anchors(coordinates, on_device(anchor @ anchor.T), on_device(task.y))
-        y0 = Law(on_device(motion.law), on_device(state.particles.z))
+        y0 = Law(spread(motion.law), spread(state.particles.z))
         home = y0.w if stage.elastic > 0 else on_device(np.zeros((1, 1, 1)), self.dtype)
-        offset = targets[task.name, "train"].base
         flow = ParticleFlow(
-            self.phi,
-            losses.get(stage.loss),
-            anchors,
-            offset,
+            activation=self.phi,
+            objective=losses.get(stage.loss),
+            anchors=anchors,
+            offset=targets[task.name, "train"].base,
             home=home,
             head_rate=None if stage.head_rate == 1 else on_device(stage.head_rate, self.dtype),
             deflated=deflated,
             **scalar,
         )
-        resting, basis = on_device(motion.resting), on_device(motion.basis, self.dtype)
+        resting, basis = spread(motion.resting), on_device(motion.basis, self.dtype)
         recorder = Recorder(self.phi, list(targets.values()), resting, basis, **scalar)
         return flow, recorder, y0
 
@@ -260,11 +195,11 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
         self, before: TwoLayerState, recorder: Recorder, stage: Stage, t: float, y: Law | Tangent
     ) -> TwoLayerState:
         """The state at time t of a stage, from what the stepper carries."""
-        y = jax.tree.map(lambda leaf: on_device(leaf, self.dtype), y)
+        y = jax.tree.map(lambda leaf: spread(leaf, self.dtype), y)
         base = y.base if isinstance(y, Tangent) else y
         w, fade = _weights_at(recorder, on_device(t), base.w)
         shrink = before.particles.shrink * float(fade)
-        moved = Particles(np.asarray(w), np.asarray(base.z), shrink, False, False)
+        moved = Particles(gathered(w), gathered(base.z), shrink, False, False)
         if not isinstance(y, Tangent):
             return before.moved(moved, stage.richness)
         push = np.einsum("rmk,jk->rmj", y.move.w, np.asarray(recorder.basis))
@@ -296,10 +231,6 @@ class TwoLayer(AbstractLimit[TwoLayerState]):
 @eqx.filter_jit
 def _weights_at(recorder: Recorder, t, w):
     return recorder.weights(t, w), recorder.fade(t)
-
-
-def _is_paired(stage: Stage) -> bool:
-    return stage.head == "fresh" and stage.weight_decay > 0 and not stage.has_fixed_kernel
 
 
 def _dual_pays(samples: int, active: int) -> bool:

@@ -1,4 +1,4 @@
-"""Particles, how error signals move them, and the stiff part of that at one point."""
+"""How error signals move particles, and the stiff part of that at one point."""
 
 from typing import Any, NamedTuple
 
@@ -7,16 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ...kernels.particles.law import Law
 from ...mathematics import deflation
 from ...mathematics.sliding import shares
 from ...mathematics.stepping import AbstractLinearisation, Node
-
-
-class Law(NamedTuple):
-    """The moving part of every particle: weights in the :class:`Coordinates` given, readouts."""
-
-    w: Float[Array, "R M k"]
-    z: Float[Array, "R M C"]
 
 
 class Coordinates(eqx.Module):

@@ -27,8 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from ...kernels.particles.law import Law
 from ...mathematics.stepping import Rest
-from .flow import Law, ParticleFlow, push_of
+from .flow import ParticleFlow, push_of
 from .kinks import MOST, Held, caught, let_go
 
 FIRST = 1.0  # sigma at the start, in units of lambda

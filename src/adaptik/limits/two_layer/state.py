@@ -6,14 +6,20 @@ import jax
 import numpy as np
 
 from ...kernels import lazy as lazy_kernels
-from ...kernels.particle_state import KernelTerm, ParticleState, ReadoutTerm, TangentTerm
-from ...kernels.particles import Particles, cross_kernels, mean_readout, sampled_fields
+from ...kernels.particles.law import (
+    Law,
+    Particles,
+    cross_kernels,
+    mean_readout,
+    sampled_fields,
+    tangent_readout,
+)
+from ...kernels.particles.state import KernelTerm, ParticleState, ReadoutTerm, TangentTerm
 from ...mathematics.activations import Activation
 from ...solution import Kernels, SpanState
-from ...system.programs import on_device
+from ...system.devices import on_device
 from ...system.registry import register
 from ...tasks.span import Points, Span
-from .flow import Law, tangent_readout
 
 
 @register
@@ -35,10 +41,6 @@ class TwoLayerState(SpanState, ParticleState):
     span: Span
     particles: Particles
     terms: tuple[ReadoutTerm | KernelTerm | TangentTerm, ...] = ()
-
-    @property
-    def outputs(self) -> int:
-        return self.particles.z.shape[-1]
 
     def together(self, inputs, evaluate):
         return self.span.together(inputs, evaluate)

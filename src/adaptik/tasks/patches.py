@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from ...system.errors import InputError
-from ...system.registry import register
-from ...tasks import Task
-from ...tasks.span import Span
+from ..system.errors import InputError
+from ..system.registry import register
+from .base import Task
+from .span import Span
 
 Pooling = Literal["average", "root", "none"]
 POOLING = ("average", "root", "none")

@@ -12,11 +12,11 @@ from typing import Any, Literal, Self, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from ..mathematics.activations import Activation
-from ..solution import AbstractState
-from ..solution.estimate import leave_one_out, pseudo_values
-from ..system.registry import register
-from .particles import Particles, row_blocks
+from ...mathematics.activations import Activation
+from ...solution import AbstractState
+from ...solution.estimate import leave_one_out, pseudo_values
+from ...system.registry import register
+from .law import Particles, row_blocks
 
 K = TypeVar("K")
 
@@ -105,9 +105,14 @@ class ParticleState(AbstractState):
     terms: tuple[Term, ...]
 
     @property
-    @abstractmethod
+    def heads(self) -> int:
+        """Readouts of a particle for each output."""
+        return 1
+
+    @property
     def outputs(self) -> int:
         """Of the predictor."""
+        return self.particles.z.shape[-1] // self.heads
 
     @abstractmethod
     def frozen_kernel(

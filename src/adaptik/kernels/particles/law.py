@@ -3,18 +3,19 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..mathematics import gaussian
-from ..mathematics.activations import Activation
-from ..mathematics.sampling import Sampling, readouts
-from ..system.programs import on_device
-from ..system.registry import register
-from ..tasks.span import Points
+from ...mathematics import gaussian
+from ...mathematics.activations import Activation
+from ...mathematics.sampling import Sampling, readouts
+from ...system.devices import on_device
+from ...system.registry import register
+from ...tasks.span import Points
 
 BLOCK = 400_000  # particle-input pairs held at once: larger blocks are slower, too
 
@@ -59,6 +60,20 @@ class Particles:
         return replace(self, w=np.concatenate([w, w], 1), z=np.concatenate([z, -z], 1))
 
 
+class Law(NamedTuple):
+    """What moves in a stage: weights in the coordinates of its flow, readouts."""
+
+    w: Float[Array, "R M k"]
+    z: Float[Array, "R M C"]
+
+
+class Tangent(NamedTuple):
+    """Particles under weight decay and their first-order motion in gamma (lazy stages)."""
+
+    base: Law
+    move: Law
+
+
 def block_size(w) -> int:
     """Inputs per block."""
     return max(1, BLOCK // (w.shape[0] * w.shape[1]))
@@ -96,6 +111,21 @@ def readout(
         return jnp.einsum("rmc,rmn->nrc", z, values) / w.shape[1]
 
     out = over_blocks(block, (inside, rho), block_size(w))
+    return jnp.swapaxes(out, 0, 1).astype(jnp.float64)
+
+
+def tangent_readout(activation, base: Law, move: Law, inside, rho, smooth: bool):
+    """<u_z phi + z phi' u_h> for every replicate, shape ``(R, n, C)``; float64."""
+
+    def block(cut):
+        a, r = cut
+        phi = field(activation, base.w, a, r, smooth)
+        slope = field(activation, base.w, a, r, smooth, derivative=True)
+        dh = jnp.einsum("rmk,nk->rmn", move.w, a)
+        total = jnp.einsum("rmc,rmn->nrc", move.z, phi)
+        return (total + jnp.einsum("rmc,rmn->nrc", base.z, slope * dh)) / phi.shape[1]
+
+    out = over_blocks(block, (inside, rho), block_size(base.w))
     return jnp.swapaxes(out, 0, 1).astype(jnp.float64)
 
 

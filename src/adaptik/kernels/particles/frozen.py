@@ -17,12 +17,12 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from ...kernels.frozen import FrozenPath, KernelFlows
-from ...kernels.particle_state import FrozenKind, KernelTerm, ParticleState, is_analytic
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO
 from ...solution import Advance, Request, recorded_inputs
 from ...solution.estimate import leave_one_out
 from ...tasks.stages import Stage
+from ..frozen import FrozenPath, KernelFlows
+from .state import FrozenKind, KernelTerm, ParticleState, is_analytic
 
 State = TypeVar("State", bound=ParticleState)
 

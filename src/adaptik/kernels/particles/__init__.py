@@ -1,0 +1,1 @@
+"""Neurons of one hidden layer as samples: their law, the predictor they carry, how they move."""
