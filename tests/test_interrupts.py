@@ -103,6 +103,7 @@ point.target_stage = once
     assert sweeps.load(tmp_path / "cases").status.values.ravel().tolist() == [2, 0, 0, 0, 0, 0]
 
 
+@pytest.mark.evidence
 def test_worker_processes_end_with_the_sweep(tmp_path):
     code = """
 import os, signal, sys, time

@@ -9,7 +9,7 @@ instead, and every neuron is a sample of its own.
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -141,7 +141,8 @@ def _off(w: np.ndarray, z: np.ndarray) -> np.ndarray:
     """
     columns = np.column_stack([w, np.ones(len(w))])
     columns = columns if len(w) >= columns.shape[1] + z.shape[1] else w
-    basis, triangle, _ = qr(columns, mode="economic", pivoting=True)
+    factors: Any = qr(columns, mode="economic", pivoting=True)
+    basis, triangle, _ = factors
     sizes = np.abs(np.diag(triangle))
     basis = basis[:, sizes > DECAYED * sizes[0]]
     return whitened(z - basis @ (basis.T @ z))
