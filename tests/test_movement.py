@@ -44,7 +44,8 @@ def test_few_units_do_not_look_like_movement():
     np.testing.assert_allclose(np.mean(parts), whole, rtol=0.1)
 
 
-@pytest.mark.parametrize("richness", [0.5, pytest.param(2.0, marks=pytest.mark.evidence)])
+@pytest.mark.evidence
+@pytest.mark.parametrize("richness", [0.5, 2.0])
 def test_richness_of_a_wide_network_is_recovered(task, richness):
     limit = ak.TwoLayer("relu", particles=256)
     found = ak.richness_of(*features(task, richness, 4096, 1), task, limit=limit)

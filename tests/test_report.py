@@ -308,6 +308,7 @@ def test_colours_can_be_seen_on_light_and_dark(written):
     assert re.search(r"@media print", text) and "prefers-color-scheme: dark" in text
 
 
+@pytest.mark.evidence
 def test_the_page_says_which_draws_its_curves_are_of():
     study = a_study(richness=(1.0, 2.0), network=False)
     for splits, times in ((1, 0), (5, 4)):  # both tasks' curves, kernels, alignment

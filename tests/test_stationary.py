@@ -153,6 +153,7 @@ def test_elastic_pull_at_rest():
     assert np.abs(found.states[1].predict(X) - flow.states[1].predict(X)).max() < 1e-4
 
 
+@pytest.mark.evidence
 def test_rest_that_is_not_found_leaves_the_flow(monkeypatch):
     monkeypatch.setattr(rest, "STEPS", 1)  # of smooth neurons
     assert at_rest("relu", DIGITS).records[0].duration == math.inf
