@@ -14,6 +14,7 @@ import pytest
 import adaptik as ak
 from adaptik import activations
 from adaptik.mathematics import losses
+from adaptik.mathematics.stepping.clock import compile_clock
 from adaptik.system import programs
 
 TASK = ak.Task([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], [-1, 1, 1], name="t")
@@ -220,3 +221,11 @@ def test_checks_of_users_still_raise():
     checked = eqx.filter_jit(lambda x: eqx.error_if(x, x < 0, "negative"))
     with pytest.raises(RuntimeError, match="negative"):
         jax.block_until_ready(checked(jnp.asarray(-1.0)))
+
+
+def test_only_seconds_that_compilation_takes_count_as_such():
+    """A program read from disk also tells what it has saved, which was not spent."""
+    with compile_clock() as clock:
+        for event in ("core/compile/backend_compile", "compilation_cache/compile_time_saved"):
+            jax.monitoring.record_event_duration_secs(f"/jax/{event}_sec", 1e-6)
+    assert clock.seconds == pytest.approx(1e-6, rel=1e-3)
