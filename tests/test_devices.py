@@ -21,6 +21,15 @@ if processes > 1:
     jax.distributed.initialize(f"localhost:{port}", processes, number)
 import numpy as np
 import adaptik as ak
+from adaptik.limits import run
+
+held = []  # on how many devices particles lie, where a stage starts and where it ends
+integrate = run.integrate
+def watched(flow, y0, *rest, **more):
+    path = integrate(flow, y0, *rest, **more)
+    held.extend(len(law.w.sharding.device_set) for law in (y0, path.end))
+    return path
+run.integrate = watched
 source, target = ak.tasks.load_pair("digits:1,4", "digits:1,7", n_source=16, n_target=8, n_test=20)
 limit = ak.TwoLayer("relu", particles=128, replicates=2, dtype="float64")
 after = [ak.Stage(target, 1.0, head="fresh"), ak.Stage(target, 0.0)]
@@ -28,7 +37,7 @@ found = []
 for stage in after[: 2 if processes == 1 else 1]:
     solution = ak.solve([ak.Stage(source, 1.0), stage], limit)
     found += [solution.predict(target.X_test).value, solution.kernel(target.X).value]
-np.savez(out, *found, devices=jax.device_count())
+np.savez(out, *found, devices=held)
 """
 
 
@@ -55,9 +64,9 @@ def test_eight_devices_and_two_processes_give_what_one_gives(tmp_path):
     (one,) = solved(tmp_path, 1, 1)
     (eight,) = solved(tmp_path, 1, 8)
     both = solved(tmp_path, 2, 4)
-    assert one.pop("devices") == 1
+    assert set(one.pop("devices")) == {1}
     for several in (eight, *both):
-        assert several.pop("devices") == 8
+        assert set(several.pop("devices")) == {8}
         for name, value in several.items():
             np.testing.assert_allclose(value, one[name], atol=1e-10)
     assert len(eight) == 4 and len(both[0]) == 2

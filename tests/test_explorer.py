@@ -18,6 +18,7 @@ from adaptik.display.explorer.asked import (
     answer,
     boundary,
     by_rows,
+    kind_of_map,
     nearest,
     places,
     simulate,
@@ -347,6 +348,29 @@ def view():
     from adaptik.display.explorer.map import MapView
 
     return MapView()
+
+
+def test_maps_are_as_fine_as_there_is_time_for(view):
+    kind = kind_of_map(view.asked.diagram())
+    for pace, points in ((1e-6, 100), (1e-5, 50), (5e-5, 25), (1e-2, 10)):  # seconds a point
+        view.pace[kind] = pace
+        assert view._affordable() == points
+    view._learn(view.asked.diagram(), 2e-6)
+    view._learn(view.asked.diagram(), 1.0)  # that one compiled
+    assert view.pace[kind] == 2e-6 and view._affordable() == 100
+
+
+def test_only_the_tab_that_is_seen_is_drawn_and_views_are_made_once():
+    from adaptik.display.explorer import frame
+
+    made = []
+    views = [(name, lambda name=name: made.append(name) or name) for name in ("one", "two")]
+    (column,) = frame.page("title", views, 0).main
+    (tabs,) = column
+    for seen in (1, 0, 1):
+        tabs.active = seen
+        assert [len(room) for room in tabs] == [1 - seen, seen]
+    assert sorted(made) == ["one", "two"]
 
 
 def test_every_slider_changes_the_map_or_says_why_not(view):
