@@ -7,10 +7,12 @@ from numbers import Real
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from ..mathematics import losses
 from ..system.errors import InputError, require_at_least_zero, require_integers
 from . import Task
+from .low_rank import LowRank
 
 LOSS_TOL = 1e-4
 RATE_TOL = 1e-6
@@ -58,6 +60,9 @@ class Stage:
     head_rate
         Rate eta > 0 of the readout over that of the other weights: dz/dt, decay included, is
         multiplied by it. 1 is the flow of all weights together.
+    rank
+        Low-rank stage: first-layer weights move along ``rank`` fixed directions alone, an integer
+        or a :class:`LowRank`; ``None`` moves them freely. Networks with one hidden layer only.
     fresh_above
         Hidden layers above this one are drawn anew at the stage's start, as the readout is, and
         those up to it keep their weights; 0 draws a new network, ``None`` only what ``head`` says.
@@ -76,6 +81,9 @@ class Stage:
     (False, False, False)
     >>> stage.tolerances, stage.ends_at_rest
     ((0.0001, 1e-06), False)
+    >>> few = Stage(task, richness=2.0, rank=1)  # of 2
+    >>> few.low_rank, few.reached.shape
+    (LowRank(rank=1, draw='orthogonal', seed=0), (2, 2))
     >>> Stage(task, richness=2.0, trains="readout").frozen_layers(depth=3)
     3
     >>> Stage(task, 0.0, trains="readout", weight_decay=0.1, head_rate=4).fade_rate
@@ -94,6 +102,7 @@ class Stage:
     loss: Literal["squared", "logistic"] = "squared"
     fresh_above: int | None = None
     head_rate: float = 1.0
+    rank: int | LowRank | None = None
 
     def __post_init__(self):
         if not isinstance(self.task, Task):
@@ -113,6 +122,7 @@ class Stage:
             raise InputError(f"head must be one of ('fresh', 'kept'), got {self.head!r}")
         self._check_layers()
         losses.get(self.loss)
+        self._check_rank()
         self._check_combinations()
 
     def _check_head_rate(self):
@@ -125,6 +135,25 @@ class Stage:
                 "end, or a finite rate"
             )
         object.__setattr__(self, "head_rate", float(rate))
+
+    def _check_rank(self):
+        if self.rank is None:
+            return
+        if not isinstance(self.rank, LowRank):
+            object.__setattr__(self, "rank", LowRank(self.rank))
+        assert isinstance(self.rank, LowRank)
+        self.rank.check(self.task.dimension)
+        for name, neutral, why in (
+            ("trains", "all", "acts on first-layer weights, which have to train"),
+            ("fresh_above", None, "keeps the first layer and adds to it"),
+            ("elastic", 0, "keeps weights near where they were by itself"),
+            ("weight_decay", 0, "leaves most of the first layer where it is, decay moves all"),
+        ):
+            if getattr(self, name) != neutral:
+                raise InputError(
+                    f"{name}={getattr(self, name)!r} with rank={self.rank.rank}: a low rank {why}; "
+                    f"use {name}={neutral!r} or rank=None"
+                )
 
     def _check_layers(self):
         if isinstance(self.trains, str):
@@ -163,6 +192,17 @@ class Stage:
                 "duration=inf is for stages solved in closed form (squared loss, richness 0 or "
                 "trains='readout', no lazy weight decay); use None to run until convergence"
             )
+
+    @property
+    def low_rank(self) -> LowRank | None:
+        """``rank`` as :class:`LowRank`."""
+        assert self.rank is None or isinstance(self.rank, LowRank)  # __post_init__ has seen to it
+        return self.rank
+
+    @property
+    def reached(self) -> Float[np.ndarray, "P D"] | None:
+        """Directions in which samples move first-layer weights, where they are not the samples."""
+        return None if self.low_rank is None else self.low_rank.reached(self.task.X)
 
     @property
     def is_lazy(self) -> bool:
@@ -351,6 +391,7 @@ def check_posterior(i: int, stage: Stage, depth: int = 1) -> None:
         ("weight_decay", stage.weight_decay, 0, "the prior decays weights; set the temperature"),
         ("head", stage.head, "fresh", "a posterior has no earlier head to continue from"),
         ("head_rate", stage.head_rate, 1, "a posterior has no time"),
+        ("rank", stage.rank, None, "the posterior samples all weights"),
         ("loss", stage.loss, "squared", "the posterior is that of the squared loss"),
         ("fresh_above", stage.fresh_above, None, "the posterior starts from the prior"),
     ):
