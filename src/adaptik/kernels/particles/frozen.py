@@ -20,6 +20,7 @@ from jaxtyping import Float
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO
 from ...solution import Advance, Request, recorded_inputs
 from ...solution.estimate import leave_one_out
+from ...tasks import Task
 from ...tasks.stages import Stage
 from ..frozen import FrozenPath, KernelFlows
 from .state import FrozenKind, KernelTerm, ParticleState, is_analytic
@@ -51,7 +52,7 @@ def advance_frozen(state: State, stage: Stage, request: Request) -> Advance[Stat
     predictions = {
         key: state.predict(X)[None] * fade
         + sum(state.apply_kernel(term, X, term.dual) for term in terms)
-        for key, X in recorded_inputs(request.tasks, task.outputs)
+        for key, X in recorded_inputs(request.tasks, task)
     }
     return path.record(stage, predictions, began), final, {t: after(t) for t in path.kept}
 
@@ -112,12 +113,14 @@ class LazyControl:
     ----------
     state
         At the start of the stage.
+    task
+        What the stage learns.
     exact, sampled
         On the analytic kernel (one member) and on every replicate's own.
     """
 
     state: ParticleState
-    inputs: Float[np.ndarray, "P D"]
+    task: Task
     parts: tuple[tuple[FrozenKind, float], ...]
     exact: KernelFlows
     sampled: KernelFlows
@@ -141,8 +144,10 @@ class LazyControl:
         analytic = _gram(state, parts, X, "analytic")[:1]
         own = _gram(state, parts, X, "sampled")
         start = np.zeros((len(own), *y.shape))
-        exact, sampled = KernelFlows.on(analytic, y, start[:1]), KernelFlows.on(own, y, start)
-        return cls(state, X, parts, exact, sampled)
+        weights = stage.loss_weights
+        exact = KernelFlows.on(analytic, y, start[:1], weights=weights)
+        sampled = KernelFlows.on(own, y, start, weights=weights)
+        return cls(state, stage.task, parts, exact, sampled)
 
     def _duals(self, times) -> tuple[np.ndarray, np.ndarray]:
         exact = np.stack([self.exact.dual(t) for t in times])
@@ -150,7 +155,7 @@ class LazyControl:
         return np.broadcast_to(exact, sampled.shape), sampled
 
     def _terms(self, dual, estimator) -> list[KernelTerm]:
-        return _terms(self.state.particles, self.parts, self.inputs, dual, estimator)
+        return _terms(self.state.particles, self.parts, self.task.X, dual, estimator)
 
     def error(self, X: Float[np.ndarray, "n D"], times) -> Float[np.ndarray, "T R n C"]:
         """Lazy predictor on the particles minus the exact one."""
@@ -163,7 +168,7 @@ class LazyControl:
     def correct(self, advance: Advance[State], request: Request) -> Advance[State]:
         """What happened in the stage, corrected by the share of the lazy error."""
         record, final, snapshots = advance
-        inputs = dict(recorded_inputs(request.tasks, self.outputs))
+        inputs = dict(recorded_inputs(request.tasks, self.task))
         errors = self.state.together(inputs, lambda X: self.error(X, record.times))
         share = shares(
             np.concatenate([record.predictions[key][-1] for key in errors], axis=1),
@@ -186,10 +191,6 @@ class LazyControl:
             corrected(final, record.duration),
             {t: corrected(state, t) for t, state in snapshots.items()},
         )
-
-    @property
-    def outputs(self) -> int:
-        return self.state.outputs
 
 
 def shares(
