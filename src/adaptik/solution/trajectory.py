@@ -224,7 +224,7 @@ class Trajectory:
         In and after a joint stage, ``head`` names the task whose head predicts; by default the
         task's own.
         """
-        task = self._task(task)
+        task, stage = self._task(task), range(len(self.stages))[stage]
         task.split(split)
         name = head or self.head_of(task, stage)
         heads = self.heads(stage)
