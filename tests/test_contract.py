@@ -101,12 +101,15 @@ OPTIONS = {
     "tolerances": dict(duration=None, loss_tol=10.0, rate_tol=10.0),
     "head rate": dict(head_rate=3.0),
     "logistic": dict(loss="logistic"),
+    "joint": dict(task=[TARGET, SOURCE], weights=[1, 2]),
     "outputs": dict(task=WIDE),
 }
 # What a model refuses that it could be asked for; everything else works.
 LAYERS = {"above a layer", "layers anew", "all layers anew"}
 RATE = {"head rate"}
-POSTERIOR = LAYERS | RATE | {"kept", "decay", "lazy decay", "duration", "tolerances", "logistic"}
+POSTERIOR = (
+    LAYERS | RATE | {"joint", "kept", "decay", "lazy decay", "duration", "tolerances", "logistic"}
+)
 FIXED = {"lazy", "lazy decay", "readout"}
 REFUSED = {
     "TwoLayer": LAYERS,
@@ -124,7 +127,7 @@ REFUSED = {
     "Bayesian of depth 2": POSTERIOR | {"elastic"},
     "BayesianLinear": POSTERIOR,
     "BayesianLinear of depth 2": POSTERIOR | {"elastic"},
-    "of the page": LAYERS | FIXED | RATE | {"decay", "tolerances", "logistic"},
+    "of the page": LAYERS | FIXED | RATE | {"decay", "joint", "tolerances", "logistic"},
     "train": set(),
     "train convolution": set(),
     "train at depth 2": {"elastic"},
@@ -141,7 +144,7 @@ DEEPER = {
 SLOW = {("TwoLayer", "decay"), ("TwoLayer", "lazy decay"), ("train", "lazy decay"),
         ("Deep by TwoLayer", "decay"), ("Deep by TwoLayer", "lazy decay"),
         ("TwoLayer", "elastic"), ("train", "elastic"), ("train", "head rate"),
-        ("Linear", "logistic"), ("Linear", "readout"), ("Linear", "snapshots"), 
+        ("Linear", "logistic"), ("Linear", "readout"), ("Linear", "joint"), ("Linear", "snapshots"), 
         ("TwoLayer", "snapshots"),
         ("Deep by TwoLayer", "snapshots"), ("Ensemble", "snapshots"),
         ("Deep by Ensemble", "snapshots"), ("train", "snapshots"),
@@ -169,7 +172,7 @@ def is_posterior(name: str) -> bool:
 
 def base(name: str, option: str, rich: bool = False) -> str:
     """The option on which an option rides: a cheap one, where steps would need a new program."""
-    lazy = option in ("above a layer", "logistic", "outputs") and not refused(name, "lazy")
+    lazy = option in ("above a layer", "logistic", "outputs", "joint") and not refused(name, "lazy")
     return "lazy" if lazy and not rich else "plain"
 
 
@@ -265,7 +268,7 @@ def test_every_option_works_or_is_refused(first, second, name, option):
                 run(name, stage(name, SOURCE), stage(name, option=option))
         return
     solution = second(name, option)
-    f = solution.predictions(solution.stages[-1].task)
+    f = solution.predictions(solution.stages[-1].tasks[0])
     assert np.isfinite(f).all()
     assert np.isfinite(solution.records[-1].train_loss)
     assert f.shape[1] == solution.members == first(name).members
