@@ -103,6 +103,7 @@ OPTIONS = {
     "low rank": dict(rank=2),
     "lazy low rank": dict(richness=0.0, rank=2, head_rate=2.0),
     "logistic": dict(loss="logistic"),
+    "joint": dict(task=[TARGET, SOURCE], weights=[1, 2]),
     "outputs": dict(task=WIDE),
 }
 # What a model refuses that it could be asked for; everything else works.
@@ -110,7 +111,10 @@ LAYERS = {"above a layer", "layers anew", "all layers anew"}
 RATE = {"head rate", "lazy low rank"}
 RANK = {"low rank", "lazy low rank"}
 POSTERIOR = (
-    LAYERS | RATE | RANK | {"kept", "decay", "lazy decay", "duration", "tolerances", "logistic"}
+    LAYERS
+    | RATE
+    | RANK
+    | {"joint", "kept", "decay", "lazy decay", "duration", "tolerances", "logistic"}
 )
 FIXED = {"lazy", "lazy decay", "readout"}
 REFUSED = {
@@ -129,7 +133,7 @@ REFUSED = {
     "Bayesian of depth 2": POSTERIOR | {"elastic"},
     "BayesianLinear": POSTERIOR,
     "BayesianLinear of depth 2": POSTERIOR | {"elastic"},
-    "of the page": LAYERS | FIXED | RATE | RANK | {"decay", "tolerances", "logistic"},
+    "of the page": LAYERS | FIXED | RATE | RANK | {"decay", "joint", "tolerances", "logistic"},
     "train": set(),
     "train convolution": RANK,
     "train at depth 2": {"elastic"} | RANK,
@@ -146,7 +150,8 @@ DEEPER = {
 SLOW = {("TwoLayer", "decay"), ("TwoLayer", "lazy decay"), ("train", "lazy decay"),
         ("Deep by TwoLayer", "decay"), ("Deep by TwoLayer", "lazy decay"),
         ("TwoLayer", "elastic"), ("train", "elastic"), ("train", "head rate"),
-        ("Linear", "logistic"), ("Linear", "readout"), ("Linear", "snapshots"), 
+        ("Linear", "logistic"), ("Linear", "readout"), ("Linear", "joint"),
+        ("Linear", "snapshots"),
         ("TwoLayer", "snapshots"),
         ("Deep by TwoLayer", "snapshots"), ("Ensemble", "snapshots"),
         ("Deep by Ensemble", "snapshots"), ("train", "snapshots"),
@@ -174,7 +179,7 @@ def is_posterior(name: str) -> bool:
 
 def base(name: str, option: str, rich: bool = False) -> str:
     """The option on which an option rides: a cheap one, where steps would need a new program."""
-    lazy = option in ("above a layer", "logistic", "outputs") and not refused(name, "lazy")
+    lazy = option in ("above a layer", "logistic", "outputs", "joint") and not refused(name, "lazy")
     return "lazy" if lazy and not rich else "plain"
 
 
@@ -275,7 +280,7 @@ def test_every_option_works_or_is_refused(first, second, name, option):
                 run(name, stage(name, SOURCE), stage(name, option=option))
         return
     solution = second(name, option)
-    f = solution.predictions(solution.stages[-1].task)
+    f = solution.predictions(solution.stages[-1].tasks[0])
     assert np.isfinite(f).all()
     assert np.isfinite(solution.records[-1].train_loss)
     assert f.shape[1] == solution.members == first(name).members

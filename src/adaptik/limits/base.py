@@ -54,6 +54,7 @@ OPTIONS = {
     "elastic": Option(("elastic",), lambda s: s.elastic > 0, "elastic=0"),
     "head rate": Option(("head_rate",), lambda s: s.head_rate != 1, "head_rate=1"),
     "low rank": Option(("rank",), lambda s: s.rank is not None, "rank=None"),
+    "joint": Option(("weights",), lambda s: s.weights is not None, "one task a stage"),
     "logistic": Option(("loss",), lambda s: s.loss == "logistic", "loss='squared'"),
 }
 LAYERS = frozenset({"above a layer", "layers anew"})  # what parts hidden layers

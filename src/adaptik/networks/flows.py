@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from ..mathematics import losses
 from ..mathematics.activations import Elementwise
-from ..mathematics.losses import Loss
+from ..mathematics.losses import Objective
 from ..mathematics.stepping import HORIZON, AbstractFlow, Chebyshev, integrate, outcome
 from ..solution import Cost
 from ..system.devices import on_device
@@ -84,7 +83,7 @@ class RichFlow(AbstractFlow):
     elastic: Float[Array, ""]
     home: Float[Array, "#N #D"]  # first-layer weights that elastic pulls towards
     phi: Elementwise = eqx.field(static=True)
-    objective: Loss = eqx.field(static=True)
+    objective: Objective
     frozen: int = eqx.field(static=True)
     head_rate: Float[Array, ""] | None = None  # over that of other layers; None for 1
     adapters: Float[Array, "D r"] | None = None  # along which alone W_0 moves; None for all of R^D
@@ -130,7 +129,7 @@ class DecayingTangentFlow(AbstractFlow):
     y: Float[Array, "P C"]
     decay: Float[Array, ""]
     phi: Elementwise = eqx.field(static=True)
-    objective: Loss = eqx.field(static=True)
+    objective: Objective
     frozen: int = eqx.field(static=True)
     head_rate: Float[Array, ""] | None = None
 
@@ -229,7 +228,7 @@ def _rich(network: Network, stage: Stage, start: Member, inputs) -> _Moving:
         elastic=on_device(stage.elastic),
         home=layers[0] if stage.elastic > 0 else jnp.zeros((1, 1), dtype),
         phi=phi,
-        objective=losses.get(stage.loss),
+        objective=stage.objective.placed(),
         frozen=stage.frozen_layers(network.depth),
         head_rate=_rate(stage),
         adapters=_adapters(stage, dtype),
@@ -256,7 +255,7 @@ def _lazy(network: Network, stage: Stage, start: Member, inputs) -> _Moving:
         y=on_device(stage.task.y),
         decay=on_device(stage.weight_decay),
         phi=network.phi.phi,
-        objective=losses.get(stage.loss),
+        objective=stage.objective.placed(),
         frozen=frozen,
         head_rate=_rate(stage),
     )

@@ -51,7 +51,7 @@ def advance_frozen(state: State, stage: Stage, request: Request) -> Advance[Stat
     predictions = {
         key: state.predict(X)[None] * fade
         + sum(state.apply_kernel(term, X, term.dual) for term in terms)
-        for key, X in recorded_inputs(request.tasks, task.outputs)
+        for key, X in recorded_inputs(request.tasks, task)
     }
     return path.record(stage, predictions, began), final, {t: after(t) for t in path.kept}
 
@@ -118,6 +118,8 @@ class LazyControl:
     ----------
     state
         At the start of the stage.
+    task
+        What the stage learns.
     exact, sampled
         On the analytic kernel (one member) and on every replicate's own.
     """
@@ -146,7 +148,9 @@ class LazyControl:
         analytic = _gram(state, parts, X, "analytic", stage.reached)[:1]
         own = _gram(state, parts, X, "sampled", stage.reached)
         start = np.zeros((len(own), *y.shape))
-        exact, sampled = KernelFlows.on(analytic, y, start[:1]), KernelFlows.on(own, y, start)
+        weights = stage.loss_weights
+        exact = KernelFlows.on(analytic, y, start[:1], weights=weights)
+        sampled = KernelFlows.on(own, y, start, weights=weights)
         return cls(state, stage, exact, sampled)
 
     def _duals(self, times) -> tuple[np.ndarray, np.ndarray]:
@@ -168,7 +172,7 @@ class LazyControl:
     def correct(self, advance: Advance[State], request: Request) -> Advance[State]:
         """What happened in the stage, corrected by the share of the lazy error."""
         record, final, snapshots = advance
-        inputs = dict(recorded_inputs(request.tasks, self.outputs))
+        inputs = dict(recorded_inputs(request.tasks, self.stage.task))
         errors = self.state.together(inputs, lambda X: self.error(X, record.times))
         share = shares(
             np.concatenate([record.predictions[key][-1] for key in errors], axis=1),
@@ -191,10 +195,6 @@ class LazyControl:
             corrected(final, record.duration),
             {t: corrected(state, t) for t, state in snapshots.items()},
         )
-
-    @property
-    def outputs(self) -> int:
-        return self.state.outputs
 
 
 def shares(

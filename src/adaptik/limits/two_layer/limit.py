@@ -15,12 +15,13 @@ from ...kernels.particles.flow import rates
 from ...kernels.particles.frozen import LazyControl
 from ...kernels.particles.law import Law, Particles, Tangent, mean_readout, row_blocks
 from ...kernels.particles.state import TangentTerm
-from ...mathematics import activations, losses
+from ...mathematics import activations
 from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.deflation import COORDINATES, DIRECTIONS
 from ...mathematics.sampling import Sampling, neurons
 from ...mathematics.sliding import together
-from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, stepper_for
+from ...mathematics.stepping import Chebyshev
+from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, Chosen, stepper_for
 from ...solution import Advance, Request
 from ...system.devices import gathered, on_device, spread
 from ...system.errors import InputError, require_between, require_integers, require_one_of
@@ -169,6 +170,9 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         motion = _coordinates(anchor, state.particles.w, still, directions)
         modes, (_, count, coordinates) = task.n_train * task.outputs, motion.law.shape
         chosen = stepper_for(modes, coordinates, count, self.tol, motion.leading)
+        if chosen.deflated and stage.loss_weights is not None:
+            # Leading directions are those of samples, whose outputs have to count alike.
+            chosen = Chosen(Chebyshev(), "several tasks")
         flow, recorder, y0 = self._started(state, stage, motion, recorded, chosen.deflated)
         state_at = partial(self._state_at, state, recorder, stage)
         # The head's rate says when the flow comes to rest, not where.
@@ -195,7 +199,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         home = y0.w if stage.elastic > 0 else on_device(np.zeros((1, 1, 1)), self.dtype)
         flow = ParticleFlow(
             activation=self.phi,
-            objective=losses.get(stage.loss),
+            objective=stage.objective.placed(),
             anchors=anchors,
             offset=targets[task.name, "train"].base,
             home=home,
