@@ -154,6 +154,12 @@ EXPERIMENTS = (
         "degrees 1, 2, 3 in this order lower the final loss on degree 3 below training it alone",
     ),
     Entry(
+        "polynomials",
+        "joint_or_sequential",
+        "",
+        "a source learned together with the target helps more than one learned before it",
+    ),
+    Entry(
         "images",
         "readout_beats_lazy",
         "",
