@@ -80,6 +80,11 @@ def _kernel(weights: Weights, x, stage: Stage, act: Activation, frozen: int) -> 
     if stage.trains == "readout":
         return eta * empirical_kernel(weights, x, X, "feature", act, frozen)
     ntk = empirical_kernel(weights, x, X, "ntk", act, frozen)
+    if stage.low_rank is not None:  # the first layer sees inputs along few directions alone
+        a = stage.low_rank.directions(X.shape[1]) / math.sqrt(X.shape[1])
+        lost = (x @ a) @ (X @ a).T - x @ X.T / X.shape[1]
+        gradient = empirical_kernel(weights, x, X, "gradient", act, 1)
+        ntk = ntk + gradient * lost[:, None, :, None]
     if eta == 1:
         return ntk
     feature = empirical_kernel(weights, x, X, "feature", act)  # of the last layer
@@ -188,6 +193,8 @@ def _moved(network: Network, stage: Stage, start: Member, dual, fade: float) -> 
     before = (fade, start.terms)
     if stage.trains != "readout":
         *pushes, head = _pull_back(layers, stage.task.X, dual, act)
+        if stage.low_rank is not None:
+            pushes = [jnp.asarray(stage.low_rank.reached(np.asarray(push))) for push in pushes]
         push = (*pushes, stage.head_rate * head)
         moving = only_above(stage.frozen_layers(network.depth), push)
         step = tuple(np.asarray(u, network.dtype) for u in moving)

@@ -110,6 +110,11 @@ def train(
                 f"stage {i}: elastic={stage.elastic:g} is for one hidden layer, network has "
                 f"depth {network.depth}; use 0"
             )
+        if stage.low_rank is not None and (network.depth > 1 or windows is not None):
+            raise InputError(
+                f"stage {i}: rank={stage.low_rank.rank} is for one dense hidden layer, not for "
+                "deeper or convolutional networks; use None"
+            )
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
     _require_memory(network, stages[0].task.dimension, through[len(earlier) :], len(seeds))
     check_finite(network.phi, preactivation_scale(tasks.values()), network.depth, network.dtype)

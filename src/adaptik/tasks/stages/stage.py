@@ -13,6 +13,7 @@ from ...mathematics import losses
 from ...mathematics.losses import Objective
 from ...system.errors import InputError, require_at_least_zero, require_integers
 from ..base import Task
+from ..low_rank import LowRank
 from .joint import Joint, joined, shares_of
 
 LOSS_TOL = 1e-4
@@ -62,6 +63,9 @@ class Stage:
     head_rate
         Rate eta > 0 of the readout over that of the other weights: dz/dt, decay included, is
         multiplied by it. 1 is the flow of all weights together.
+    rank
+        Low-rank stage: first-layer weights move along ``rank`` fixed directions alone, an integer
+        or a :class:`LowRank`; ``None`` moves them freely. Networks with one hidden layer only.
     fresh_above
         Hidden layers above this one are drawn anew at the stage's start, as the readout is, and
         those up to it keep their weights; 0 draws a new network, ``None`` only what ``head`` says.
@@ -86,6 +90,9 @@ class Stage:
     (False, False, False)
     >>> stage.tolerances, stage.ends_at_rest
     ((0.0001, 1e-06), False)
+    >>> few = Stage(task, richness=2.0, rank=1)  # of 2
+    >>> few.low_rank, few.reached.shape
+    (LowRank(rank=1, draw='orthogonal', seed=0), (2, 2))
     >>> Stage(task, richness=2.0, trains="readout").frozen_layers(depth=3)
     3
     >>> Stage(task, 0.0, trains="readout", weight_decay=0.1, head_rate=4).fade_rate
@@ -114,6 +121,7 @@ class Stage:
     loss: Literal["squared", "logistic"] = "squared"
     fresh_above: int | None = None
     head_rate: float = 1.0
+    rank: int | LowRank | None = None
     weights: Sequence[float] | None = None
     head_of: str | None = None
 
@@ -133,6 +141,7 @@ class Stage:
             loss: Literal["squared", "logistic"] = "squared",
             fresh_above: int | None = None,
             head_rate: float = 1.0,
+            rank: int | LowRank | None = None,
             weights: Sequence[float] | None = None,
             head_of: str | None = None,
         ) -> None: ...
@@ -154,6 +163,7 @@ class Stage:
             raise InputError(f"head must be one of ('fresh', 'kept'), got {self.head!r}")
         self._check_layers()
         losses.get(self.loss)
+        self._check_rank()
         self._check_combinations()
 
     def _take_tasks(self):
@@ -185,6 +195,25 @@ class Stage:
                 "end, or a finite rate"
             )
         object.__setattr__(self, "head_rate", float(rate))
+
+    def _check_rank(self):
+        if self.rank is None:
+            return
+        if not isinstance(self.rank, LowRank):
+            object.__setattr__(self, "rank", LowRank(self.rank))
+        assert isinstance(self.rank, LowRank)
+        self.rank.check(self.task.dimension)
+        for name, neutral, why in (
+            ("trains", "all", "acts on first-layer weights, which have to train"),
+            ("fresh_above", None, "keeps the first layer and adds to it"),
+            ("elastic", 0, "keeps weights near where they were by itself"),
+            ("weight_decay", 0, "leaves most of the first layer where it is, decay moves all"),
+        ):
+            if getattr(self, name) != neutral:
+                raise InputError(
+                    f"{name}={getattr(self, name)!r} with rank={self.rank.rank}: a low rank {why}; "
+                    f"use {name}={neutral!r} or rank=None"
+                )
 
     def _check_layers(self):
         if isinstance(self.trains, str):
@@ -242,6 +271,17 @@ class Stage:
     def objective(self) -> Objective:
         """What it descends, as a function of predictions on the samples of ``task``."""
         return Objective(losses.get(self.loss), tuple(self.task.heads.values()), self.loss_weights)
+
+    @property
+    def low_rank(self) -> LowRank | None:
+        """``rank`` as :class:`LowRank`."""
+        assert self.rank is None or isinstance(self.rank, LowRank)  # __post_init__ has seen to it
+        return self.rank
+
+    @property
+    def reached(self) -> Float[np.ndarray, "P D"] | None:
+        """Directions in which samples move first-layer weights, where they are not the samples."""
+        return None if self.low_rank is None else self.low_rank.reached(self.task.X)
 
     @property
     def is_lazy(self) -> bool:
