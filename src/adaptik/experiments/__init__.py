@@ -172,6 +172,12 @@ EXPERIMENTS = (
         "a slow readout forgets less of the source and learns the target better than a fast one",
     ),
     Entry(
+        "polynomials",
+        "joint_or_sequential",
+        "",
+        "a source learned together with the target helps more than one learned before it",
+    ),
+    Entry(
         "images",
         "readout_beats_lazy",
         "",

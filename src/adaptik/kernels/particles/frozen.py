@@ -118,8 +118,8 @@ class LazyControl:
     ----------
     state
         At the start of the stage.
-    task
-        What the stage learns.
+    stage
+        What is learned, and how.
     exact, sampled
         On the analytic kernel (one member) and on every replicate's own.
     """
