@@ -128,11 +128,11 @@ def train(
         ]
         records.append(turned_back(_join(runs, stage, tasks), unit).judged())
         members = [run.end.scaled(unit) for run in runs]
-        states.append(NetworkState(network.phi, tuple(members), windows))
+        states.append(NetworkState(network.phi, tuple(members), windows, network.biases))
         for t in wanted:
             if all(t in run.snapshots for run in runs):
                 at_t = tuple(run.snapshots[t].scaled(unit) for run in runs)
-                kept[i, t] = NetworkState(network.phi, at_t, windows)
+                kept[i, t] = NetworkState(network.phi, at_t, windows, network.biases)
         if records[-1].outcome.is_lost:
             break
     provenance = {"model": model, "seeds": seeds, "versions": versions()}

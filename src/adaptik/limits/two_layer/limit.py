@@ -13,10 +13,11 @@ from jaxtyping import Float
 
 from ...kernels.particles.flow import rates
 from ...kernels.particles.frozen import LazyControl
-from ...kernels.particles.law import Law, Particles, Tangent, mean_readout, row_blocks
-from ...kernels.particles.state import TangentTerm
+from ...kernels.particles.law import Law, Particles, Tangent, row_blocks
+from ...kernels.particles.state import ReadoutTerm, TangentTerm
 from ...mathematics import activations, losses
 from ...mathematics.activations import Activation, Elementwise
+from ...mathematics.biases import NONE, Bias, deviations
 from ...mathematics.deflation import COORDINATES, DIRECTIONS
 from ...mathematics.sampling import Sampling, neurons
 from ...mathematics.sliding import together
@@ -59,6 +60,10 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         ``"quasi"`` (Sobol points, exact moments) or ``"iid"``.
     max_steps
         Steps after which a stage gives up.
+    bias
+        Standard deviation b of the hidden layer's biases at the start, or a pair (b, b_r); one
+        number is both. The readout's bias is 0 under a fresh head and learns by the kernel b_r^2
+        (theory section 1).
 
     Examples
     --------
@@ -80,9 +85,11 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
     tol: float = 3e-3
     sampling: Sampling = "quasi"
     max_steps: int = 4096
+    bias: Bias = NONE
 
     def __post_init__(self):
         object.__setattr__(self, "activation", activations.get(self.activation))
+        object.__setattr__(self, "bias", deviations(self.bias))
         require_integers(1, replicates=self.replicates, max_steps=self.max_steps)
         if self.particles is not None:
             require_integers(2, particles=self.particles)
@@ -101,8 +108,12 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
             )
         return self.particles
 
+    @property
+    def _biases(self) -> tuple[float, float]:
+        return deviations(self.bias)
+
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        rank = largest_rank(tasks.values())
+        rank = largest_rank(tasks.values(), self._biases[0])
         outputs = max(s.task.outputs for s in stages)
         count = self._count(rank, outputs) * 2 ** sum(is_paired(s) for s in stages)
         width = np.dtype(self.dtype).itemsize
@@ -125,14 +136,18 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         return int(moving + 8 * (recorded * self.replicates * outputs + kernels))
 
     def least(self, tasks: dict[str, Task]) -> int:
-        return largest_rank(tasks.values()) + max(task.outputs for task in tasks.values())
+        return largest_rank(tasks.values(), self._biases[0]) + max(
+            task.outputs for task in tasks.values()
+        )
 
     def start(self, stages, tasks, rng) -> TwoLayerState:
-        span = Span.of(tasks.values())
+        first, readout = self._biases
+        span = Span.of(tasks.values(), first)
         outputs = stages[0].task.outputs
         count = self._count(span.rank, max(s.task.outputs for s in stages))
         w, z = neurons(rng, self.replicates, count, span.rank, outputs, self.sampling, self.dtype)
-        return TwoLayerState(self.phi, span, Particles(w, z))
+        c = np.zeros_like(z) if readout else None
+        return TwoLayerState(self.phi, span, Particles(w, z, c=c), bias=readout)
 
     def moving(
         self, state: TwoLayerState, stage: Stage, request: Request
@@ -175,7 +190,9 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         lift, principal = (on_device(a, self.dtype) for a in (motion.lift, motion.principal))
         coordinates = Coordinates(lift, start, principal)
         anchors = Anchors(coordinates, on_device(anchor @ anchor.T), on_device(task.y))
-        y0 = Law(spread(motion.law), spread(state.particles.z))
+        c = state.particles.c
+        y0 = Law(spread(motion.law), spread(state.particles.z), None if c is None else spread(c))
+        bias = on_device(state.bias, self.dtype) if state.bias else None
         home = y0.w if stage.elastic > 0 else on_device(np.zeros((1, 1, 1)), self.dtype)
         flow = ParticleFlow(
             activation=self.phi,
@@ -185,10 +202,11 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
             home=home,
             head_rate=None if stage.head_rate == 1 else on_device(stage.head_rate, self.dtype),
             deflated=deflated,
+            bias=bias,
             **scalar,
         )
         resting, basis = spread(motion.resting), on_device(motion.basis, self.dtype)
-        recorder = Recorder(self.phi, list(targets.values()), resting, basis, **scalar)
+        recorder = Recorder(self.phi, list(targets.values()), resting, basis, bias=bias, **scalar)
         return flow, recorder, y0
 
     def _state_at(
@@ -199,11 +217,13 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         base = y.base if isinstance(y, Tangent) else y
         w, fade = _weights_at(recorder, on_device(t), base.w)
         shrink = before.particles.shrink * float(fade)
-        moved = Particles(gathered(w), gathered(base.z), shrink, False, False)
+        c = None if base.c is None else gathered(base.c)
+        moved = Particles(gathered(w), gathered(base.z), shrink, False, False, c)
         if not isinstance(y, Tangent):
             return before.moved(moved, stage.richness)
         push = np.einsum("rmk,jk->rmj", y.move.w, np.asarray(recorder.basis))
-        term = TangentTerm(moved, push, np.asarray(y.move.z))
+        move_c = None if y.move.c is None else np.asarray(y.move.c)
+        term = TangentTerm(moved, push, np.asarray(y.move.z), move_c)
         return replace(before, particles=moved, terms=(term,))
 
     def _targets(
@@ -214,8 +234,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         def base(X):
             f = state.predict(X)
             for cut in row_blocks(len(X)) if inverse else ():
-                points = state.span.points(X[cut])
-                f[:, cut] -= inverse * mean_readout(self.phi, state.particles, points)
+                f[:, cut] -= state.evaluate(ReadoutTerm(state.particles, inverse), X[cut])
             return f
 
         bases = state.span.together(inputs, base)
