@@ -154,6 +154,30 @@ def test_particles_are_a_network(name):
         np.testing.assert_allclose(K, theirs.kernel(X[2], None, kind), atol=2e-3)
 
 
+STAGES = {
+    "rich": dict(richness=1.5, duration=1.0),
+    "decay": dict(richness=1.5, duration=1.0, weight_decay=0.3, head_rate=2.0),
+    "lazy": dict(richness=0.0, duration=1.0),
+    "lazy decay": dict(richness=0.0, duration=1.0, weight_decay=0.3, head_rate=2.0),
+    "readout": dict(richness=1.5, duration=1.0, trains="readout", weight_decay=0.3),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_linear_neurons_are_the_network_in_closed_form(name):
+    """Moments in place of neurons, of a network whose weights have those of infinitely many."""
+    kept = "kept" if name == "rich" else "fresh"
+    first, stage = ak.Stage(SOURCE, 1.0, 1.0), ak.Stage(TARGET, head=kept, **STAGES[name])
+    solution = ak.solve([first, stage], ak.Linear(bias=BIAS))
+    limit = ak.TwoLayer("linear", 48, 2, "float64", 1e-6, bias=BIAS)
+    found = ak.solve([first, stage], limit)
+    for split in ("train", "test"):
+        for i in (0, 1):
+            f, expected = (s.records[i].predictions["target", split][-1] for s in (solution, found))
+            assert np.abs(f).max() > 0.2
+            np.testing.assert_allclose(np.broadcast_to(f, expected.shape), expected, atol=1e-3)
+
+
 def with_constant(task: ak.Task) -> ak.Task:
     """The inputs that have K_x = x.x'/D + b^2, one coordinate more with them."""
     D = task.dimension
@@ -221,7 +245,7 @@ def test_lazy_kernels_have_the_squares_of_both(limit, tmp_path):
 
 
 @pytest.mark.parametrize("bias", [-0.1, np.inf, np.nan, True, "wide", None, (1, 2, 3), (1, -1)])
-@pytest.mark.parametrize("make", [ak.TwoLayer, lambda bias: ak.Network(16, bias=bias)])
+@pytest.mark.parametrize("make", [ak.TwoLayer, ak.Linear, lambda bias: ak.Network(16, bias=bias)])
 def test_biases_that_are_none_are_refused(make, bias):
     with pytest.raises(ak.InputError, match=r"^bias must be"):
         make(bias=bias)

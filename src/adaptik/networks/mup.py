@@ -28,7 +28,7 @@ from ..solution import AbstractState, Cost, Kernels, Outcome
 from ..system.errors import require_between, require_integers, require_one_of
 from ..system.registry import register
 from .convolution import Windows, is_convolutional
-from .forward import kernel, term_of
+from .forward import kernel, last, term_of
 
 BLOCK = 2**24  # numbers in one temporary array of hidden units
 
