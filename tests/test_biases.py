@@ -154,6 +154,52 @@ def test_particles_are_a_network(name):
         np.testing.assert_allclose(K, theirs.kernel(X[2], None, kind), atol=2e-3)
 
 
+def as_deep_network(state) -> Member:
+    """A network with the weights of a replicate of an ensemble."""
+    w, (b, b_r) = state.weights, state.bias
+    root = np.sqrt(w.head.shape[1])
+    first = w.first[0] @ state.span.basis.T
+    hidden = np.concatenate([root * w.hidden[:, 0], w.biases[:, 0, :, None] / b], axis=2)
+    head = np.concatenate([w.head[0], root * w.c[:1] / b_r])
+    return Member(Weights((first, *hidden, head)))
+
+
+DEEP = {
+    "kept": ak.Stage(TARGET, 0.6, 1.0, head="kept"),
+    "decay": ak.Stage(TARGET, 1.0, 1.0, head="kept", weight_decay=0.3),
+    "lazy": ak.Stage(TARGET, 0.0, 1.0, head="kept"),
+    "readout": ak.Stage(TARGET, 1.5, 1.0, head="kept", trains="readout"),
+    "above": ak.Stage(TARGET, 1.5, 1.0, head="kept", trains=1),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_ensembles_are_networks(name):
+    """As particles above, with a bias of the second layer too."""
+    limit = ak.Ensemble(2, "tanh", 24, 1, "float64", 1e-6, bias=BIAS)
+    network = ak.Network(24, "tanh", 2, dtype="float64", tol=1e-6, bias=BIAS)
+    first, stage = ak.Stage(SOURCE, 1.0, 1.0, head="kept"), DEEP[name]
+    tasks = {SOURCE.name: SOURCE, TARGET.name: TARGET}
+    state = limit.start([first, stage], tasks, np.random.default_rng(3))
+    _, state, _ = limit.advance(state, first, request(SOURCE))
+    member, grid = as_deep_network(state), np.array([0.0])
+    old = replace(state, terms=())  # the predictor since then
+    _, found, _ = limit.advance(old, stage, request(TARGET))
+    assert np.abs(found.weights.c).max() > 0.01
+    run = solve_frozen if stage.has_fixed_kernel else flow_through
+    with jax.enable_x64(True):
+        expected = run(network, stage, member, X[2], grid, ()).end
+    f = expected.predict(X[2], network.phi, network.biases)
+    np.testing.assert_allclose(found.predict(X[2])[0], f, atol=5e-5)
+    theirs = ak.networks.NetworkState(network.phi, (expected,), biases=BIAS)
+    own = as_deep_network(found).weights.layers
+    for ours, layer in zip(own, expected.weights.layers, strict=True):
+        np.testing.assert_allclose(ours, layer, atol=5e-4)
+    np.testing.assert_allclose(
+        found.kernel(X[2], None, "ntk"), theirs.kernel(X[2], None, "ntk"), atol=2e-3
+    )
+
+
 STAGES = {
     "rich": dict(richness=1.5, duration=1.0),
     "decay": dict(richness=1.5, duration=1.0, weight_decay=0.3, head_rate=2.0),
@@ -245,7 +291,15 @@ def test_lazy_kernels_have_the_squares_of_both(limit, tmp_path):
 
 
 @pytest.mark.parametrize("bias", [-0.1, np.inf, np.nan, True, "wide", None, (1, 2, 3), (1, -1)])
-@pytest.mark.parametrize("make", [ak.TwoLayer, ak.Linear, lambda bias: ak.Network(16, bias=bias)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        ak.TwoLayer,
+        ak.Linear,
+        lambda bias: ak.Deep(2, bias=bias),
+        lambda bias: ak.Network(16, bias=bias),
+    ],
+)
 def test_biases_that_are_none_are_refused(make, bias):
     with pytest.raises(ak.InputError, match=r"^bias must be"):
         make(bias=bias)
