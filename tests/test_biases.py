@@ -27,6 +27,12 @@ def request(task):
     return Request({task.name: task}, np.array([0.0]), (), np.random.default_rng(0))
 
 
+def few(names, *kept: str):
+    """All of them, those that are not kept as evidence: each compiles a flow of its own."""
+    marks = {name: () if name in kept else pytest.mark.evidence for name in names}
+    return [pytest.param(name, marks=mark) for name, mark in marks.items()]
+
+
 def predictor(parts, X, richness: float, width: int):
     """<z phi>/gamma + c of networks whose biases are numbers of their own, b beta and c."""
     hidden, biases, head, c = parts
@@ -85,7 +91,7 @@ def by_hand(stages: list[ak.Stage], parts, width: int) -> np.ndarray:
     return f(X[2])
 
 
-@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("depth", [pytest.param(1, marks=pytest.mark.evidence), 2])
 def test_networks_are_those_with_biases_of_their_own(depth):
     """Two stages of unequal richness, the second with a kept head; and one with weight decay."""
     width = 12
@@ -123,7 +129,7 @@ MOVING = {
 }
 
 
-@pytest.mark.parametrize("name", MOVING)
+@pytest.mark.parametrize("name", few(MOVING, "decay"))
 def test_particles_are_a_network(name):
     """Of as many neurons, from the same weights, where the readout's bias is not 0 any more."""
     limit = ak.TwoLayer("tanh", 24, 1, "float64", 1e-6, bias=BIAS)
@@ -173,7 +179,7 @@ DEEP = {
 }
 
 
-@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("name", few(DEEP, "readout"))
 def test_ensembles_are_networks(name):
     """As particles above, with a bias of the second layer too."""
     limit = ak.Ensemble(2, "tanh", 24, 1, "float64", 1e-6, bias=BIAS)
@@ -209,7 +215,7 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", few(STAGES, "lazy"))
 def test_linear_neurons_are_the_network_in_closed_form(name):
     """Moments in place of neurons, of a network whose weights have those of infinitely many."""
     kept = "kept" if name == "rich" else "fresh"
@@ -318,3 +324,66 @@ def test_only_a_model_with_the_same_biases_goes_on():
                         run(stages, other, after=done)
     with pytest.raises(ak.InputError, match="is not sampled by sample_posterior"):
         ak.sample_posterior([ak.Stage(SOURCE, 1.0)], networks[1], temperature=0.5)
+
+
+def shifted(task: ak.Task) -> ak.Task:
+    """With labels whose mean is not 0: there is something to learn for a bias."""
+    return replace(task, y=task.y + 0.7, y_test=task.y_test + 0.7)
+
+
+PAIR = [
+    shifted(t)
+    for t in ak.tasks.hermite_pair(1, 2, 0.8, n_source=20, n_target=15, dimension=8, n_test=60)
+]
+
+
+def against_networks(limit, depth: int, widths, stages):
+    """Of every width: squared differences of single networks, and the mean one in its own s.e."""
+    limit = replace(limit, bias=BIAS)
+    f = ak.solve(stages, limit, record=2).predict(PAIR[1].X_test)
+    found = []
+    for width in widths:
+        network = ak.Network(width, "relu", depth, bias=BIAS)
+        trained = ak.train(stages, network, seeds=8, record=2)
+        each = trained.states[-1].predict(PAIR[1].X_test)[..., 0] - f.value
+        gap = f - trained.predict(PAIR[1].X_test)
+        size = float(np.mean(gap.value**2) / np.mean(gap.standard_error**2))
+        assert np.mean(gap.standard_error**2) < (0.05 * PAIR[1].y_test.std()) ** 2
+        found.append((np.mean(each**2, axis=1), size))
+    return found
+
+
+def two_stages(head="fresh", **options):
+    return [ak.Stage(PAIR[0], 2.0, 8.0), ak.Stage(PAIR[1], 1.0, 8.0, head=head, **options)]
+
+
+@pytest.mark.evidence
+@pytest.mark.parametrize("head", ["fresh", "kept"])
+def test_particles_agree_with_networks(head):
+    limit = ak.TwoLayer("relu", particles=1024, replicates=8)
+    ((_, size),) = against_networks(limit, 1, [2048], two_stages(head))
+    assert 0.2 < size < 2.5
+
+
+@pytest.mark.evidence
+@pytest.mark.wide
+@pytest.mark.parametrize(
+    ("head", "options"), [("fresh", {}), ("kept", {}), ("fresh", dict(weight_decay=0.05))]
+)
+def test_networks_approach_particles_like_one_over_width(head, options):
+    limit = ak.TwoLayer("relu", particles=2048, replicates=8)
+    widths = [256, 1024, 4096]
+    found = against_networks(limit, 1, widths, two_stages(head, **options))
+    assert 0.3 < found[-1][1] < 2.5
+    slopes = np.polyfit(np.log(widths), np.log([squares for squares, _ in found]), 1)[0]
+    error = np.std(slopes, ddof=1) / np.sqrt(len(slopes))
+    assert abs(np.mean(slopes) + 1) < 2 * error
+
+
+@pytest.mark.evidence
+@pytest.mark.wide
+@pytest.mark.parametrize("head", ["fresh", "kept"])
+def test_deep_ensembles_agree_with_networks(head):
+    limit = ak.Deep(2, "relu", width=512, replicates=8)
+    ((_, size),) = against_networks(limit, 2, [1024], two_stages(head))
+    assert 0.2 < size < 3
