@@ -92,7 +92,7 @@ class Deep(AbstractLimit[DeepState]):
         if self.depth == 1 and not parted:
             return self._two_layer()
         rich = all(not (stage.has_fixed_kernel or stage.is_lazy) for stage in stages)
-        if rich and self.phi.family != KINKED and self.bias == NONE:
+        if rich and self.phi.family != KINKED:
             reveal = self._reveal()
             # A population needs well more particles than directions, of which a layer sees
             # those of two matrices from both sides.
@@ -147,7 +147,8 @@ class Deep(AbstractLimit[DeepState]):
         return TwoLayer(self.activation, particles=self.width, **settings)
 
     def _reveal(self) -> Reveal:
-        return Reveal(self.depth, self.activation, self.width or PARTICLES, self.replicates)
+        count = self.width or PARTICLES
+        return Reveal(self.depth, self.activation, count, self.replicates, bias=self.bias)
 
     def _ensemble(self) -> Ensemble:
         width = self.width or 512
