@@ -9,6 +9,8 @@ import pytest
 
 import adaptik as ak
 from adaptik.kernels import lazy
+from adaptik.limits.deep.reveal_flow import PopulationFlow
+from adaptik.mathematics import losses
 from adaptik.networks.flows import flow_through
 from adaptik.networks.frozen import solve_frozen
 from adaptik.networks.mup import Member, Weights
@@ -204,6 +206,29 @@ def test_ensembles_are_networks(name):
     np.testing.assert_allclose(
         found.kernel(X[2], None, "ntk"), theirs.kernel(X[2], None, "ntk"), atol=2e-3
     )
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_populations_descend_the_loss_along_their_biases(frozen):
+    """The loss falls at the rate |y'|^2 of all that moves: every part follows its gradient."""
+    limit = ak.Reveal(2, "tanh", particles=256, replicates=1, dtype="float64", bias=BIAS)
+    stage = ak.Stage(SOURCE, 1.5, 1.0)
+    with jax.enable_x64(True):
+        state = limit.start([stage], {SOURCE.name: SOURCE}, np.random.default_rng(1))
+        start = replace(state.members[0], c=np.ones((1, 2)))
+        X, objective = state.span.training_points(SOURCE.X), losses.get("squared")
+        rng = np.random.default_rng(0)
+        given = (start, X, SOURCE.y, 0.0, [], limit.phi, objective, 1.5, 0.0, frozen, 1e-6, rng)
+        flow = PopulationFlow(*given)
+        y = flow.start()
+        flow.slope(0.0, y)  # reveals what is met
+        y, h = flow.enlarge(y), 1e-5
+        slope = flow.slope(0.0, y)
+        ahead, behind = (np.sum(flow.losses(0.0, y + s * slope)) for s in (h, -h))
+        moved = flow._unpack(0.0, slope)
+    assert np.abs(moved.c).max() > 0.01 and np.abs(moved.betas).max() > 0.01
+    assert np.abs(moved.first).max() > 0.01 or frozen
+    assert (behind - ahead) / (2 * h) == pytest.approx(flow.rate(0.0, y, slope), rel=1e-3)
 
 
 STAGES = {

@@ -78,8 +78,13 @@ def pull_back(
     gradient = jax.vjp(lambda w: raw(w, inside, 0.0, phi), layers)[1](signal)[0]
     width, (b, b_r) = layers.head.shape[1], biases
     rates = Layers(width, 1, width, width * b**2, b_r**2)  # pyright: ignore[reportArgumentType]
-    scaled = Layers(*(None if g is None else k * g for k, g in zip(rates, gradient, strict=True)))
-    return jax.tree.map(jnp.multiply, scaled, trained(layers, frozen))
+    on = trained(layers, frozen)
+    return jax.tree.map(lambda g, k, m: k * g * m, gradient, _like(gradient, rates), on)
+
+
+def _like(layers: Layers, numbers: Layers) -> Layers:
+    """The numbers of those that there are."""
+    return Layers(*(n if w is not None else None for w, n in zip(layers, numbers, strict=True)))  # pyright: ignore[reportArgumentType]
 
 
 compiled_raw = partial(jax.jit, static_argnums=3)(raw)

@@ -143,8 +143,8 @@ class Deep(AbstractLimit[DeepState]):
         return DeepLinear(self.depth)
 
     def _two_layer(self) -> TwoLayer:
-        settings = dict(replicates=self.replicates, bias=self.bias)
-        return TwoLayer(self.activation, particles=self.width, **settings)
+        count, replicates, bias = self.width, self.replicates, self.bias
+        return TwoLayer(self.activation, particles=count, replicates=replicates, bias=bias)
 
     def _reveal(self) -> Reveal:
         count = self.width or PARTICLES

@@ -93,6 +93,7 @@ class Linear(AbstractLimit[LinearState]):
             moments = jax.tree.map(np.asarray, y)._asdict()
             return replace(state, **moments, shrink=float(fade * state.shrink))
 
+        held = state.M, state.v, state.A, state.beta, state.c
         with jax.enable_x64(True):
             flow = MomentFlow(
                 losses.get(stage.loss),
@@ -108,7 +109,7 @@ class Linear(AbstractLimit[LinearState]):
                 stage,
                 request,
                 flow,
-                jax.tree.map(jnp.asarray, Moments(state.M, state.v, state.A, state.beta, state.c)),
+                Moments(*jax.tree.map(jnp.asarray, held)),
                 Recorder([on_device(points) for points in recorded.values()]),
                 list(recorded),
                 state_at,
@@ -167,10 +168,11 @@ class MomentFlow(LinearisedFlow):
     def __call__(self, y: Moments) -> Moments:
         signal = self.objective.signal(self._predict(y), self.labels)[0] / len(self.labels)
         eta, moving = self.head_rate, 0.0 if self.frozen else 1.0  # of z, and of w
-        factors = Moments(2 * moving, moving + eta, 2 * eta, moving + eta, eta)
-        factors = factors if y.c is not None else factors._replace(c=None)
-        push = self._push(y, signal)
-        return jax.tree.map(lambda p, k, m: p - k * self.decay * m, push, factors, y)
+        M, v, A, beta = 2 * moving, moving + eta, 2 * eta, moving + eta
+        factors = (M, v, A, beta, None if y.c is None else eta)
+        push = tuple(self._push(y, signal))
+        moved = jax.tree.map(lambda p, k, m: p - k * self.decay * m, push, factors, tuple(y))
+        return Moments(*moved)
 
     def losses(self, y: Moments):
         return self.objective.by_part(self._predict(y), self.labels)
@@ -181,7 +183,7 @@ class MomentFlow(LinearisedFlow):
     def burden(self, y: Moments):
         gamma = self.richness
         total = self.decay * (jnp.trace(y.M) + jnp.trace(y.A))
-        if self.bias is not None:
+        if self.bias is not None and y.c is not None:
             total = total + self.decay * jnp.sum(jnp.square(gamma * y.c / self.bias))
         rich = (gamma > 0) & (not self.frozen)
         return jnp.where(rich, total / jnp.where(rich, gamma, 1.0) ** 2, 0.0)
