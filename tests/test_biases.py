@@ -10,7 +10,6 @@ import pytest
 import adaptik as ak
 from adaptik.kernels import lazy
 from adaptik.limits.deep.reveal_flow import PopulationFlow
-from adaptik.mathematics import losses
 from adaptik.networks.flows import flow_through
 from adaptik.networks.frozen import solve_frozen
 from adaptik.networks.mup import Member, Weights
@@ -216,7 +215,7 @@ def test_populations_descend_the_loss_along_their_biases(frozen):
     with jax.enable_x64(True):
         state = limit.start([stage], {SOURCE.name: SOURCE}, np.random.default_rng(1))
         start = replace(state.members[0], c=np.ones((1, 2)))
-        X, objective = state.span.training_points(SOURCE.X), losses.get("squared")
+        X, objective = state.span.training_points(SOURCE.X), stage.objective
         rng = np.random.default_rng(0)
         given = (start, X, SOURCE.y, 0.0, [], limit.phi, objective, 1.5, 0.0, frozen, 1e-6, rng)
         flow = PopulationFlow(*given)
@@ -412,3 +411,13 @@ def test_deep_ensembles_agree_with_networks(head):
     limit = ak.Deep(2, "relu", width=512, replicates=8)
     ((_, size),) = against_networks(limit, 2, [1024], two_stages(head))
     assert 0.2 < size < 3
+
+
+def test_low_ranks_move_no_biases():
+    stages = [ak.Stage(SOURCE, 1.0, 0.5, rank=2)]
+    for bias in (BIAS, (B, 0.0)):
+        refused = rf"^stage 0: rank=2 moves no biases .* \(0, {bias[1]:g}\)$"
+        with pytest.raises(ak.InputError, match=refused):
+            ak.solve(stages, ak.TwoLayer("tanh", particles=32, bias=bias))
+        with pytest.raises(ak.InputError, match=refused):
+            ak.train(stages, ak.Network(16, "tanh", bias=bias))

@@ -50,10 +50,17 @@ class Span:
     bias: float = 0.0
 
     @classmethod
-    def of(cls, tasks: Iterable[Task], bias: float = 0.0) -> "Span":
-        """The span of the training inputs of all tasks."""
+    def of(
+        cls, tasks: Iterable[Task], bias: float = 0.0, also: Iterable[np.ndarray] = ()
+    ) -> "Span":
+        """The span of the training inputs of all tasks, and of other vectors ``(n, D)``."""
         tasks = list(tasks)
         X = np.concatenate([with_constant(task.X, bias) for task in tasks])
+        for vectors in also:  # what rounding alone puts outside adds no coordinate
+            inside = np.linalg.svd(X, full_matrices=False)[2]
+            left = vectors - (vectors @ inside.T) @ inside
+            far = np.linalg.norm(left, axis=1) > RESOLUTION * np.linalg.norm(vectors, axis=1)
+            X = np.concatenate([X, vectors[far]])
         _, values, rows = np.linalg.svd(X, full_matrices=False)
         rank = int((values > values[0] * max(X.shape) * np.finfo(float).eps).sum())
         basis = rows[:rank].T

@@ -182,6 +182,8 @@ class Curvature(eqx.Module):
         A^-1 (w, z) = ((w + V t)/a, t),         t = B^-1 (z + V^T w/a),    B = b - V^T V/a,
         (sigma + E'')^-1 = A^-1 - A^-1 U core^-1 <U^T A^-1 .>,    core = P + <U^T A^-1 U>.
 
+    Where samples and outputs have weights in the loss, U has their roots.
+
     Attributes
     ----------
     pull
@@ -197,6 +199,7 @@ class Curvature(eqx.Module):
     phi: Float[Array, "1 M P"]
     slope: Float[Array, "1 M P"]  # phi', 0 on kinks that hold
     pull: Float[Array, "1 P C"]
+    root: Float[Array, "P C"] | float  # of the weights in the loss
     a: Float[Array, ""]
     b: Float[Array, ""]
     B_inverse: Float[Array, "1 M C C"]
@@ -218,13 +221,17 @@ class Curvature(eqx.Module):
         values = 1 / jnp.maximum(b - values / a, 0.5 * sigma)  # steps that grow are not Newton's
         B_inverse = jnp.einsum("rmce,rme,rmde->rmcd", vectors, values, vectors)
         B_root = vectors * jnp.sqrt(values)[..., None, :]  # of the inverse
+        weights = flow.objective.weights
+        root = 1.0 if weights is None else jnp.sqrt(weights)
         core = _core(law.z, phi, slope, felt, B_root, a, gram)
         if flow.bias is not None:
-            outputs = jnp.eye(law.z.shape[2])
-            ones = jnp.ones(gram.shape)
-            core = core + jnp.square(flow.bias) / b * jnp.kron(ones, outputs)
+            constant = jnp.kron(jnp.ones(gram.shape), jnp.eye(law.z.shape[2]))
+            core = core + jnp.square(flow.bias) / b * constant
+        if weights is not None:
+            core = jnp.ravel(root)[:, None] * core * jnp.ravel(root)
+        core = core + len(gram) * jnp.eye(len(core))
         core_root = jnp.linalg.cholesky(core)
-        return cls(flow, law.z, phi, slope, pull, a, b, B_inverse, core_root)
+        return cls(flow, law.z, phi, slope, pull, root, a, b, B_inverse, core_root)
 
     def _alone(self, v: Law) -> Law:
         """A^-1 v: neurons by themselves."""
@@ -243,23 +250,18 @@ class Curvature(eqx.Module):
         moved = self.slope * coordinates.changes(alone.w)
         change = jnp.einsum("rmc,rmp->rpc", self.z, moved)
         change = change + jnp.einsum("rmc,rmp->rpc", alone.z, self.phi)
-        change = change / self.phi.shape[1] + alone.constant(self.flow.bias)  # <U^T A^-1 v>
-        change = change.ravel()
+        change = change / self.phi.shape[1] + alone.constant(self.flow.bias)
+        change = (self.root * change).ravel()  # <U^T A^-1 v>
         signal = jax.scipy.linalg.cho_solve((self.core_root, True), change)
-        shared = push_of(
-            self.z,
-            self.phi,
-            self.slope,
-            coordinates,
-            signal.reshape(self.pull.shape),
-            1.0,
-            self.flow.bias,
-        )  # U times the signal
+        signal = self.root * signal.reshape(self.pull.shape)
+        # U times the signal
+        bias = self.flow.bias
+        shared = push_of(self.z, self.phi, self.slope, coordinates, signal, 1.0, bias)
         return jax.tree.map(jnp.subtract, alone, self._alone(shared))
 
 
 def _core(z, phi, slope, felt, B_root, a, gram) -> Float[Array, "PC PC"]:
-    """P + <U^T A^-1 U>, with B^-1 = ``B_root`` ``B_root``^T and ``felt`` = phi'_mu V^T x_mu."""
+    """<U^T A^-1 U>, with B^-1 = ``B_root`` ``B_root``^T and ``felt`` = phi'_mu V^T x_mu."""
     samples, outputs = phi.shape[2], z.shape[2]
     # Readouts, once weights are eliminated: B_root^T (phi_mu e_c + V^T x_mu phi'_mu z_c/a).
     readouts = jnp.einsum("rmp,rmce->rmpce", phi, B_root)
@@ -268,5 +270,4 @@ def _core(z, phi, slope, felt, B_root, a, gram) -> Float[Array, "PC PC"]:
     # Weights: z_c phi'_mu x_mu, whose products are those of z_c phi'_mu times the inputs' kernel.
     weights = (z[0][:, None, :] * slope[0][..., None]).reshape(-1, samples * outputs)
     total = weights.T @ weights * jnp.kron(gram, jnp.ones((outputs, outputs))) / a
-    total = (total + readouts.T @ readouts) / len(weights)
-    return total + samples * jnp.eye(samples * outputs)
+    return (total + readouts.T @ readouts) / len(weights)
