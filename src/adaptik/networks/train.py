@@ -110,6 +110,11 @@ def train(
                 f"stage {i}: elastic={stage.elastic:g} is for one hidden layer, network has "
                 f"depth {network.depth}; use 0"
             )
+        if stage.low_rank is not None and network.biases[0] > 0:
+            raise InputError(
+                f"stage {i}: rank={stage.low_rank.rank} moves no biases of the hidden layer; use "
+                f"rank=None, or a bias of the readout alone: (0, {network.biases[1]:g})"
+            )
         if stage.low_rank is not None and (network.depth > 1 or windows is not None):
             raise InputError(
                 f"stage {i}: rank={stage.low_rank.rank} is for one dense hidden layer, not for "
@@ -134,11 +139,11 @@ def train(
         ]
         records.append(turned_back(_join(runs, stage, tasks), unit).judged())
         members = [run.end.scaled(unit) for run in runs]
-        states.append(NetworkState(network.phi, tuple(members), windows))
+        states.append(NetworkState(network.phi, tuple(members), windows, network.biases))
         for t in wanted:
             if all(t in run.snapshots for run in runs):
                 at_t = tuple(run.snapshots[t].scaled(unit) for run in runs)
-                kept[i, t] = NetworkState(network.phi, at_t, windows)
+                kept[i, t] = NetworkState(network.phi, at_t, windows, network.biases)
         if records[-1].outcome.is_lost:
             break
     provenance = {"model": model, "seeds": seeds, "versions": versions()}
