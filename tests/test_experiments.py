@@ -48,6 +48,7 @@ SMALL = {  # what each experiment needs besides to be over in a second
     "pull_on_images": dict(n_source=6, n_target=(4, 6), n_test=20),
     "pull_on_polynomials": dict(dimension=3, n_source=6, n_target=4, n_test=20),
     "layers_to_keep": dict(n_source=12, n_target=8, n_test=20, depth=2),
+    "few_directions_of_images": dict(n_source=10, n_target=6, n_test=20, share=(0.2, 1.0)),
     "local_features": dict(
         pairs=("0,1,0,9",), n_source=8, n_target=4, n_test=20, patch=4, stride=4, loss_tol=0.3
     ),
@@ -77,6 +78,7 @@ SHORT = {
     "pull_on_images": dict(elastic=(0.0, 10.0), warmup=10, samples=10),
     "pull_on_polynomials": dict(elastic=(0.0, 10.0), warmup=10, samples=10, richness=(1.0,)),
     "layers_to_keep": dict(duration=2.0),
+    "few_directions_of_images": dict(duration=2.0),
 }
 
 

@@ -191,6 +191,12 @@ EXPERIMENTS = (
     ),
     Entry(
         "images",
+        "few_directions_of_images",
+        "",
+        "on images too a rich target stage needs many directions, more than a lazy one",
+    ),
+    Entry(
+        "images",
         "local_features",
         "",
         "pretraining helps more where features are local: a convolution against dense networks",
