@@ -60,10 +60,17 @@ class Coordinates(eqx.Module):
         return strength if self.dual else jnp.einsum("rmp,pk->rmk", strength, self.lift)
 
 
-def push_of(z, phi, slope, coordinates: Coordinates, signal, richness) -> Law:
+def push_of(z, phi, slope, coordinates: Coordinates, signal, richness, bias=None) -> Law:
+    """How error signals move weights, readouts, and those of the constant feature ``bias``."""
     signal = (richness * signal).astype(z.dtype)
     dw = coordinates.pushed(slope * jnp.einsum("rmc,rpc->rmp", z, signal))
-    return Law(dw, jnp.einsum("rmp,rpc->rmc", phi, signal))
+    dz = jnp.einsum("rmp,rpc->rmc", phi, signal)
+    return Law(dw, dz, None if bias is None else alike(bias * jnp.sum(signal, 1), z))
+
+
+def alike(values: Float[Array, "R C"], z: Float[Array, "R M C"]) -> Float[Array, "R M C"]:
+    """The same for every particle."""
+    return jnp.broadcast_to(values[:, None], z.shape).astype(z.dtype)
 
 
 class Memory(NamedTuple):
@@ -84,6 +91,7 @@ class Point(eqx.Module):
     coordinates: Coordinates
     richness: Float[Array, ""]
     head_rate: Float[Array, ""] | None  # None for 1
+    bias: Float[Array, ""] | None  # constant feature of the readout, None without
 
 
 class Linearisation(AbstractLinearisation):
@@ -119,7 +127,7 @@ class Linearisation(AbstractLinearisation):
         moved = self.at.coordinates.pushed(sudden * push)
         return Node(
             value=flow.move(there, phi, slope, signal),
-            jump=Law(moved, jnp.zeros_like(there.z)),
+            jump=Law(moved, *jax.tree.map(jnp.zeros_like, there[1:])),
             way=(start + sudden, gradual),
             memory=Memory(spent.ending, self.directions),
         )
@@ -133,8 +141,8 @@ class Whole(Linearisation):
     def spread(self, u):
         at = self.at
         signal = jnp.einsum("rpcn,rn->rpc", self.modes, u) / at.phi.shape[-1]
-        push = push_of(at.y.z, at.phi, at.slope, at.coordinates, signal, at.richness)
-        return push if at.head_rate is None else push._replace(z=at.head_rate * push.z)
+        push = push_of(at.y.z, at.phi, at.slope, at.coordinates, signal, at.richness, at.bias)
+        return push if at.head_rate is None else push.with_rate(at.head_rate)
 
     def read(self, v: Law):
         at = self.at
@@ -142,6 +150,7 @@ class Whole(Linearisation):
         change = jnp.einsum("rmc,rmp->rpc", v.z, at.phi)
         change = change + jnp.einsum("rmc,rmp->rpc", at.y.z, at.slope * at.coordinates.changes(v.w))
         change = change.astype(jnp.float64) / (at.phi.shape[1] * at.richness)
+        change = change + v.constant(at.bias) / at.richness
         return jnp.einsum("rpcn,rpc->rn", self.modes, change)
 
 
@@ -156,17 +165,24 @@ class Leading(Linearisation):
         u = jnp.einsum("rjcn,rn->rjc", self.modes, u.astype(self.modes.dtype))
         u = (at.richness / at.phi.shape[-1]).astype(u.dtype) * u
         dz = jnp.einsum("rmj,rjc->rmc", self.reduced.features, u)
-        if at.head_rate is not None:  # the features have its root
-            dz = jnp.sqrt(at.head_rate) * dz
+        constant, dc = self.reduced.constant, None
+        if constant is not None:
+            dc = alike(jnp.einsum("rj,rjc->rc", constant, u), dz)
         moved = jnp.einsum("rmkj,rmj->rmk", self.reduced.gradients, at.y.z @ jnp.swapaxes(u, 1, 2))
-        return Law(at.coordinates.of_axes(moved), dz)
+        move = Law(at.coordinates.of_axes(moved), dz, dc)
+        # The features have the root of the head's rate.
+        return move if at.head_rate is None else move.with_rate(jnp.sqrt(at.head_rate))
 
     def read(self, v: Law):
         at = self.at
         v = jax.tree.map(lambda leaf: leaf.astype(at.phi.dtype), v)
         moved = jnp.einsum("rmkj,rmk->rmj", self.reduced.gradients, at.coordinates.along(v.w))
-        dz = v.z if at.head_rate is None else v.z / jnp.sqrt(at.head_rate)
-        change = jnp.einsum("rmj,rmc->rjc", self.reduced.features, dz)
+        move = v if at.head_rate is None else v.with_rate(1 / jnp.sqrt(at.head_rate))
+        change = jnp.einsum("rmj,rmc->rjc", self.reduced.features, move.z)
         change = change + jnp.einsum("rmj,rmc->rjc", moved, at.y.z)
+        if self.reduced.constant is not None:
+            assert move.c is not None
+            total = jnp.sum(move.c, 1)[:, None]
+            change = change + self.reduced.constant[..., None] * total
         change = change.astype(jnp.float64) / (at.phi.shape[1] * at.richness)
         return jnp.einsum("rjcn,rjc->rn", self.modes, change)
