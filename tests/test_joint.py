@@ -645,4 +645,4 @@ def test_wide_networks_within_error_bars(after):
         logs = np.log(np.array(squares))  # widths, seeds
         slopes = [np.polyfit(np.log([256, 1024, 4096]), row, 1)[0] for row in logs.T]
         sizes[key] = np.mean(slopes), np.std(slopes, ddof=1) / 8**0.5
-        assert abs(sizes[key][0] + 1) < max(2 * sizes[key][1], 0.1), (key, sizes[key])
+        assert abs(sizes[key][0] + 1) < max(3 * sizes[key][1], 0.1), (key, sizes[key])
