@@ -14,11 +14,12 @@ of a step it does at the start of the next: there, too, one that slides has no s
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 MOST = 48  # kinks of one particle that are solved for together
 SWEEPS = 1  # of Gauss and Seidel
@@ -71,7 +72,8 @@ def share_above(h: Float[Array, "..."], rest: Float[Array, "..."], own: Float[Ar
 
 
 def shares(
-    gram: Float[Array, "P P"],
+    squares: Float[Array, " P"],
+    among: Callable[[Int[Array, "kinks n"]], Float[Array, "kinks kinks n"]],
     h: Float[Array, "R M P"],
     moved: Float[Array, "R M P"],
     assumed: Float[Array, "R M P"],
@@ -81,8 +83,10 @@ def shares(
 
     Parameters
     ----------
-    gram
-        K_x.
+    squares
+        K_x(mu, mu).
+    among
+        K_x of the samples in each column among themselves.
     h
         Preactivations at the start.
     moved
@@ -90,12 +94,12 @@ def shares(
     push
         own / K_x(mu, mu).
     """
-    own = jnp.diagonal(gram) * push
+    own = squares * push
     found = share_above(h, moved - own * assumed, own)
     count = together(h.shape[-1])
     near, found = jax.lax.optimization_barrier((_nearest(h, moved, own, count), found))
     take = [jnp.take_along_axis(a, near, -1) for a in (h, moved, assumed, push, *found)]
-    solved = _solved(gram, near, *take)
+    solved = _solved(squares, among, near, *take)
     replicate, particle = (jnp.arange(n) for n in h.shape[:2])
     here = replicate[:, None, None], particle[:, None], near
     return Above(*(a.at[here].set(b) for a, b in zip(found, solved, strict=True)))
@@ -110,7 +114,7 @@ def _nearest(h, moved, own, count: int):
     return jax.lax.top_k(jnp.where(own < 0, -distance, -jnp.inf), count)[1]
 
 
-def _solved(gram, near, h, moved, assumed, push, share, ending) -> Above:
+def _solved(squares, among, near, h, moved, assumed, push, share, ending) -> Above:
     """The same at the kinks ``near``, which push one another; all of shape ``(R, M, kinks)``."""
     count = near.shape[-1]
     at, h, moved, assumed, push, share, ending = jax.lax.optimization_barrier(
@@ -119,10 +123,9 @@ def _solved(gram, near, h, moved, assumed, push, share, ending) -> Above:
             for a in (near, h, moved, assumed, push, share, ending)
         )
     )
-    pair = at[:, None] * len(gram) + at
     # Of j on i; kinks that push away hold nobody and are left as they were found.
-    pushes = jax.lax.optimization_barrier(gram.ravel()[pair]) * jnp.minimum(push, 0.0)
-    own = jnp.diagonal(gram)[at] * push
+    pushes = jax.lax.optimization_barrier(among(at)) * jnp.minimum(push, 0.0)
+    own = squares[at] * push
     base = moved - jnp.sum(pushes * assumed, 1)
 
     def one(n, found: Above):

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ...kernels.particles.flow import AbstractParticleFlow, left_after
 from ...kernels.particles.law import Law, Tangent, readout, tangent_readout
@@ -15,15 +15,26 @@ from ...mathematics import deflation
 from ...mathematics.activations import Activation
 from ...mathematics.losses import Loss
 from ...mathematics.stepping import Linearised
-from .linearised import Coordinates, Leading, Memory, Point, Whole, push_of
+from .linearised import Coordinates, Leading, Memory, Point, Whole, entries, push_of
 
 
 class Anchors(eqx.Module):
     """The active stage's training samples."""
 
     coordinates: Coordinates
-    gram: Float[Array, "P P"]  # K_x
     labels: Float[Array, "P C"]
+    squares: Float[Array, " P"]  # K_x(mu, mu)
+    gram: Float[Array, "P P"] | None = None  # K_x, for what needs all of it
+
+    def among(self, at: Int[Array, "kinks n"], dtype) -> Float[Array, "kinks kinks n"]:
+        """K_x of the samples in each column among themselves.
+
+        Without all of it, what different samples have in common along the principal axes.
+        """
+        if self.gram is not None:
+            return entries(self.gram.astype(dtype), at)
+        own = jnp.eye(len(at), dtype=bool)[..., None]
+        return jnp.where(own, self.squares.astype(dtype)[at], self.coordinates.among(at))
 
 
 class ParticleFlow(AbstractParticleFlow):
@@ -157,6 +168,7 @@ class ParticleFlow(AbstractParticleFlow):
 
     def _whole(self, at: Point, f):
         phi, gram = _weighted(at.phi, at.head_rate), self.anchors.gram
+        assert gram is not None
         samples, outputs = f.shape[1:]
 
         def kernel(fields):

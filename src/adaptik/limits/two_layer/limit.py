@@ -20,7 +20,7 @@ from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.deflation import COORDINATES, DIRECTIONS
 from ...mathematics.sampling import Sampling, neurons
 from ...mathematics.sliding import together
-from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, stepper_for
+from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, Chosen, stepper_for
 from ...solution import Advance, Request
 from ...system.devices import gathered, on_device, spread
 from ...system.errors import InputError, require_between, require_integers, require_one_of
@@ -117,9 +117,9 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         recorded = 24 * sum(
             t.n_train + (0 if t.X_test is None else len(t.X_test)) for t in tasks.values()
         )
-        kernels = largest**2  # K_x
+        kernels = largest**2 if any(s.ends_at_rest for s in stages) else 0  # K_x
         if largest * outputs <= EXPONENTIAL_UP_TO:
-            kernels += 6 * self.replicates * (largest * outputs) ** 2
+            kernels = largest**2 + 6 * self.replicates * (largest * outputs) ** 2
         else:
             moving += self.replicates * count * 3 * COORDINATES * DIRECTIONS * outputs * width
         return int(moving + 8 * (recorded * self.replicates * outputs + kernels))
@@ -152,7 +152,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         motion = _coordinates(state.span.training_points(task.X), state.particles.w, still)
         modes, (_, count, coordinates) = task.n_train * task.outputs, motion.law.shape
         chosen = stepper_for(modes, coordinates, count, self.tol, motion.leading)
-        flow, recorder, y0 = self._started(state, stage, motion, recorded, chosen.deflated)
+        flow, recorder, y0 = self._started(state, stage, motion, recorded, chosen)
         state_at = partial(self._state_at, state, recorder, stage)
         # The head's rate says when the flow comes to rest, not where.
         ending = partial(at_rest, flow.at_equal_rates()) if stage.ends_at_rest else None
@@ -165,7 +165,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         stage: Stage,
         motion: "Motion",
         recorded: dict[tuple[str, str], np.ndarray],
-        deflated: bool,
+        chosen: Chosen,
     ) -> tuple[ParticleFlow, Recorder, Law]:
         """The flow of a stage, the recorder of its predictions, and where they start."""
         task, scalar = stage.task, rates(stage)
@@ -174,7 +174,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         start = None if motion.h is None else spread(motion.h)
         lift, principal = (on_device(a, self.dtype) for a in (motion.lift, motion.principal))
         coordinates = Coordinates(lift, start, principal)
-        anchors = Anchors(coordinates, on_device(anchor @ anchor.T), on_device(task.y))
+        anchors = _anchors(anchor, coordinates, task.y, chosen.decomposes or stage.ends_at_rest)
         y0 = Law(spread(motion.law), spread(state.particles.z))
         home = y0.w if stage.elastic > 0 else on_device(np.zeros((1, 1, 1)), self.dtype)
         flow = ParticleFlow(
@@ -184,7 +184,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
             offset=targets[task.name, "train"].base,
             home=home,
             head_rate=None if stage.head_rate == 1 else on_device(stage.head_rate, self.dtype),
-            deflated=deflated,
+            deflated=chosen.deflated,
             **scalar,
         )
         resting, basis = spread(motion.resting), on_device(motion.basis, self.dtype)
@@ -231,6 +231,17 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
 @eqx.filter_jit
 def _weights_at(recorder: Recorder, t, w):
     return recorder.weights(t, w), recorder.fade(t)
+
+
+def _anchors(
+    inside: Float[np.ndarray, "P rank"], coordinates: Coordinates, labels, whole: bool
+) -> Anchors:
+    """Samples, with all of K_x or, where nothing works with matrices of that size, without."""
+    if whole:
+        gram = inside @ inside.T
+        return Anchors(coordinates, *map(on_device, (labels, np.diag(gram), gram)))
+    squares = np.einsum("pk,pk->p", inside, inside)
+    return Anchors(coordinates, on_device(labels), on_device(squares))
 
 
 def _dual_pays(samples: int, active: int) -> bool:

@@ -1,16 +1,19 @@
 """How error signals move particles, and the stiff part of that at one point."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ...kernels.particles.law import Law
 from ...mathematics import deflation
 from ...mathematics.sliding import shares
 from ...mathematics.stepping import AbstractLinearisation, Node
+
+AXES = 64  # leading span coordinates in which samples are compared where K_x is not held
 
 
 class Coordinates(eqx.Module):
@@ -54,11 +57,23 @@ class Coordinates(eqx.Module):
         scale = jnp.sum(jnp.square(self.principal), 0)
         return jnp.einsum("rmq,pq->rmp", moved, self.principal / scale)
 
+    def among(self, at: Int[Array, "kinks n"]) -> Float[Array, "kinks kinks n"]:
+        """K_x of the samples in each column, of span coordinates along the leading ones."""
+        if self.start is not None:
+            return entries(self.lift, at)
+        inside = self.lift[:, :AXES][at]
+        return jnp.einsum("ink,jnk->ijn", inside, inside)
+
     def pushed(self, strength: Float[Array, "R M P"]):
         """The move of w that adds ``strength`` times the samples to the weights."""
         return (
             strength if self.start is not None else jnp.einsum("rmp,pk->rmk", strength, self.lift)
         )
+
+
+def entries(gram: Float[Array, "P P"], at: Int[Array, "kinks n"]):
+    """Those of the pairs in each column, shape ``(kinks, kinks, n)``."""
+    return gram.ravel()[at[:, None] * len(gram) + at]
 
 
 def push_of(z, phi, slope, coordinates: Coordinates, signal, richness) -> Law:
@@ -107,7 +122,8 @@ class Linearisation(AbstractLinearisation):
             "rmc,rpc->rmp", there.z, (jump * flow.richness * signal).astype(phi.dtype)
         )
         spent = shares(
-            flow.anchors.gram.astype(phi.dtype),
+            flow.anchors.squares.astype(phi.dtype),
+            partial(flow.anchors.among, dtype=phi.dtype),
             self.at.h,
             (preactivations - self.at.h) / part,
             start if before is None else before[0] + part / 2 * before[1],
