@@ -15,7 +15,8 @@ from ...mathematics import deflation
 from ...mathematics.activations import Activation
 from ...mathematics.losses import Loss
 from ...mathematics.stepping import Linearised
-from .linearised import Coordinates, Leading, Memory, Point, Whole, entries, push_of
+from .leading import Leading
+from .linearised import Coordinates, Memory, Point, Whole, entries, push_of
 
 
 class Anchors(eqx.Module):
@@ -64,9 +65,13 @@ class ParticleFlow(AbstractParticleFlow):
 
     def forward(self, y: Law):
         h = self.anchors.coordinates.preactivations(y.w)
+        return h, *self.readout(h, y.z)
+
+    def readout(self, h: Float[Array, "R M P"], z: Float[Array, "R M C"]):
+        """Features and the predictor."""
         phi = self.activation.phi(h)
-        mean = jnp.einsum("rmc,rmp->rpc", y.z, phi).astype(jnp.float64) / y.z.shape[1]
-        return h, phi, self.offset + mean / self.richness
+        mean = jnp.einsum("rmc,rmp->rpc", z, phi).astype(jnp.float64) / z.shape[1]
+        return phi, self.offset + mean / self.richness
 
     def predictor(self, law: Law):
         return self.forward(law)[2]
@@ -115,13 +120,13 @@ class ParticleFlow(AbstractParticleFlow):
         h, phi, f = self.forward(y)
         above = (h > 0).astype(h.dtype) if self.activation.has_kink else None
         if not self.deflated:
-            return Memory(above, None)
+            return Memory(above)
         slope, root = self.activation.derivative(h), self._root(f)
         # Features of particles to begin with: they are the same for samples in any order.
         found = jnp.swapaxes(phi[:, : self._directions], 1, 2)
         for _ in range(deflation.ITERATIONS):
             found = self._turned(y, phi, slope, root, deflation.orthonormal(found))[1]
-        return Memory(above, found)
+        return Memory(above, found, h)
 
     @property
     def _directions(self):
@@ -154,16 +159,18 @@ class ParticleFlow(AbstractParticleFlow):
         """
         memory = self.memory(y) if memory is None else memory
         y = self.cast(y)
-        h, phi, f = self.forward(y)
+        h = self.anchors.coordinates.preactivations(y.w) if memory.h is None else memory.h
+        phi, f = self.readout(h, y.z)
         above = memory.above
         slope = self.activation.derivative(h) if above is None else self.slope(above)
         coordinates, rate = self.anchors.coordinates, self.head_rate
         at = Point(y, h, phi, slope, above, coordinates, self.richness, rate)
         if memory.directions is None:
             stiff, rates = self._whole(at, f)
+            velocity = self.move(y, phi, slope, self.signal(f))
         else:
             stiff, rates = self._leading(at, self._root(f), memory.directions)
-        velocity = self.move(y, phi, slope, self.signal(f))
+            velocity = stiff.motion(self, y, phi, slope, self.signal(f))
         return Linearised(stiff, velocity, jnp.maximum(rates, 0.0), self.decay)
 
     def _whole(self, at: Point, f):
@@ -188,7 +195,7 @@ class ParticleFlow(AbstractParticleFlow):
         # much time.
         rates, modes = (part.astype(phi.dtype) for part in jnp.linalg.eigh(stiff.astype(phi.dtype)))
         modes = jnp.einsum("rpac,rpcn->rpan", root, modes.reshape(*f.shape, -1))
-        return Whole(at, None, modes), rates
+        return Whole(at, modes), rates
 
     def _leading(self, at: Point, root, directions):
         directions = deflation.orthonormal(directions)

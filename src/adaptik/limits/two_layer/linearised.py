@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ...kernels.particles.law import Law
-from ...mathematics import deflation
 from ...mathematics.sliding import shares
 from ...mathematics.stepping import AbstractLinearisation, Node
 
@@ -61,8 +61,14 @@ class Coordinates(eqx.Module):
         """K_x of the samples in each column, of span coordinates along the leading ones."""
         if self.start is not None:
             return entries(self.lift, at)
-        inside = self.lift[:, :AXES][at]
-        return jnp.einsum("ink,jnk->ijn", inside, inside)
+        inside = self.lift[:, :AXES][at.T]
+        return jnp.moveaxis(inside @ jnp.swapaxes(inside, 1, 2), 0, -1)
+
+    def columns(self, some: Int[np.ndarray, " s"]) -> Float[Array, "P s"]:
+        """K_x of all samples with some."""
+        if self.start is not None:
+            return self.lift[:, some]
+        return self.lift @ self.lift[some].T
 
     def pushed(self, strength: Float[Array, "R M P"]):
         """The move of w that adds ``strength`` times the samples to the weights."""
@@ -86,7 +92,8 @@ class Memory(NamedTuple):
     """What a step hands on to the next."""
 
     above: Float[Array, "R M P"] | None  # shares of time above kinks, where phi has them
-    directions: Float[Array, "R P modes"] | None  # leading ones of the kernel, of deflated flows
+    directions: Float[Array, "R P modes"] | None = None  # leading ones of the kernel, if deflated
+    h: Float[Array, "R M P"] | None = None  # preactivations there, if deflated
 
 
 class Point(eqx.Module):
@@ -102,50 +109,61 @@ class Point(eqx.Module):
     head_rate: Float[Array, ""] | None  # None for 1
 
 
+class Slopes(NamedTuple):
+    """What a node sees of phi' where particles cross kinks on their way, or slide along them."""
+
+    there: Float[Array, "R M P"]  # at the node, without what jumped
+    sudden: Float[Array, "R M P"]  # a jump at once, times what it pushes by
+    way: tuple[Float[Array, "R M P"], Float[Array, "R M P"]]  # for the node after
+    ending: Float[Array, "R M P"]  # shares above kinks at the end
+
+
 class Linearisation(AbstractLinearisation):
     """B and B~ at one point, in eigenmodes of the stiff matrix."""
 
     at: Point
-    directions: Float[Array, "R P directions"] | None  # of the next step
 
-    def field(self, flow: Any, y: Law, change: Law, part, h, before):
-        start = self.at.above
-        if start is None:
-            node = super().field(flow, y, change, part, h, before)
-            return node._replace(memory=Memory(None, self.directions))
-        there = jax.tree.map(jnp.add, y, change)
-        preactivations, phi, f = flow.forward(there)
-        signal = flow.signal(f)
-        ones = jnp.ones((), phi.dtype)
+    def slopes(self, flow: Any, h, z, signal, part, length, before) -> Slopes:
+        """At the node with preactivations h, readouts and error signals; phi has kinks."""
+        start, dtype = self.at.above, h.dtype
+        assert start is not None
+        ones = jnp.ones((), dtype)
         jump = flow.slope(ones) - flow.slope(0 * ones)
-        push = jnp.einsum(
-            "rmc,rpc->rmp", there.z, (jump * flow.richness * signal).astype(phi.dtype)
-        )
+        push = jnp.einsum("rmc,rpc->rmp", z, (jump * flow.richness * signal).astype(dtype))
         spent = shares(
-            flow.anchors.squares.astype(phi.dtype),
-            partial(flow.anchors.among, dtype=phi.dtype),
+            flow.anchors.squares.astype(dtype),
+            partial(flow.anchors.among, dtype=dtype),
             self.at.h,
-            (preactivations - self.at.h) / part,
+            (h - self.at.h) / part,
             start if before is None else before[0] + part / 2 * before[1],
-            h.astype(phi.dtype) * push,
+            length.astype(dtype) * push,
         )
         # Above the kink for a constant part of the step, and for one that grows along it.
         sudden = 2 * spent.share - spent.ending - start
         gradual = 2 * (spent.ending - spent.share)
         slope = flow.slope(start + sudden + part * gradual)
-        moved = self.at.coordinates.pushed(sudden * push)
-        return Node(
-            value=flow.move(there, phi, slope, signal),
-            jump=Law(moved, jnp.zeros_like(there.z)),
-            way=(start + sudden, gradual),
-            memory=Memory(spent.ending, self.directions),
-        )
+        return Slopes(slope, sudden * push, (start + sudden, gradual), spent.ending)
 
 
 class Whole(Linearisation):
     """Of all samples and outputs."""
 
     modes: Float[Array, "R P C modes"]  # R V
+
+    def field(self, flow: Any, y: Law, change: Law, part, h, before):
+        if self.at.above is None:
+            node = super().field(flow, y, change, part, h, before)
+            return node._replace(memory=Memory(None))
+        there = jax.tree.map(jnp.add, y, change)
+        preactivations, phi, f = flow.forward(there)
+        signal = flow.signal(f)
+        seen = self.slopes(flow, preactivations, there.z, signal, part, h, before)
+        return Node(
+            value=flow.move(there, phi, seen.there, signal),
+            jump=Law(self.at.coordinates.pushed(seen.sudden), jnp.zeros_like(there.z)),
+            way=seen.way,
+            memory=Memory(seen.ending),
+        )
 
     def spread(self, u):
         at = self.at
@@ -160,30 +178,3 @@ class Whole(Linearisation):
         change = change + jnp.einsum("rmc,rmp->rpc", at.y.z, at.slope * at.coordinates.changes(v.w))
         change = change.astype(jnp.float64) / (at.phi.shape[1] * at.richness)
         return jnp.einsum("rpcn,rpc->rn", self.modes, change)
-
-
-class Leading(Linearisation):
-    """Of leading directions of the samples, and of leading coordinates of the inputs."""
-
-    reduced: deflation.Reduced
-    modes: Float[Array, "R directions C modes"]
-
-    def spread(self, u):
-        at = self.at
-        u = jnp.einsum("rjcn,rn->rjc", self.modes, u.astype(self.modes.dtype))
-        u = (at.richness / at.phi.shape[-1]).astype(u.dtype) * u
-        dz = jnp.einsum("rmj,rjc->rmc", self.reduced.features, u)
-        if at.head_rate is not None:  # the features have its root
-            dz = jnp.sqrt(at.head_rate) * dz
-        moved = jnp.einsum("rmkj,rmj->rmk", self.reduced.gradients, at.y.z @ jnp.swapaxes(u, 1, 2))
-        return Law(at.coordinates.of_axes(moved), dz)
-
-    def read(self, v: Law):
-        at = self.at
-        v = jax.tree.map(lambda leaf: leaf.astype(at.phi.dtype), v)
-        moved = jnp.einsum("rmkj,rmk->rmj", self.reduced.gradients, at.coordinates.along(v.w))
-        dz = v.z if at.head_rate is None else v.z / jnp.sqrt(at.head_rate)
-        change = jnp.einsum("rmj,rmc->rjc", self.reduced.features, dz)
-        change = change + jnp.einsum("rmj,rmc->rjc", moved, at.y.z)
-        change = change.astype(jnp.float64) / (at.phi.shape[1] * at.richness)
-        return jnp.einsum("rjcn,rjc->rn", self.modes, change)
