@@ -1,7 +1,7 @@
 """How error signals move particles, and the stiff part of that at one point."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ...kernels.particles.law import Law
-from ...mathematics.sliding import shares
+from ...mathematics.sliding import Met, shares
 from ...mathematics.stepping import AbstractLinearisation, Node
 
 AXES = 64  # leading span coordinates in which samples are compared where K_x is not held
@@ -114,7 +114,7 @@ class Slopes(NamedTuple):
 
     there: Float[Array, "R M P"]  # at the node, without what jumped
     sudden: Float[Array, "R M P"]  # a jump at once, times what it pushes by
-    way: tuple[Float[Array, "R M P"], Float[Array, "R M P"]]  # for the node after
+    way: tuple[Float[Array, "R M P"], Float[Array, "R M P"], Met]  # for the node after
     ending: Float[Array, "R M P"]  # shares above kinks at the end
 
 
@@ -122,6 +122,7 @@ class Linearisation(AbstractLinearisation):
     """B and B~ at one point, in eigenmodes of the stiff matrix."""
 
     at: Point
+    meets_once: ClassVar[bool] = False  # kinks to solve for together: as at the node before
 
     def slopes(self, flow: Any, h, z, signal, part, length, before) -> Slopes:
         """At the node with preactivations h, readouts and error signals; phi has kinks."""
@@ -130,19 +131,20 @@ class Linearisation(AbstractLinearisation):
         ones = jnp.ones((), dtype)
         jump = flow.slope(ones) - flow.slope(0 * ones)
         push = jnp.einsum("rmc,rpc->rmp", z, (jump * flow.richness * signal).astype(dtype))
-        spent = shares(
+        spent, met = shares(
             flow.anchors.squares.astype(dtype),
             partial(flow.anchors.among, dtype=dtype),
             self.at.h,
             (h - self.at.h) / part,
             start if before is None else before[0] + part / 2 * before[1],
             length.astype(dtype) * push,
+            before[2] if self.meets_once and before is not None else None,
         )
         # Above the kink for a constant part of the step, and for one that grows along it.
         sudden = 2 * spent.share - spent.ending - start
         gradual = 2 * (spent.ending - spent.share)
         slope = flow.slope(start + sudden + part * gradual)
-        return Slopes(slope, sudden * push, (start + sudden, gradual), spent.ending)
+        return Slopes(slope, sudden * push, (start + sudden, gradual, met), spent.ending)
 
 
 class Whole(Linearisation):

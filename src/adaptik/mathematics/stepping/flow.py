@@ -200,9 +200,16 @@ def _integrate(
     """The fields of :class:`Integration`, of states the leaves alone."""
 
     def stop(t, y, args, **_):
-        now, settled = _settled(args, y, allowed.loss, allowed.rate)
         if watched:
+            now, settled = _settled(args, y, allowed.loss, allowed.rate)
             jax.debug.callback(progress.report, t, now.loss)
+        else:  # how far a stage of given duration has come decides nothing
+
+            def judged():
+                return _settled(args, y, allowed.loss, allowed.rate)[1]
+
+            asked = (allowed.loss >= 0) | (allowed.rate >= 0)
+            settled = jax.lax.cond(asked, judged, lambda: jnp.zeros((), bool))
         return settled | (t >= times.duration)
 
     # With one time alone, steps take as long as if each were recorded: keep y, record it after.
