@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,25 @@ UNTIL_CHANGED = """() => new Promise(resolve => {
   });
   resolve(true);
 })"""
+# The command, with every message of Panel's held back for a while, as on a busy connection.
+LATE = """
+import asyncio, runpy
+from panel.io import document
+
+class Blocked(dict):
+    def __contains__(self, key):
+        return True
+
+    def __delitem__(self, key):
+        self.pop(key, None)
+
+async def late(doc, sent=document._dispatch_msgs):
+    await asyncio.sleep(0.3)
+    await sent(doc)
+
+document._WRITE_BLOCK, document._dispatch_msgs = Blocked(), late
+runpy.run_module("adaptik", run_name="__main__")
+"""
 
 pytestmark = [
     pytest.mark.evidence,
@@ -73,27 +94,34 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
-def address(folder, tmp_path_factory):
-    """Of the running command, as a person starts it; it must report no error of its own."""
-    errors = tmp_path_factory.mktemp("explorer") / "stderr"
-    command = [sys.executable, "-m", "adaptik", "explore", str(folder), "--no-browser"]
+@contextlib.contextmanager
+def served(errors: Path, folder: Path, *program: str) -> Iterator[str]:
+    """Address of a program that serves the explorer; it must report no error of its own."""
+    command = [sys.executable, *program, "explore", str(folder), "--no-browser", "--port", "0"]
     with (
         errors.open("w") as stderr,
-        subprocess.Popen(
-            [*command, "--port", "0"], stdout=subprocess.PIPE, stderr=stderr, text=True
-        ) as process,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
     ):
         assert process.stdout is not None
         line = process.stdout.readline()
         where = re.search(r"http://localhost:\d+", line)
         assert where, line + errors.read_text()
-        _answers(where.group())
-        yield where.group()
-        process.terminate()
+        try:
+            _answers(where.group())
+            yield where.group()
+        finally:
+            process.terminate()
         assert process.wait(60) == 143
     said = [s for s in errors.read_text().splitlines() if "Refusing websocket" not in s]
     assert not said, "\n".join(said)
+
+
+@pytest.fixture(scope="module")
+def address(folder, tmp_path_factory):
+    """Of the running command, as a person starts it."""
+    errors = tmp_path_factory.mktemp("explorer") / "stderr"
+    with served(errors, folder, "-m", "adaptik") as where:
+        yield where
 
 
 def _answers(address: str) -> None:
@@ -118,8 +146,14 @@ def browser():
 
 @pytest.fixture(params=["desktop", "phone"])
 def page(request, browser, address):
-    """A fresh visit; fails where the console or the page reports an error, or asks elsewhere."""
-    width = 1280 if request.param == "desktop" else 390
+    """A fresh visit to the running command."""
+    with visit(browser, address, width=1280 if request.param == "desktop" else 390) as page:
+        yield page
+
+
+@contextlib.contextmanager
+def visit(browser: Any, address: str, width: int) -> Iterator[Any]:
+    """Fails where the console or the page reports an error, or asks elsewhere."""
     context = browser.new_context(viewport={"width": width, "height": 844})
     page, wrong = context.new_page(), []
     page.set_default_timeout(PATIENCE)
@@ -187,6 +221,15 @@ def test_the_gallery_shows_claims_and_sweeps(page):
     page.get_by_label("Finding or sweep").first.select_option("store")
     page.get_by_text("12 of 12 cases done").wait_for()
     page.locator("canvas").first.wait_for()
+
+
+def test_figures_do_not_overtake_what_a_busy_connection_holds_back(browser, folder, tmp_path):
+    with (
+        served(tmp_path / "stderr", folder, "-c", LATE) as address,
+        visit(browser, address, width=1280) as page,
+    ):
+        _open(page, "Map", "When does transfer help")
+        page.get_by_text("100 × 100 points in").wait_for()
 
 
 def test_pages_of_other_origins_are_refused(address):

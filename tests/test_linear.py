@@ -59,7 +59,7 @@ def test_on_frozen_features_the_stiff_part_is_all_of_the_flow():
         root, zero = rng.standard_normal((6, 6)), jnp.zeros((6, 2))
         X, y, beta, v = (jnp.asarray(rng.standard_normal((n, k))) for n, k in SHAPES)
         scalars = map(jnp.asarray, (1.5, 0.3, 2.0))  # richness, decay, rate of the readout
-        flow = MomentFlow(losses.get("squared"), True, X, y, *scalars)
+        flow = MomentFlow(losses.Objective(losses.get("squared")), True, X, y, *scalars)
         law = Moments(jnp.asarray(root @ root.T), zero, jnp.eye(2), beta)
         at, v = flow.linearise(law), Moments(jnp.zeros((6, 6)), zero, jnp.zeros((2, 2)), v)
         exact = jax.jvp(flow, (law,), (v,))[1].beta

@@ -202,7 +202,7 @@ def test_a_pull_weighs_dual_coefficients_as_the_weights_they_stand_for():
         X, y = rng.standard_normal((5, 7)), jnp.asarray(rng.standard_normal((5, 1)))
         start, dual = rng.standard_normal((1, 20, 7)), rng.standard_normal((1, 20, 5))
         gram, z = jnp.asarray(X @ X.T), jnp.asarray(rng.standard_normal((1, 20, 1)))
-        coefficients = Coordinates(gram, jnp.asarray(start @ X.T))
+        coefficients = Coordinates(gram, jnp.asarray(start @ X.T), dual=True)
         cases = [
             (Coordinates(jnp.asarray(X)), start, start + dual @ X),
             (coefficients, np.zeros_like(dual), dual),

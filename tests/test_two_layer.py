@@ -259,7 +259,7 @@ def test_the_stiff_part_is_as_precise_as_the_fields(dtype, error):
         anchors = Anchors(Coordinates(X), jnp.ones((8, 1)), jnp.sum(X * X, 1), X @ X.T)
         numbers = {k: jnp.asarray(v) for k, v in dict(richness=2.0, decay=0.0, elastic=0.0).items()}
         flow = ParticleFlow(
-            ak.activations.get("relu"), losses.get("squared"), anchors,
+            ak.activations.get("relu"), losses.Objective(losses.get("squared")), anchors,
             jnp.zeros((1, 8, 1)), home=jnp.zeros((1, 1, 1), dtype), **numbers,
         )  # fmt: skip
         at = flow.linearise(Law(w, z))

@@ -43,6 +43,7 @@ __all__ = [
     "Estimate",
     "InputError",
     "Linear",
+    "LowRank",
     "MemoryLimitError",
     "Network",
     "Outcome",
@@ -80,6 +81,7 @@ _HOMES = {
     "solution": ("Outcome", "Solution"),
     "solution.estimate": ("Estimate",),
     "tasks": ("Task",),
+    "tasks.low_rank": ("LowRank",),
     "tasks.stages": ("Stage",),
     "transfer.movement": ("richness_of",),
 }

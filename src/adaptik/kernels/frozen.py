@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from ..mathematics import losses
 from ..mathematics.stepping import HORIZON
 from ..mathematics.stepping.flow import STALL
 from ..solution import Cost, Outcome, Request, StageRecord
@@ -26,10 +25,13 @@ class KernelFlows:
         couples them.
     samples
         Number of samples P.
+    root
+        Roots of the weights of samples and outputs in the loss, ``None`` for 1.
     """
 
     members: list[list[SquaredFlow]]
     samples: int
+    root: Float[np.ndarray, "P C"] | None = None
 
     @classmethod
     def on(
@@ -38,25 +40,39 @@ class KernelFlows:
         labels: Float[np.ndarray, "P C"],
         starts: Float[np.ndarray, "members P C"],
         decay: float = 0.0,
+        weights: Float[np.ndarray, "P C"] | None = None,
     ) -> "KernelFlows":
-        """Flows on Gram matrices over samples (outputs decouple), or over samples x outputs."""
+        """Flows on Gram matrices over samples (outputs decouple), or over samples x outputs.
+
+        With ``weights`` in the loss, sqrt(w) f flows on sqrt(w) K sqrt(w).
+        """
         samples, outputs = labels.shape
         decoupled = grams.shape[1] == samples
         groups = [[c] for c in range(outputs)] if decoupled else [list(range(outputs))]
+        root = None if weights is None else np.sqrt(weights)
+
+        def flow(gram, start, g):
+            if root is None:
+                return SquaredFlow.on(gram, labels[:, g], start[:, g], decay)
+            r = root[:, g]
+            scaled = r.ravel()[:, None] * gram * r.ravel()
+            return SquaredFlow.on(scaled, r * labels[:, g], r * start[:, g], decay)
+
         members = [
-            [SquaredFlow.on(gram, labels[:, g], start[:, g], decay) for g in groups]
+            [flow(gram, start, g) for g in groups]
             for gram, start in zip(grams, starts, strict=True)
         ]
-        return cls(members, samples)
+        return cls(members, samples, root)
 
     def dual(self, t: float) -> Float[np.ndarray, "members P C"]:
         """Dual coefficients at time t."""
-        return np.stack(
+        duals = np.stack(
             [
                 np.concatenate([f.dual(t).reshape(self.samples, -1) for f in flows], axis=1)
                 for flows in self.members
             ]
         )
+        return duals if self.root is None else self.root * duals
 
     def loss_and_rate(self, t: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Mean over members of the loss, summed over outputs, and of its rate of decrease."""
@@ -105,12 +121,13 @@ class FrozenPath:
         """
         labels, decay, duration = stage.task.y, stage.fade_rate, stage.duration
         outcome, loss, rate = Outcome.REACHED_DURATION, np.nan, np.nan
+        objective = stage.objective
         flows = None
         if stage.loss == "squared":
-            flows = KernelFlows.on(grams, labels, starts, decay)
+            flows = KernelFlows.on(grams, labels, starts, decay, stage.loss_weights)
             if duration is None:
                 members = flows.members[:1] if first_decides else flows.members
-                decides = Relative(members, np.asarray(losses.get(stage.loss).units(labels)))
+                decides = Relative(members, np.asarray(objective.units(labels)))
                 loss_tol, rate_tol = stage.tolerances
                 duration, outcome = settling_time(
                     [decides], loss_tol, rate_tol, STALL * rate_tol, HORIZON
@@ -122,7 +139,7 @@ class FrozenPath:
         if flows is not None:
             duals = {float(t): flows.dual(t) for t in every}
             return cls(times, kept, duals, loss, rate, outcome, "closed form")
-        objective, outputs = losses.get(stage.loss), labels.shape[1]
+        outputs = labels.shape[1]
         paths = []
         for K, f in zip(grams, starts, strict=True):
             full = np.kron(K, np.eye(outputs)) if len(K) == len(labels) else K
@@ -136,7 +153,7 @@ class FrozenPath:
         loss, outcome = self.loss, self.outcome
         if np.isnan(loss):
             f = predictions[stage.task.name, "train"][-1]
-            loss = float(np.mean(np.asarray(losses.get(stage.loss).value(f, stage.task.y))))
+            loss = float(np.sum(np.asarray(stage.objective.by_part(f, stage.task.y))))
             outcome = outcome if np.isfinite(loss) else Outcome.DIVERGED
         cost = Cost(self.method, 1, 0, 0.0, time.perf_counter() - began)
         return StageRecord(

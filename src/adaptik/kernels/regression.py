@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from scipy.integrate import solve_ivp
 from scipy.optimize import root_scalar
 
-from ..mathematics.losses import Loss
+from ..mathematics.losses import Loss, Objective
 from ..solution import Outcome
 from ..system.errors import InputError, require_at_least_zero
 
@@ -375,7 +375,7 @@ def dual_flow(
     gram: Float[np.ndarray, "n n"],
     labels: Float[np.ndarray, "P C"],
     start: Float[np.ndarray, "P C"],
-    loss: Loss,
+    loss: Loss | Objective,
     decay: float,
     times: Float[np.ndarray, " T"],
 ) -> Float[np.ndarray, "T n"]:

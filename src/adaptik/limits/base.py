@@ -53,11 +53,13 @@ OPTIONS = {
     "decay": Option(("weight_decay",), lambda s: s.weight_decay > 0, "weight_decay=0"),
     "elastic": Option(("elastic",), lambda s: s.elastic > 0, "elastic=0"),
     "head rate": Option(("head_rate",), lambda s: s.head_rate != 1, "head_rate=1"),
+    "low rank": Option(("rank",), lambda s: s.rank is not None, "rank=None"),
+    "joint": Option(("weights",), lambda s: s.weights is not None, "one task a stage"),
     "logistic": Option(("loss",), lambda s: s.loss == "logistic", "loss='squared'"),
 }
 LAYERS = frozenset({"above a layer", "layers anew"})  # what parts hidden layers
 FLOW = (
-    frozenset(OPTIONS) - LAYERS - {"elastic", "head rate"}
+    frozenset(OPTIONS) - LAYERS - {"elastic", "head rate", "low rank"}
 )  # what gradient flow of one hidden layer knows
 
 

@@ -103,7 +103,7 @@ class AbstractOneLayer(AbstractLimit[S]):
         """Run a stage whose kernel moves."""
         task = stage.task
         # In an order of their own: programs do not depend on which task was named first.
-        recorded = dict(sorted(recorded_inputs(request.tasks, task.outputs), key=itemgetter(0)))
+        recorded = dict(sorted(recorded_inputs(request.tasks, task), key=itemgetter(0)))
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
             course = self.course(state, stage, recorded)._asdict()
             if stage.is_lazy:

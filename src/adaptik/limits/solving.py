@@ -15,7 +15,7 @@ from ..system import programs
 from ..system.errors import InputError, require_between, require_integers
 from ..system.memory import require
 from ..tasks import Task
-from ..tasks.stages import Stage, check_sequence
+from ..tasks.stages import Joint, Stage, check_sequence, in_heads
 from .base import AbstractLimit
 
 StageProgress = Callable[[int, float, float], None]
@@ -99,13 +99,14 @@ def solve(
     earlier = () if after is None else after.stages
     stages = (*earlier, *stages)
     check_sequence(stages)
+    through = in_heads(stages)
     check_snapshots(stages, len(earlier), snapshots)
     if snapshots and "duration" not in limit.computes:
         raise InputError(f"snapshots: {type(limit).__name__} has no time; leave them out")
-    limit.check(stages, len(earlier), after.states[-1] if after else None)
+    limit.check(through, len(earlier), after.states[-1] if after else None)
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
     require(
-        limit.predicted_bytes(stages, tasks),
+        limit.predicted_bytes(through, tasks),
         "this solve",
         "use fewer particles or replicates, or less data",
     )
@@ -115,23 +116,24 @@ def solve(
     records = list(after.records) if after else []
     states = list(after.states) if after else []
     streams = np.random.SeedSequence(key).spawn(len(stages) + 1)
-    state = states[-1] if states else limit.start(stages, tasks, np.random.default_rng(streams[0]))
+    state = states[-1] if states else limit.start(through, tasks, np.random.default_rng(streams[0]))
     for i in range(len(earlier), len(stages)):
+        unit = through[i].unit
+        stage = in_own_unit(through[i], unit)
         request = Request(
-            tasks,
-            record_grid(stages[i].duration, record),
+            tasks | {stage.task.name: stage.task} if isinstance(stage.task, Joint) else tasks,
+            record_grid(stage.duration, record),
             tuple(float(t) for at, t in snapshots if at == i),
             np.random.default_rng(streams[i + 1]),
         )
-        unit = stages[i].unit
         listener = None
         if progress is not None:
             listener = lambda t, loss, i=i, unit=unit: progress(i, t, unit**2 * loss)  # noqa: E731
         with listening(listener), _finite_matrices(i, limit):
-            done, state, snaps = limit.advance(
-                turned(state, 1 / unit), in_own_unit(stages[i], unit), request
-            )
+            done, state, snaps = limit.advance(turned(state, 1 / unit), stage, request)
         state = turned(state, unit)
+        if isinstance(stage.task, Joint):  # what is recorded are its parts
+            done = done.without(stage.task)
         records.append(turned_back(done, unit).judged())
         states.append(state)
         kept |= {(i, t): turned(snap, unit) for t, snap in snaps.items()}

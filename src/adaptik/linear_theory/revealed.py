@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ..mathematics.bases import Packing, meet, padded
-from ..mathematics.losses import Loss
+from ..mathematics.losses import Loss, Objective
 from ..system.registry import register
 
 ROOM = 24  # directions that the vector has room for beyond those revealed
@@ -166,7 +166,7 @@ class LinearNetworkFlow:
         labels: Float[np.ndarray, "P C"],
         offset: Float[np.ndarray, "inputs C"],
         recorded: list[Float[np.ndarray, "k inputs"]],
-        objective: Loss,
+        objective: Loss | Objective,
         richness: float,
         decay: float,
         trained: tuple[bool, ...],

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from ..mathematics import losses
 from ..mathematics.activations import Elementwise
-from ..mathematics.losses import Loss
+from ..mathematics.losses import Objective
 from ..mathematics.stepping import HORIZON, AbstractFlow, Chebyshev, integrate, outcome
 from ..solution import Cost
 from ..system.devices import on_device
@@ -65,6 +64,11 @@ def _rate(stage: Stage):
     return None if stage.head_rate == 1 else on_device(stage.head_rate)
 
 
+def _adapters(stage: Stage, dtype: str):
+    few = stage.low_rank
+    return None if few is None else on_device(few.directions(stage.task.dimension), dtype)
+
+
 class RichFlow(AbstractFlow):
     """d theta/dt = gamma N (d raw/d theta)^T Delta - lambda theta; y is the tuple of layers.
 
@@ -79,9 +83,10 @@ class RichFlow(AbstractFlow):
     elastic: Float[Array, ""]
     home: Float[Array, "#N #D"]  # first-layer weights that elastic pulls towards
     phi: Elementwise = eqx.field(static=True)
-    objective: Loss = eqx.field(static=True)
+    objective: Objective
     frozen: int = eqx.field(static=True)
     head_rate: Float[Array, ""] | None = None  # over that of other layers; None for 1
+    adapters: Float[Array, "D r"] | None = None  # along which alone W_0 moves; None for all of R^D
 
     def __call__(self, y: Layers) -> Layers:
         layers = _cast(y, self.X.dtype)
@@ -89,6 +94,9 @@ class RichFlow(AbstractFlow):
         signal = self.objective.signal(self.offset + out / self.richness, self.y) / len(self.y)
         push = self.richness * layers[-1].shape[0] * signal
         (gradient,) = pull_back(push.astype(out.dtype))
+        if self.adapters is not None:  # W_0 moves by b a^T, and b follows its own gradient
+            of_b = gradient[0] @ self.adapters
+            gradient = (of_b @ self.adapters.T, *gradient[1:])
         first, *rest = jax.tree.map(lambda g, w: g.astype(w.dtype) - self.decay * w, gradient, y)
         moves = (first - self.elastic * (y[0] - self.home), *rest)
         return only_above(self.frozen, _paced(moves, self.head_rate))
@@ -121,7 +129,7 @@ class DecayingTangentFlow(AbstractFlow):
     y: Float[Array, "P C"]
     decay: Float[Array, ""]
     phi: Elementwise = eqx.field(static=True)
-    objective: Loss = eqx.field(static=True)
+    objective: Objective
     frozen: int = eqx.field(static=True)
     head_rate: Float[Array, ""] | None = None
 
@@ -220,9 +228,10 @@ def _rich(network: Network, stage: Stage, start: Member, inputs) -> _Moving:
         elastic=on_device(stage.elastic),
         home=layers[0] if stage.elastic > 0 else jnp.zeros((1, 1), dtype),
         phi=phi,
-        objective=losses.get(stage.loss),
+        objective=stage.objective.placed(),
         frozen=stage.frozen_layers(network.depth),
         head_rate=_rate(stage),
+        adapters=_adapters(stage, dtype),
     )
     return _Moving(flow, layers, centred(inputs), member)
 
@@ -246,7 +255,7 @@ def _lazy(network: Network, stage: Stage, start: Member, inputs) -> _Moving:
         y=on_device(stage.task.y),
         decay=on_device(stage.weight_decay),
         phi=network.phi.phi,
-        objective=losses.get(stage.loss),
+        objective=stage.objective.placed(),
         frozen=frozen,
         head_rate=_rate(stage),
     )

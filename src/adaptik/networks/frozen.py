@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import Float
 
 from ..kernels.regression import Relative, SquaredFlow, dual_flow, settling_time
-from ..mathematics import losses
 from ..mathematics.activations import Activation
 from ..mathematics.stepping import HORIZON
 from ..mathematics.stepping.flow import STALL
@@ -81,6 +80,11 @@ def _kernel(weights: Weights, x, stage: Stage, act: Activation, frozen: int) -> 
     if stage.trains == "readout":
         return eta * empirical_kernel(weights, x, X, "feature", act, frozen)
     ntk = empirical_kernel(weights, x, X, "ntk", act, frozen)
+    if stage.low_rank is not None:  # the first layer sees inputs along few directions alone
+        a = stage.low_rank.directions(X.shape[1]) / math.sqrt(X.shape[1])
+        lost = (x @ a) @ (X @ a).T - x @ X.T / X.shape[1]
+        gradient = empirical_kernel(weights, x, X, "gradient", act, 1)
+        ntk = ntk + gradient * lost[:, None, :, None]
     if eta == 1:
         return ntk
     feature = empirical_kernel(weights, x, X, "feature", act)  # of the last layer
@@ -99,11 +103,13 @@ class _ClosedForm:
     shape: tuple[int, int]
     end_time: float
     outcome: Outcome
+    root: Float[np.ndarray, "P C"] | float = 1.0  # of the weights of the loss
     method: str = "closed form"
 
     def duals(self, times: np.ndarray) -> dict[float, Float[np.ndarray, "P C"]]:
         def at(t):
-            return np.stack([flow.dual(t) for flow in self.flows], axis=1).reshape(self.shape)
+            dual = np.stack([flow.dual(t) for flow in self.flows], axis=1).reshape(self.shape)
+            return self.root * dual
 
         return {t: at(t) for t in times.tolist()}
 
@@ -114,19 +120,34 @@ class _ClosedForm:
 
 
 def _closed_form(gram, y, f0, stage: Stage) -> _ClosedForm:
-    lam = stage.fade_rate
-    if gram.ndim == 4:
-        flows = [SquaredFlow.on(gram.reshape(y.size, y.size), y, f0, lam)]
-    else:
-        first = SquaredFlow.on(gram, y[:, :1], f0[:, :1], lam)
-        labels, starts = first.eigenvectors.T @ y, first.eigenvectors.T @ f0
-        flows = [replace(first, labels=labels[:, c], start=starts[:, c]) for c in range(y.shape[1])]
+    objective = stage.objective
+    weights = stage.loss_weights
+    root = 1.0 if weights is None else np.sqrt(weights)
+    flows = _flows(gram, y, f0, stage.fade_rate, root)
     if stage.duration is not None:
-        return _ClosedForm(flows, y.shape, float(stage.duration), Outcome.REACHED_DURATION)
+        return _ClosedForm(flows, y.shape, float(stage.duration), Outcome.REACHED_DURATION, root)
     loss_tol, rate_tol = stage.tolerances
-    decides = Relative([flows], np.asarray(losses.get(stage.loss).units(y)))
+    decides = Relative([flows], np.asarray(objective.units(y)))
     end, ended = settling_time([decides], loss_tol, rate_tol, STALL * rate_tol, HORIZON)
-    return _ClosedForm(flows, y.shape, end, ended)
+    return _ClosedForm(flows, y.shape, end, ended, root)
+
+
+def _flows(gram, y, f0, lam: float, root) -> list[SquaredFlow]:
+    """Of root f, which follows the loss without weights on root K root."""
+    if gram.ndim == 4:
+        kernel = gram.reshape(y.size, y.size)
+        if np.ndim(root):
+            kernel = root.ravel()[:, None] * kernel * root.ravel()
+        return [SquaredFlow.on(kernel, root * y, root * f0, lam)]
+    if np.ndim(root):  # each output is learned on a kernel of its own
+        columns = (np.s_[:, c : c + 1] for c in range(y.shape[1]))
+        return [
+            SquaredFlow.on(root[c] * gram * root[c].T, root[c] * y[c], root[c] * f0[c], lam)
+            for c in columns
+        ]
+    first = SquaredFlow.on(gram, y[:, :1], f0[:, :1], lam)
+    labels, starts = first.eigenvectors.T @ y, first.eigenvectors.T @ f0
+    return [replace(first, labels=labels[:, c], start=starts[:, c]) for c in range(y.shape[1])]
 
 
 @dataclass(frozen=True)
@@ -146,18 +167,18 @@ class _Implicit:
         return float(self.stage.duration)
 
     def duals(self, times: np.ndarray) -> dict[float, Float[np.ndarray, "P C"]]:
-        loss = losses.get(self.stage.loss)
+        loss = self.stage.objective
         rows = dual_flow(self.gram, self.y, self.f0, loss, self.stage.fade_rate, times)
         paired = zip(times.tolist(), rows.reshape(-1, *self.y.shape), strict=True)
         return dict(paired)
 
     def loss_and_rate(self, dual) -> tuple[float, float]:
-        loss, lam = losses.get(self.stage.loss), self.stage.fade_rate
+        loss, lam = self.stage.objective, self.stage.fade_rate
         f = _fade(lam, self.end_time) * self.f0 + (self.gram @ dual.ravel()).reshape(self.y.shape)
         f, y = jnp.asarray(f), jnp.asarray(self.y)
         signal = np.asarray(loss.signal(f, y))
         motion = (self.gram @ signal.ravel()).reshape(self.y.shape) / len(y) - lam * np.asarray(f)
-        value = float(jnp.mean(loss.value(f, y)))
+        value = float(jnp.sum(loss.by_part(f, y)))
         return value, loss.rate_factor * float(np.sum(signal * motion)) / len(y)
 
 
@@ -172,6 +193,8 @@ def _moved(network: Network, stage: Stage, start: Member, dual, fade: float) -> 
     before = (fade, start.terms)
     if stage.trains != "readout":
         *pushes, head = _pull_back(layers, stage.task.X, dual, act)
+        if stage.low_rank is not None:
+            pushes = [jnp.asarray(stage.low_rank.reached(np.asarray(push))) for push in pushes]
         push = (*pushes, stage.head_rate * head)
         moving = only_above(stage.frozen_layers(network.depth), push)
         step = tuple(np.asarray(u, network.dtype) for u in moving)

@@ -129,7 +129,7 @@ def sample_posterior(
             state = run.sampled(warmup, samples, keep)
         taken = time.perf_counter() - began
         predictions = {
-            name: state.predict(X)[None] for name, X in recorded_inputs(tasks, stage.task.outputs)
+            name: state.predict(X)[None] for name, X in recorded_inputs(tasks, stage.task)
         }
         predictions[stage.task.name, "train"] = run.means[None]
         outcome = Outcome.CONVERGED if state.r_hat < R_HAT else Outcome.OUT_OF_STEPS

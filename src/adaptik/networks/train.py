@@ -25,7 +25,7 @@ from ..system import programs
 from ..system.errors import InputError, require_integers
 from ..system.memory import require
 from ..tasks import Task, preactivation_scale
-from ..tasks.stages import Stage, check_elastic_flow, check_sequence
+from ..tasks.stages import Stage, check_elastic_flow, check_sequence, in_heads
 from .convolution import ConvolutionalNetwork, Windows
 from .flows import flow_through
 from .frozen import solve_frozen
@@ -96,6 +96,7 @@ def train(
     earlier = () if after is None else after.stages
     stages = (*earlier, *stages)
     check_sequence(stages)
+    through = in_heads(stages)
     check_snapshots(stages, len(earlier), snapshots)
     model, windows = network.describe(), None
     if isinstance(network, ConvolutionalNetwork):
@@ -109,8 +110,13 @@ def train(
                 f"stage {i}: elastic={stage.elastic:g} is for one hidden layer, network has "
                 f"depth {network.depth}; use 0"
             )
+        if stage.low_rank is not None and (network.depth > 1 or windows is not None):
+            raise InputError(
+                f"stage {i}: rank={stage.low_rank.rank} is for one dense hidden layer, not for "
+                "deeper or convolutional networks; use None"
+            )
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
-    _require_memory(network, stages[0].task.dimension, stages[len(earlier) :], len(seeds))
+    _require_memory(network, stages[0].task.dimension, through[len(earlier) :], len(seeds))
     check_finite(network.phi, preactivation_scale(tasks.values()), network.depth, network.dtype)
     programs.keep()
     records = list(after.records) if after else []
@@ -119,8 +125,8 @@ def train(
     members: Sequence[Member | None] = _last_members(after) or [None] * len(seeds)
     for i in range(len(earlier), len(stages)):
         wanted = tuple(sorted({float(t) for at, t in snapshots if at == i}))
-        unit = stages[i].unit
-        stage = in_own_unit(stages[i], unit)
+        unit = through[i].unit
+        stage = in_own_unit(through[i], unit)
         starts = [_start(network, stage, m, s, i) for s, m in zip(seeds, members, strict=True)]
         runs = [
             _run_stage(network, stage, start.scaled(1 / unit), tasks, record, wanted, windows)
@@ -208,7 +214,7 @@ def _start(
 def _run_stage(
     network, stage: Stage, start: Member, tasks, record, snapshots, windows: Windows | None
 ) -> Run:
-    inputs = np.concatenate([X for _, X in recorded_inputs(tasks, stage.task.outputs)])
+    inputs = np.concatenate([X for _, X in recorded_inputs(tasks, stage.task)])
     if windows is not None:
         stage, inputs = replace(stage, task=windows.seen(stage.task)), windows.of(inputs)
     run = solve_frozen if stage.has_fixed_kernel else flow_through
@@ -229,7 +235,7 @@ def _join(runs: list[Run], stage: Stage, tasks: dict[str, Task]) -> StageRecord:
     rows = [np.append(np.searchsorted(run.times[:-1], times), -1) for run in runs]
     f = np.stack([run.predictions[row] for run, row in zip(runs, rows, strict=True)], axis=1)
     predictions, first = {}, 0
-    for name, X in recorded_inputs(tasks, stage.task.outputs):
+    for name, X in recorded_inputs(tasks, stage.task):
         predictions[name] = f[:, :, first : first + len(X)]
         first += len(X)
     worst = Outcome.of_all(run.outcome for run in runs)

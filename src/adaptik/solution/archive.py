@@ -32,7 +32,7 @@ from ..system.files import replacing
 from ..system.memory import require
 from ..system.registry import CLASSES, register
 from ..tasks import Task
-from ..tasks.stages import Stage
+from ..tasks.stages import Joint, Stage
 from .annotations import check_fields
 from .estimate import Estimate
 from .record import Cost, Outcome, StageRecord
@@ -46,7 +46,7 @@ DEFLATE, PACKED = 1100, 40_000  # how many times smaller deflate and Zstandard c
 REASON = 300  # letters of what was wrong with a file
 _OWN_MODULE = re.compile(r"adaptik(\.[a-z]\w*)+")
 
-for _cls in (Task, Stage, StageRecord, Outcome, Cost, Estimate):
+for _cls in (Task, Joint, Stage, StageRecord, Outcome, Cost, Estimate):
     register(_cls)
 
 

@@ -66,6 +66,8 @@ class StageRecord:
     (6, 2, 3, 1)
     >>> record.judged() is record  # its predictions are finite
     True
+    >>> record.without(task).predictions
+    {}
 
     A posterior's stage has no time:
 
@@ -89,6 +91,11 @@ class StageRecord:
         if all(np.isfinite(f).all() for f in self.predictions.values()):
             return self
         return replace(self, outcome=Outcome.NON_FINITE)
+
+    def without(self, task: Task) -> "StageRecord":
+        """Without the predictions of one task."""
+        kept = {key: f for key, f in self.predictions.items() if key[0] != task.name}
+        return replace(self, predictions=kept)
 
     @classmethod
     def timeless(
@@ -140,18 +147,18 @@ class Request:
 
 
 def recorded_inputs(
-    tasks: dict[str, Task], outputs: int
+    tasks: dict[str, Task], learned: Task
 ) -> Iterator[tuple[tuple[str, str], Float[np.ndarray, "n D"]]]:
-    """Inputs of every recorded task and split whose outputs a stage predicts.
+    """Inputs of every recorded task and split whose outputs a stage predicts that learns a task.
 
     Examples
     --------
     >>> task = Task([[1.0, 0.0], [0.0, 1.0]], [-1, 1], name="toy")
-    >>> [(key, X.shape) for key, X in recorded_inputs({"toy": task}, outputs=1)]
+    >>> [(key, X.shape) for key, X in recorded_inputs({"toy": task}, task)]
     [(('toy', 'train'), (2, 2))]
     """
     for name, task in tasks.items():
-        if task.outputs == outputs:
+        if name == learned.name or task.outputs in learned.heads.values():
             for split in task.splits:
                 yield (name, split), task.split(split)[0]
 
@@ -168,7 +175,7 @@ def recorded_tasks(stages: Sequence[Stage], observe: Sequence[Task]) -> dict[str
     """
     tasks: dict[str, Task] = {}
     dimension = stages[0].task.dimension
-    for task in [*(s.task for s in stages), *observe]:
+    for task in [*(task for stage in stages for task in stage.tasks), *observe]:
         if not isinstance(task, Task):
             raise InputError(f"observe must hold adaptik.Tasks, got {type(task).__name__}")
         if task.dimension != dimension:

@@ -31,7 +31,7 @@ def to_xarray(solution: Trajectory) -> xr.Dataset:
         ``stage`` (index), ``stage_time`` (since the stage's start) and ``total_time``.
         ``loss`` and ``accuracy`` have dimensions ``(time, task, split, member)``,
         ``loss_mean`` and ``loss_standard_error`` ``(time, task, split)``; NaN where undefined:
-        no test data, a stage with another number of outputs, and for accuracy a task without
+        no test data, a stage without a head for the task, and for accuracy a task without
         classes. ``prediction__{task}__{split}`` has dimensions ``(time, member,
         sample__{task}__{split}, output__{task})``; slashes in task names become underscores
         in these names. The attributes ``kind``, ``outcomes``, ``versions`` and ``provenance``
@@ -118,9 +118,9 @@ def _times(solution: Trajectory, counts: list[int]) -> dict[str, tuple[str, np.n
 def _over_stages(solution: Trajectory, task: Task, split: str, ask, *shape: int) -> np.ndarray:
     """What ``ask`` answers for every stage, at all times; NaN where a stage does not define it."""
     found = []
-    for i, (stage, record) in enumerate(zip(solution.stages, solution.records, strict=True)):
+    for i, record in enumerate(solution.records):
         recorded = (task.name, split) in record.predictions
-        if recorded and task.outputs == stage.task.outputs:
+        if recorded and solution.head_of(task, i) is not None:
             found.append(ask(task, split, i))
         else:
             found.append(np.full((len(record.times), solution.members, *shape), np.nan))

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from ..mathematics import losses
 from ..system.errors import InputError
 from ..tasks import LossUnit, Task, accuracy
-from ..tasks.stages import Stage
+from ..tasks.stages import Stage, in_heads
+from ..tasks.stages.heads import head_of
 from .estimate import Estimate, leave_one_out, pseudo_values
 from .record import Outcome, StageRecord
 from .state import KERNEL_KINDS, AbstractState, KernelKind
@@ -79,14 +80,31 @@ class Trajectory:
             f"time={time:g}: stage {stage} has snapshots at {kept}; ask solve for more"
         )
 
+    def heads(self, stage: int = -1) -> dict[str, int]:
+        """Outputs of every head of the network in ``stage``, by the name of the task it is for."""
+        return self._learned(stage).heads
+
+    def head_of(self, task: Task, stage: int = -1) -> str | None:
+        """The head that predicts a task in ``stage``: its own, or the only one."""
+        return head_of(task, self._learned(stage))
+
+    def _learned(self, stage: int) -> Task:
+        return in_heads(self.stages)[stage].task
+
     def predict(
-        self, X: Float[np.ndarray, "n D"], stage: int = -1, time: float | None = None
+        self,
+        X: Float[np.ndarray, "n D"],
+        stage: int = -1,
+        time: float | None = None,
+        head: str | None = None,
     ) -> Estimate:
         """Predictor at any inputs at the end of ``stage``: shape ``(n,)`` or ``(n, outputs)``.
 
-        Inputs are on the scale of the tasks; they need not have been seen by the solve.
+        Inputs are on the scale of the tasks; they need not have been seen by the solve. Of a joint
+        stage, ``head`` names the task whose head is asked; all of them side by side by default.
         """
         f = self.state(stage, time).predict(self._inputs(X))
+        f = f if head is None else f[..., self._columns(head, stage)]
         return self.estimate(f[..., 0] if f.shape[-1] == 1 else f)
 
     def kernel(
@@ -129,45 +147,58 @@ class Trajectory:
         return self.state(stage, time).preactivations(self._inputs(X))
 
     def loss(
-        self, task: Task | str, split: str = "test", stage: int = -1, unit: LossUnit = "task"
+        self,
+        task: Task | str,
+        split: str = "test",
+        stage: int = -1,
+        unit: LossUnit = "task",
+        head: str | None = None,
     ) -> Estimate:
         """Loss on ``task`` at the end of ``stage``, with its standard error.
 
         Of the limit, or of a network averaged over seeds. Mean squared error (a zero predictor
         on unit-variance labels has loss 1), or mean log-loss after the logistic loss. ``unit`` is
         that of :meth:`adaptik.Task.loss_weights`: squares of the task's labels, of the user's
-        (``"labels"``), or of their standard deviations (``"variance"``).
+        (``"labels"``), or of their standard deviations (``"variance"``). ``head`` is as in
+        :meth:`predictions`.
         """
-        return self.estimate(self.losses(task, split, stage, unit)[-1])
+        return self.estimate(self.losses(task, split, stage, unit, head)[-1])
 
-    def accuracy(self, task: Task | str, split: str = "test", stage: int = -1) -> Estimate:
+    def accuracy(
+        self, task: Task | str, split: str = "test", stage: int = -1, head: str | None = None
+    ) -> Estimate:
         """Fraction of correctly classified samples at the end of ``stage``."""
         task = self._task(task)
-        f = self.predictions(task, split, stage)[-1]
+        f = self.predictions(task, split, stage, head)[-1]
         return self.estimate(accuracy(task, f, task.split(split)[1]))
 
     def losses(
-        self, task: Task | str, split: str = "test", stage: int = -1, unit: LossUnit = "task"
+        self,
+        task: Task | str,
+        split: str = "test",
+        stage: int = -1,
+        unit: LossUnit = "task",
+        head: str | None = None,
     ) -> Float[np.ndarray, "T members"]:
         """Loss at the recorded times of ``stage`` (see ``records[stage].times``), by member.
 
         For networks the loss of each seed. For a limit, jackknife pseudo-values of the loss of
         the mean predictor: their mean is free of the sampling variance of single replicates.
         """
-        return self.sample_losses(task, split, stage, unit).mean(-1)
+        return self.sample_losses(task, split, stage, unit, head).mean(-1)
 
     def sample_losses(
-        self, task: Task | str, split: str = "test", stage: int = -1, unit: LossUnit = "task"
+        self,
+        task: Task | str,
+        split: str = "test",
+        stage: int = -1,
+        unit: LossUnit = "task",
+        head: str | None = None,
     ) -> Float[np.ndarray, "T members n"]:
         """As :meth:`losses`, for every sample."""
         task = self._task(task)
         loss = losses.get(self.stages[stage].loss)
-        f = self.predictions(task, split, stage)
-        if task.outputs != self.stages[stage].task.outputs:
-            raise InputError(
-                f"task {task.name!r} has {task.outputs} outputs, stage {stage} trains "
-                f"{self.stages[stage].task.outputs}; its loss is not defined there"
-            )
+        f = self.predictions(task, split, stage, head)
         y, weights = task.split(split)[1], task.loss_weights(unit)
 
         def value(f):
@@ -182,12 +213,43 @@ class Trajectory:
         return np.swapaxes(pseudo_values(values), 0, 1)
 
     def predictions(
-        self, task: Task | str, split: str = "test", stage: int = -1
+        self,
+        task: Task | str,
+        split: str = "test",
+        stage: int = -1,
+        head: str | None = None,
     ) -> Float[np.ndarray, "T members n C"]:
-        """Recorded predictions of every member over the times of ``stage``."""
-        task = self._task(task)
+        """Recorded predictions of every member over the times of ``stage``.
+
+        In and after a joint stage, ``head`` names the task whose head predicts; by default the
+        task's own.
+        """
+        task, stage = self._task(task), range(len(self.stages))[stage]
         task.split(split)
-        return self.records[stage].predictions[task.name, split]
+        name = head or self.head_of(task, stage)
+        heads = self.heads(stage)
+        if heads.get(name or "", task.outputs) != task.outputs or (
+            name is None and task.outputs not in heads.values()
+        ):
+            raise InputError(
+                f"task {task.name!r} has {task.outputs} outputs, stage {stage} trains "
+                f"{heads if name is None else heads[name]}; it is not predicted there"
+            )
+        if name is None:
+            raise InputError(
+                f"head: stage {stage} has heads {', '.join(heads)}, and none for task "
+                f"{task.name!r}; say which predicts it, as head={next(iter(heads))!r}"
+            )
+        columns = self._columns(name, stage)
+        return self.records[stage].predictions[task.name, split][..., columns]
+
+    def _columns(self, head: str, stage: int) -> slice:
+        learned = self._learned(stage)
+        if head not in learned.heads:
+            raise InputError(
+                f"head={head!r} is none of the heads of stage {stage}: {', '.join(learned.heads)}"
+            )
+        return learned.columns[head]
 
     def _task(self, task: Task | str) -> Task:
         name = task if isinstance(task, str) else task.name

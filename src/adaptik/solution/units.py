@@ -17,10 +17,7 @@ def in_own_unit(stage: Stage, unit: float) -> Stage:
     """The same problem with labels divided by ``unit``."""
     if unit == 1:
         return stage
-    task = stage.task
-    y_test = None if task.y_test is None else task.y_test / unit
-    task = replace(task, y=task.y / unit, y_test=y_test)
-    return replace(stage, task=task, richness=stage.richness * unit)
+    return replace(stage, task=stage.task.scaled(1 / unit), richness=stage.richness * unit)
 
 
 def turned(state: State, factor: float) -> State:

@@ -4,6 +4,7 @@ from .base import LossUnit, Task, accuracy, preactivation_scale, standardise_lab
 from .images import DATASETS
 from .label_scale import LabelScale
 from .loading import load, load_pair, standardise_pair
+from .stages.joint import by_output
 from .teachers import Directions, MultiIndexPair, hermite_pair, linear_pair, multi_index_pair
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "MultiIndexPair",
     "Task",
     "accuracy",
+    "by_output",
     "hermite_pair",
     "linear_pair",
     "load",

@@ -1,6 +1,6 @@
 """Task: the data of one supervised problem, validated on construction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -58,6 +58,8 @@ class Task:
     (('train',), [[-1.0], [1.0]])
     >>> task.with_note("two toys").notes, task.loss_weights("labels").tolist()
     (('two toys',), [1.0])
+    >>> task.heads, task.scaled(2.0).y.tolist(), task.seen_through(lambda X: 3 * X).X[0].tolist()
+    ({'toy': 1}, [[-2.0], [2.0]], [3.0, 0.0])
     >>> part = task.subset(rows=np.array([0]), held_out=np.array([1]), name="half")
     >>> part.n_train, part.splits
     (1, ('train', 'test'))
@@ -175,6 +177,18 @@ class Task:
     def outputs(self) -> int:
         return self.y.shape[1]
 
+    @property
+    def heads(self) -> dict[str, int]:
+        """Outputs of every head that learns it, by name: one of its own name."""
+        return {self.name: self.outputs}
+
+    @property
+    def columns(self) -> dict[str, slice]:
+        """Which outputs are those of each head."""
+        ends = np.cumsum(list(self.heads.values())).tolist()
+        starts = [0, *ends[:-1]]
+        return {name: slice(*cut) for name, *cut in zip(self.heads, starts, ends, strict=True)}
+
     def split(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and labels of ``"train"`` or ``"test"``."""
         if split == "train":
@@ -211,6 +225,16 @@ class Task:
             around = np.mean((self.y_test - mean) ** 2, axis=0)
             variance = np.where(variance > 0, variance, around)
         return 1 / (self.outputs * np.where(variance > 0, variance, 1.0))
+
+    def scaled(self, factor: float) -> "Task":
+        """The same task with labels ``factor`` times as large."""
+        y_test = None if self.y_test is None else factor * self.y_test
+        return replace(self, y=factor * self.y, y_test=y_test)
+
+    def seen_through(self, view: Callable[[np.ndarray], np.ndarray]) -> "Task":
+        """The same task with what ``view`` makes of the inputs in their place."""
+        X_test = None if self.X_test is None else view(self.X_test)
+        return replace(self, X=view(self.X), X_test=X_test, features=())
 
     def with_note(self, note: str) -> "Task":
         """The same task with one more note."""

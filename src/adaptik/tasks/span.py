@@ -45,10 +45,15 @@ class Span:
     basis: Float[np.ndarray, "D rank"]
 
     @classmethod
-    def of(cls, tasks: Iterable[Task]) -> "Span":
-        """The span of the training inputs of all tasks."""
+    def of(cls, tasks: Iterable[Task], also: Iterable[np.ndarray] = ()) -> "Span":
+        """The span of the training inputs of all tasks, and of other vectors ``(n, D)``."""
         tasks = list(tasks)
         X = np.concatenate([task.X for task in tasks])
+        for vectors in also:  # what rounding alone puts outside adds no coordinate
+            inside = np.linalg.svd(X, full_matrices=False)[2]
+            left = vectors - (vectors @ inside.T) @ inside
+            far = np.linalg.norm(left, axis=1) > RESOLUTION * np.linalg.norm(vectors, axis=1)
+            X = np.concatenate([X, vectors[far]])
         _, values, rows = np.linalg.svd(X, full_matrices=False)
         rank = int((values > values[0] * max(X.shape) * np.finfo(float).eps).sum())
         basis = rows[:rank].T

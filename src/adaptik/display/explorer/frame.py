@@ -4,6 +4,7 @@
 """How all views look: page, figures, messages; colours are those of the reports."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, ClassVar
 
@@ -76,10 +77,25 @@ def soon(change: Callable[[], None], milliseconds: int = 0) -> None:
     document = pn.state.curdoc
     if document is None:  # no browser
         change()
-    elif milliseconds:
-        document.add_timeout_callback(change, milliseconds)
+        return
+
+    def changed() -> None:
+        with in_order():
+            change()
+
+    if milliseconds:
+        document.add_timeout_callback(changed, milliseconds)
     else:
-        document.add_next_tick_callback(change)
+        document.add_next_tick_callback(changed)
+
+
+def in_order() -> AbstractContextManager[None]:
+    """Figures that change in here are sent after what Panel has sent before.
+
+    On a busy connection Panel queues its messages and Bokeh does not: a figure's new numbers
+    would reach a browser that does not have the figure yet.
+    """
+    return pn.io.hold(pn.state.curdoc)
 
 
 def choice(label: str, options: Any, **more: Any) -> pn.widgets.Select:

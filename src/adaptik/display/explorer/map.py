@@ -158,12 +158,8 @@ class MapView:
         self.wanted += 1
         if self.pending:
             return
-        document = pn.state.curdoc
-        if document is None:  # no browser
-            self.update()
-            return
         self.pending = True
-        document.add_next_tick_callback(self.update)
+        frame.soon(self.update)
 
     def update(self) -> None:
         """Answer what the controls ask for, at once: coarsely where that takes long."""

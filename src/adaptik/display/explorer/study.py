@@ -232,7 +232,8 @@ def _features(study: StudyFolder) -> list[Any]:
         at.param.update(options=new, value=[*new.values()][-1])
 
     def moved(_: Any) -> None:
-        view.show(found[pick.value], at.value)
+        with frame.in_order():
+            view.show(found[pick.value], at.value)
 
     pick.param.watch(chosen, "value")
     at.param.watch(moved, "value")

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ...mathematics.losses import Loss
+from ...mathematics.losses import Objective
 from ...mathematics.stepping import AbstractFlow, LinearisedFlow
 from ...system.devices import on_device
 from ...tasks.stages import Stage
@@ -39,7 +39,7 @@ class AbstractParticleFlow(LinearisedFlow):
     Attributes
     ----------
     objective
-        The loss.
+        The loss, weighted where several tasks are learned.
     offset
         Predictor minus <z phi>/gamma, constant in a stage, shape ``(R, P, C)``.
     richness, decay, elastic
@@ -48,7 +48,7 @@ class AbstractParticleFlow(LinearisedFlow):
         Weights that elastic pulls towards, broadcast to those of a :class:`Law`.
     """
 
-    objective: eqx.AbstractVar[Loss]
+    objective: eqx.AbstractVar[Objective]
     offset: eqx.AbstractVar[Float[Array, "R P C"]]
     richness: eqx.AbstractVar[Float[Array, ""]]
     decay: eqx.AbstractVar[Float[Array, ""]]

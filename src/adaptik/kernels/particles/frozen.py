@@ -35,7 +35,7 @@ def advance_frozen(state: State, stage: Stage, request: Request) -> Advance[Stat
     task, parts = stage.task, kernel_parts(stage)
     pooled = not is_analytic(state.particles, frozen_kind(stage))
     estimator = "pooled" if pooled else "analytic"
-    gram, start = _gram(state, parts, task.X, estimator), state.predict(task.X)
+    gram, start = _gram(state, parts, task.X, estimator, stage.reached), state.predict(task.X)
     if pooled:
         gram, start = leave_one_out(gram), leave_one_out(start)
     # A pooled kernel decides alone when it has converged; the others only give its error.
@@ -46,12 +46,12 @@ def advance_frozen(state: State, stage: Stage, request: Request) -> Advance[Stat
 
     final = after(float(path.times[-1]))
     stack = np.stack([path.duals[float(t)] for t in path.times])
-    terms = _terms(state.particles, parts, task.X, stack, estimator)
+    terms = _terms(state.particles, stage, stack, estimator)
     fade = np.array([_fade(stage, t) for t in path.times])[:, None, None, None]
     predictions = {
         key: state.predict(X)[None] * fade
         + sum(state.apply_kernel(term, X, term.dual) for term in terms)
-        for key, X in recorded_inputs(request.tasks, task.outputs)
+        for key, X in recorded_inputs(request.tasks, task)
     }
     return path.record(stage, predictions, began), final, {t: after(t) for t in path.kept}
 
@@ -72,9 +72,11 @@ def kernel_parts(stage: Stage) -> tuple[tuple[FrozenKind, float], ...]:
     return (("ntk", 1.0),) if eta == 1 else (("ntk", 1.0), ("feature", eta - 1))
 
 
-def _gram(state: ParticleState, parts, X: np.ndarray, estimator) -> Float[np.ndarray, "R n n"]:
+def _gram(
+    state: ParticleState, parts, X: np.ndarray, estimator, reached: np.ndarray | None
+) -> Float[np.ndarray, "R n n"]:
     """Of all parts together, on samples or on samples x outputs."""
-    grams = [factor * state.frozen_gram(kind, X, estimator) for kind, factor in parts]
+    grams = [factor * state.frozen_gram(kind, X, estimator, reached) for kind, factor in parts]
     coupled = grams[0].shape[1] // len(X)  # outputs
     total, *more = grams
     for gram in more:
@@ -83,15 +85,19 @@ def _gram(state: ParticleState, parts, X: np.ndarray, estimator) -> Float[np.nda
     return total
 
 
-def _terms(particles, parts, X: np.ndarray, dual: np.ndarray, estimator) -> list[KernelTerm]:
-    """What all parts add to the predictor."""
-    return [KernelTerm(particles, kind, X, factor * dual, estimator) for kind, factor in parts]
+def _terms(particles, stage: Stage, dual: np.ndarray, estimator) -> list[KernelTerm]:
+    """What all parts of the stage's kernel add to the predictor."""
+    X, reached = stage.task.X, stage.reached
+    return [
+        KernelTerm(particles, kind, X, factor * dual, estimator, reached)
+        for kind, factor in kernel_parts(stage)
+    ]
 
 
 def _after(state: State, stage: Stage, estimator, t: float, dual) -> State:
     fade, particles = _fade(stage, t), state.particles
     terms = state.terms if fade == 1.0 else tuple(term.scaled(fade) for term in state.terms)
-    terms += tuple(_terms(particles, kernel_parts(stage), stage.task.X, dual, estimator))
+    terms += tuple(_terms(particles, stage, dual, estimator))
     if stage.trains == "readout" and stage.richness > 0:
         own = stage.head_rate * (dual[:1] if estimator == "pooled" else dual)
         moved = state.feature_sum(stage.task.X, own)
@@ -112,13 +118,14 @@ class LazyControl:
     ----------
     state
         At the start of the stage.
+    task
+        What the stage learns.
     exact, sampled
         On the analytic kernel (one member) and on every replicate's own.
     """
 
     state: ParticleState
-    inputs: Float[np.ndarray, "P D"]
-    parts: tuple[tuple[FrozenKind, float], ...]
+    stage: Stage
     exact: KernelFlows
     sampled: KernelFlows
 
@@ -138,11 +145,13 @@ class LazyControl:
     def of(cls, state: ParticleState, stage: Stage) -> "LazyControl":
         X, y = stage.task.X, stage.task.y
         parts = kernel_parts(stage)
-        analytic = _gram(state, parts, X, "analytic")[:1]
-        own = _gram(state, parts, X, "sampled")
+        analytic = _gram(state, parts, X, "analytic", stage.reached)[:1]
+        own = _gram(state, parts, X, "sampled", stage.reached)
         start = np.zeros((len(own), *y.shape))
-        exact, sampled = KernelFlows.on(analytic, y, start[:1]), KernelFlows.on(own, y, start)
-        return cls(state, X, parts, exact, sampled)
+        weights = stage.loss_weights
+        exact = KernelFlows.on(analytic, y, start[:1], weights=weights)
+        sampled = KernelFlows.on(own, y, start, weights=weights)
+        return cls(state, stage, exact, sampled)
 
     def _duals(self, times) -> tuple[np.ndarray, np.ndarray]:
         exact = np.stack([self.exact.dual(t) for t in times])
@@ -150,7 +159,7 @@ class LazyControl:
         return np.broadcast_to(exact, sampled.shape), sampled
 
     def _terms(self, dual, estimator) -> list[KernelTerm]:
-        return _terms(self.state.particles, self.parts, self.inputs, dual, estimator)
+        return _terms(self.state.particles, self.stage, dual, estimator)
 
     def error(self, X: Float[np.ndarray, "n D"], times) -> Float[np.ndarray, "T R n C"]:
         """Lazy predictor on the particles minus the exact one."""
@@ -163,7 +172,7 @@ class LazyControl:
     def correct(self, advance: Advance[State], request: Request) -> Advance[State]:
         """What happened in the stage, corrected by the share of the lazy error."""
         record, final, snapshots = advance
-        inputs = dict(recorded_inputs(request.tasks, self.outputs))
+        inputs = dict(recorded_inputs(request.tasks, self.stage.task))
         errors = self.state.together(inputs, lambda X: self.error(X, record.times))
         share = shares(
             np.concatenate([record.predictions[key][-1] for key in errors], axis=1),
@@ -186,10 +195,6 @@ class LazyControl:
             corrected(final, record.duration),
             {t: corrected(state, t) for t, state in snapshots.items()},
         )
-
-    @property
-    def outputs(self) -> int:
-        return self.state.outputs
 
 
 def shares(

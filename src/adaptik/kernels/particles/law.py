@@ -184,9 +184,15 @@ def _kernels(first, second, input_kernel):
 
 
 def cross_kernels(
-    activation: Activation, particles: Particles, points: Points, others: Points
+    activation: Activation,
+    particles: Particles,
+    points: Points,
+    others: Points,
+    moved: Points | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Kernels between inputs of which one kind is in the span, exact in the orthogonal parts.
+
+    ``moved`` is where ``others`` move weights, if not along themselves.
 
     Returns
     -------
@@ -200,7 +206,7 @@ def cross_kernels(
         rho = on_device(points.rho * particles.shrink, dtype)
         inside2 = on_device(others.inside, dtype)
         rho2 = on_device(others.rho * particles.shrink, dtype)
-        overlap = points.inside @ others.inside.T
+        overlap = points.inside @ (moved or others).inside.T
         for w, z in zip(particles.w, particles.z, strict=True):
             w, z = on_device(w), on_device(z)
             second = _fields(activation, w, z, inside2, rho2, 0.0, others.smooth)

@@ -54,6 +54,9 @@ class KernelTerm:
     estimator
         ``"analytic"``: the kernel at initialisation; ``"sampled"``: every replicate's own;
         ``"pooled"``: over replicates, the predictions being jackknife pseudo-values.
+    reached
+        Where the samples of a low-rank stage move weights (:attr:`.Stage.reached`); ``None``
+        where that is along themselves.
     """
 
     particles: Particles
@@ -61,6 +64,7 @@ class KernelTerm:
     inputs: Float[np.ndarray, "P D"]
     dual: Float[np.ndarray, "duals P C"]
     estimator: Estimator
+    reached: Float[np.ndarray, "P D"] | None = None
 
     def scaled(self, factor: float) -> "KernelTerm":
         return replace(self, dual=factor * self.dual)
@@ -122,6 +126,7 @@ class ParticleState(AbstractState):
         training: Float[np.ndarray, "P D"],
         kind: FrozenKind,
         estimator: Estimator,
+        reached: Float[np.ndarray, "P D"] | None = None,
     ) -> np.ndarray:
         """A kernel of every replicate: (R, n, P) where outputs decouple, else (R, n, C, P, C)."""
 
@@ -184,7 +189,7 @@ class ParticleState(AbstractState):
         blocks = []
         for cut in row_blocks(len(X), 2_000_000 // (outputs * outputs * len(term.inputs))):
             kernel = self.frozen_kernel(
-                term.particles, X[cut], term.inputs, term.kind, term.estimator
+                term.particles, X[cut], term.inputs, term.kind, term.estimator, term.reached
             )
             if pooled:
                 kernel = leave_one_out(kernel)
@@ -194,12 +199,16 @@ class ParticleState(AbstractState):
         return np.concatenate(blocks, axis=2)
 
     def frozen_gram(
-        self, kind: FrozenKind, inputs: np.ndarray, estimator: Estimator
+        self,
+        kind: FrozenKind,
+        inputs: np.ndarray,
+        estimator: Estimator,
+        reached: np.ndarray | None = None,
     ) -> Float[np.ndarray, "R n n"]:
         """Kernel of a frozen stage on its samples: n is P where outputs decouple, else P*C.
 
         An analytic kernel is the same for every replicate.
         """
-        gram = self.frozen_kernel(self.particles, inputs, inputs, kind, estimator)
+        gram = self.frozen_kernel(self.particles, inputs, inputs, kind, estimator, reached)
         size = math.isqrt(gram[0].size)
         return gram.reshape(len(gram), size, size)

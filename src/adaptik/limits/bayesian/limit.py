@@ -183,8 +183,7 @@ class Bayesian(AbstractLimit[BayesianState | DeepBayesianState]):
         with jax.enable_x64(True), compile_clock() as clock:
             after, iterations, settled = self._posterior(state, stage, request.rng)
             predictions = {
-                key: after.predict(X)[None]
-                for key, X in recorded_inputs(request.tasks, stage.task.outputs)
+                key: after.predict(X)[None] for key, X in recorded_inputs(request.tasks, stage.task)
             }
         taken = time.perf_counter() - began
         trusted = settled and after.residual.max() <= self.tol and self._moved(after, stage)

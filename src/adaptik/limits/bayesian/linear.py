@@ -164,8 +164,7 @@ class BayesianLinear(AbstractLimit[LinearState | LinearPosteriorState]):
         else:
             after, residual, steps = self._two_layer(state, points, stage)
         predictions = {
-            key: after.predict(X)[None]
-            for key, X in recorded_inputs(request.tasks, stage.task.outputs)
+            key: after.predict(X)[None] for key, X in recorded_inputs(request.tasks, stage.task)
         }
         outcome = Outcome.CONVERGED if residual <= self.tol else Outcome.OUT_OF_STEPS
         cost = Cost("saddle point", steps, 0, 0.0, time.perf_counter() - began)

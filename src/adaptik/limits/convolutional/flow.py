@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from ...kernels.particles.flow import AbstractParticleFlow, left_after
 from ...kernels.particles.law import Law, Tangent, field
 from ...mathematics.activations import Activation
-from ...mathematics.losses import Loss
+from ...mathematics.losses import Objective
 from ...mathematics.stepping import (
     AbstractLinearisation,
     Linearised,
@@ -176,7 +176,7 @@ class ConvolutionalFlow(AbstractParticleFlow):
     """
 
     filters: Filters
-    objective: Loss = eqx.field(static=True)
+    objective: Objective
     samples: Samples
     offset: Float[Array, "R P C"]  # predictor minus <z phi>/gamma; constant
     richness: Float[Array, ""]
@@ -218,7 +218,7 @@ class ConvolutionalFlow(AbstractParticleFlow):
             else:
                 mean = filters.tangent(law, move, block, False)
             f = offset + jnp.swapaxes(mean, 0, 1) / self.richness
-            signal = self.objective.signal(f, y) / count
+            signal = self.objective.rows(start, size).signal(f, y) / count
             new = (start + jnp.arange(size) >= first)[:, None]  # the last block overlaps
             part = self._push(law, block, jnp.where(new, signal, 0.0))
             return jax.tree.map(jnp.add, total, part), jnp.swapaxes(f, 0, 1)

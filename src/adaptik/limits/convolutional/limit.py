@@ -12,7 +12,6 @@ from jaxtyping import Float
 from ...kernels.particles.flow import rates
 from ...kernels.particles.law import Law, Particles, Tangent
 from ...kernels.particles.state import ReadoutTerm, TangentTerm
-from ...mathematics import losses
 from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.sampling import Sampling, neurons
 from ...mathematics.stepping import Chebyshev, Exponential
@@ -250,7 +249,7 @@ class Convolutional(AbstractOneLayer[State]):
         home = on_device(p.w if stage.elastic > 0 else np.zeros((1, 1, 1)), self.dtype)
         flow = ConvolutionalFlow(
             filters=filters,
-            objective=losses.get(stage.loss),
+            objective=stage.objective.placed(),
             samples=self._samples(state, task),
             offset=on_device(bases[task.name, "train"]),
             home=home,

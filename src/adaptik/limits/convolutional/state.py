@@ -101,7 +101,8 @@ class ConvolutionalState(ParticleState):
             found.append(total.reshape(law.z.shape[1:]))
         return np.stack(found)
 
-    def frozen_kernel(self, particles, X, training, kind, estimator):
+    def frozen_kernel(self, particles, X, training, kind, estimator, reached=None):
+        assert reached is None  # low-rank stages are not computed
         if estimator == "analytic":
             feature, weights = self._analytic(particles, X, training)
             kernel = feature + weights if kind == "ntk" else feature

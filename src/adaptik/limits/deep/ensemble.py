@@ -23,9 +23,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ...kernels.frozen import FrozenPath
-from ...mathematics import activations, losses
+from ...mathematics import activations
 from ...mathematics.activations import Activation, Elementwise
-from ...mathematics.losses import Loss
+from ...mathematics.losses import Objective
 from ...mathematics.stepping import AbstractFlow, Chebyshev
 from ...mathematics.stepping.choice import Chosen
 from ...solution import Advance, Request, recorded_inputs
@@ -117,7 +117,7 @@ class Ensemble(AbstractLimit[EnsembleState]):
         outputs = max(s.task.outputs for s in stages)
         weights = self.width * (rank + (self.depth - 1) * self.width + outputs)
         samples = max(s.task.n_train for s in stages)
-        inputs = sum(len(X) for s in stages for _, X in recorded_inputs(tasks, s.task.outputs))
+        inputs = sum(len(X) for s in stages for _, X in recorded_inputs(tasks, s.task))
         kernels = [(s.task.n_train * s.task.outputs) ** 2 for s in stages if s.has_fixed_kernel]
         each = 8 * (10 + 2 * len(stages)) * weights + 8 * 6 * max(kernels, default=0)
         each += np.dtype(self.dtype).itemsize * self.width * (6 * self.depth * samples + 3 * inputs)
@@ -145,7 +145,7 @@ class Ensemble(AbstractLimit[EnsembleState]):
                 jnp.ones(()),
                 jnp.zeros(()),
                 self.phi.phi,
-                losses.get(stage.loss),
+                stage.objective.placed(),
             )
             step = eqx.filter_jit(lambda f, y: jax.tree.map(jnp.add, y, f(y)))
             jax.block_until_ready(step(flow, y))
@@ -207,7 +207,7 @@ class Ensemble(AbstractLimit[EnsembleState]):
             return on_device(inside), on_device(outside), on_device(base)
 
         keys, points = [], []
-        for key, X in recorded_inputs(request.tasks, task.outputs):
+        for key, X in recorded_inputs(request.tasks, task):
             keys.append(key)
             points.append(target(X))
         state.span.training_points(task.X)  # refuses inputs outside the span
@@ -219,7 +219,7 @@ class Ensemble(AbstractLimit[EnsembleState]):
             on_device(gamma),
             on_device(stage.weight_decay),
             self.phi.phi,
-            losses.get(stage.loss),
+            stage.objective.placed(),
             frozen,
         )
 
@@ -266,7 +266,7 @@ class EnsembleFlow(AbstractFlow):
     richness: Float[Array, ""]
     decay: Float[Array, ""]
     phi: Elementwise = eqx.field(static=True)
-    objective: Loss = eqx.field(static=True)
+    objective: Objective
     frozen: int = eqx.field(static=True, default=0)
 
     def predict(self, y):
@@ -328,7 +328,7 @@ def _fixed_kernel(state: EnsembleState, stage: Stage, request: Request) -> Advan
     began = time.perf_counter()
     task, decay, w = stage.task, stage.weight_decay, state.weights
     kind = "feature" if stage.trains == "readout" else "ntk"
-    outputs, frozen = task.outputs, stage.frozen_layers(state.hidden_layers)
+    frozen = stage.frozen_layers(state.hidden_layers)
     if frozen == state.hidden_layers:
         grams = state.kernel(task.X, None, "feature")
     else:
@@ -359,7 +359,7 @@ def _fixed_kernel(state: EnsembleState, stage: Stage, request: Request) -> Advan
     states = [at(float(t)) for t in path.times]
     predictions = {
         key: np.stack([s.predict(X) for s in states])
-        for key, X in recorded_inputs(request.tasks, outputs)
+        for key, X in recorded_inputs(request.tasks, task)
     }
     record = replace(path.record(stage, predictions, began), step_error=state.step_error)
     return record, states[-1], {t: at(t) for t in path.kept}

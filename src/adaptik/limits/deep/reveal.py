@@ -13,7 +13,7 @@ from typing import ClassVar
 import jax
 import numpy as np
 
-from ...mathematics import activations, losses
+from ...mathematics import activations
 from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.sampling import neurons
 from ...solution import (
@@ -227,7 +227,7 @@ class Reveal(AbstractLimit[RevealState]):
                 0.0,
                 [],
                 self.phi,
-                losses.get(stage.loss),
+                stage.objective,
                 1.0,
                 0.0,
                 0,
@@ -243,7 +243,7 @@ class Reveal(AbstractLimit[RevealState]):
     ) -> tuple[StageRecord, Population, dict[float, Population]]:
         """One replicate; :meth:`advance` joins them to a state."""
         task, start, gamma = stage.task, state.members[r], stage.richness
-        points = {k: state.span.points(X) for k, X in recorded_inputs(request.tasks, task.outputs)}
+        points = {k: state.span.points(X) for k, X in recorded_inputs(request.tasks, task)}
 
         def base(at):
             return state.member_predict(r, at) - readout(start, at, self.phi) / gamma
@@ -255,7 +255,7 @@ class Reveal(AbstractLimit[RevealState]):
             base(state.span.points(task.X)),
             [(at, base(at)) for at in points.values()],
             self.phi,
-            losses.get(stage.loss),
+            stage.objective,
             gamma,
             stage.weight_decay,
             stage.frozen_layers(self.depth),

@@ -14,7 +14,6 @@ from scipy.integrate import solve_ivp
 from ...kernels.frozen import FrozenPath, asked_times
 from ...linear_theory.revealed import ROOM, LinearNetworkFlow, LinearWeights
 from ...linear_theory.states import AbstractLinearState
-from ...mathematics import losses
 from ...solution import Advance, Kernels, Outcome, Request, recorded_inputs
 from ...system.errors import require_between, require_integers
 from ...system.registry import register
@@ -123,7 +122,7 @@ class DeepLinear(AbstractLimit[DeepLinearState]):
         directions = outputs * (min(rank, 3 * ROOM) + ROOM * (len(stages) + 1))
         vector = self.depth * directions * (directions + outputs)
         kernels = max(s.task.n_train * s.task.outputs for s in stages) ** 2
-        inputs = sum(len(X) for s in stages for _, X in recorded_inputs(tasks, s.task.outputs))
+        inputs = sum(len(X) for s in stages for _, X in recorded_inputs(tasks, s.task))
         return 8 * (40 * vector + 6 * kernels + (self.depth + 4) * rank**2 + 2 * inputs * rank)
 
     def start(self, stages, tasks, rng) -> DeepLinearState:
@@ -160,7 +159,7 @@ class DeepLinear(AbstractLimit[DeepLinearState]):
             weights = state.weights.with_fresh_layers(kept).with_fresh_head(outputs)
             zero = np.zeros((state.span.rank, outputs))
             state = replace(state, weights=weights, beta=zero)
-        recorded = dict(recorded_inputs(request.tasks, stage.task.outputs))
+        recorded = dict(recorded_inputs(request.tasks, stage.task))
         points = [state.span.points(X).inside for X in recorded.values()]
         flow = self._flow(state, stage, points, coarser * self.reveal_tol)
         if stage.has_fixed_kernel:
@@ -193,7 +192,7 @@ class DeepLinear(AbstractLimit[DeepLinearState]):
             stage.task.y,
             state.beta - state.weights.predictor() / richness,
             points,
-            losses.get(stage.loss),
+            stage.objective,
             richness,
             stage.weight_decay,
             tuple(k >= frozen for k in range(self.depth + 1)),

@@ -11,8 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ...linear_theory.states import LinearState
-from ...mathematics import losses
-from ...mathematics.losses import Loss
+from ...mathematics.losses import Objective
 from ...mathematics.stepping import AbstractLinearisation, Linearised, LinearisedFlow
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, by_size
 from ...solution import Advance, Request, recorded_inputs
@@ -76,8 +75,7 @@ class Linear(AbstractLimit[LinearState]):
             state = replace(state, v=zero, A=np.eye(task.outputs), beta=zero)
         inside = state.span.training_points(task.X)
         recorded = {
-            key: state.span.points(X).inside
-            for key, X in recorded_inputs(request.tasks, task.outputs)
+            key: state.span.points(X).inside for key, X in recorded_inputs(request.tasks, task)
         }
 
         def state_at(t: float, y: Moments) -> LinearState:
@@ -86,7 +84,7 @@ class Linear(AbstractLimit[LinearState]):
 
         with jax.enable_x64(True):
             flow = MomentFlow(
-                losses.get(stage.loss),
+                stage.objective.placed(),
                 stage.trains == "readout",
                 on_device(inside),
                 on_device(task.y),
@@ -125,7 +123,7 @@ class MomentFlow(LinearisedFlow):
     with the readout's rate eta. With a frozen M the terms in which w moves are absent.
     """
 
-    objective: Loss = eqx.field(static=True)
+    objective: Objective
     frozen: bool = eqx.field(static=True)
     inside: Float[Array, "P rank"]
     labels: Float[Array, "P C"]

@@ -13,7 +13,7 @@ from ...kernels.particles.flow import AbstractParticleFlow, left_after
 from ...kernels.particles.law import Law, Tangent, readout, tangent_readout
 from ...mathematics import deflation
 from ...mathematics.activations import Activation
-from ...mathematics.losses import Loss
+from ...mathematics.losses import Objective
 from ...mathematics.stepping import Linearised
 from .leading import Leading
 from .linearised import Coordinates, Memory, Point, Whole, entries, push_of
@@ -45,7 +45,7 @@ class ParticleFlow(AbstractParticleFlow):
     """
 
     activation: Activation = eqx.field(static=True)
-    objective: Loss = eqx.field(static=True)
+    objective: Objective
     anchors: Anchors
     offset: Float[Array, "R P C"]  # predictor minus <z phi>/gamma; constant
     richness: Float[Array, ""]

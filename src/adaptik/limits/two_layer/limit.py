@@ -15,11 +15,12 @@ from ...kernels.particles.flow import rates
 from ...kernels.particles.frozen import LazyControl
 from ...kernels.particles.law import Law, Particles, Tangent, mean_readout, row_blocks
 from ...kernels.particles.state import TangentTerm
-from ...mathematics import activations, losses
+from ...mathematics import activations
 from ...mathematics.activations import Activation, Elementwise
 from ...mathematics.deflation import COORDINATES, DIRECTIONS
 from ...mathematics.sampling import Sampling, neurons
 from ...mathematics.sliding import together
+from ...mathematics.stepping import Chebyshev
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, Chosen, stepper_for
 from ...solution import Advance, Request
 from ...system.devices import gathered, on_device, spread
@@ -71,7 +72,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
     """
 
     state: ClassVar = TwoLayerState
-    computes: ClassVar = AbstractOneLayer.computes | {"head rate"}
+    computes: ClassVar = AbstractOneLayer.computes | {"head rate", "low rank"}
 
     activation: str | Activation | Elementwise = "relu"
     particles: int | None = None
@@ -103,6 +104,8 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         rank = largest_rank(tasks.values())
+        few = sum(min(s.low_rank.rank, s.task.n_train) for s in stages if s.low_rank)
+        rank = min(rank + few, stages[0].task.dimension)
         outputs = max(s.task.outputs for s in stages)
         count = self._count(rank, outputs) * 2 ** sum(is_paired(s) for s in stages)
         width = np.dtype(self.dtype).itemsize
@@ -124,11 +127,22 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
             moving += self.replicates * count * 3 * COORDINATES * DIRECTIONS * outputs * width
         return int(moving + 8 * (recorded * self.replicates * outputs + kernels))
 
+    def check_all(self, stages, first, state) -> None:
+        for i, stage in enumerate(stages[first:], first):
+            if stage.low_rank is None or not isinstance(state, TwoLayerState):
+                continue
+            if state.span.points(stage.low_rank.reached(stage.task.X)).rho.any():
+                raise InputError(
+                    f"stage {i}: rank={stage.low_rank.rank} moves weights along directions for "
+                    "which the earlier solve has no coordinates; solve all stages in one call, or "
+                    "name a task in its observe= whose inputs are Stage.reached of this one"
+                )
+
     def least(self, tasks: dict[str, Task]) -> int:
         return largest_rank(tasks.values()) + max(task.outputs for task in tasks.values())
 
     def start(self, stages, tasks, rng) -> TwoLayerState:
-        span = Span.of(tasks.values())
+        span = Span.of(tasks.values(), [s.reached for s in stages if s.reached is not None])
         outputs = stages[0].task.outputs
         count = self._count(span.rank, max(s.task.outputs for s in stages))
         w, z = neurons(rng, self.replicates, count, span.rank, outputs, self.sampling, self.dtype)
@@ -149,9 +163,16 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         recorded: dict[tuple[str, str], np.ndarray],
     ) -> Course[TwoLayerState]:
         task, still = stage.task, stage.weight_decay == 0
-        motion = _coordinates(state.span.training_points(task.X), state.particles.w, still)
+        directions = None
+        if stage.low_rank is not None:
+            directions = state.span.basis.T @ stage.low_rank.directions(task.dimension)
+        anchor = state.span.training_points(task.X)
+        motion = _coordinates(anchor, state.particles.w, still, directions)
         modes, (_, count, coordinates) = task.n_train * task.outputs, motion.law.shape
         chosen = stepper_for(modes, coordinates, count, self.tol, motion.leading)
+        if chosen.deflated and stage.loss_weights is not None:
+            # Leading directions are those of samples, whose outputs have to count alike.
+            chosen = Chosen(Chebyshev(), "several tasks")
         flow, recorder, y0 = self._started(state, stage, motion, recorded, chosen)
         state_at = partial(self._state_at, state, recorder, stage)
         # The head's rate says when the flow comes to rest, not where.
@@ -170,16 +191,16 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         """The flow of a stage, the recorder of its predictions, and where they start."""
         task, scalar = stage.task, rates(stage)
         targets = self._targets(state, recorded, 0.0 if stage.is_lazy else 1 / stage.richness)
-        anchor = state.span.training_points(task.X)
         start = None if motion.h is None else spread(motion.h)
         lift, principal = (on_device(a, self.dtype) for a in (motion.lift, motion.principal))
-        coordinates = Coordinates(lift, start, principal)
-        anchors = _anchors(anchor, coordinates, task.y, chosen.decomposes or stage.ends_at_rest)
+        coordinates = Coordinates(lift, start, motion.dual, principal)
+        whole = chosen.decomposes or stage.ends_at_rest
+        anchors = _anchors(motion.samples, coordinates, task.y, whole)
         y0 = Law(spread(motion.law), spread(state.particles.z))
         home = y0.w if stage.elastic > 0 else on_device(np.zeros((1, 1, 1)), self.dtype)
         flow = ParticleFlow(
             activation=self.phi,
-            objective=losses.get(stage.loss),
+            objective=stage.objective.placed(),
             anchors=anchors,
             offset=targets[task.name, "train"].base,
             home=home,
@@ -234,13 +255,13 @@ def _weights_at(recorder: Recorder, t, w):
 
 
 def _anchors(
-    inside: Float[np.ndarray, "P rank"], coordinates: Coordinates, labels, whole: bool
+    samples: Float[np.ndarray, "P s"], coordinates: Coordinates, labels, whole: bool
 ) -> Anchors:
     """Samples, with all of K_x or, where nothing works with matrices of that size, without."""
     if whole:
-        gram = inside @ inside.T
+        gram = samples @ samples.T
         return Anchors(coordinates, *map(on_device, (labels, np.diag(gram), gram)))
-    squares = np.einsum("pk,pk->p", inside, inside)
+    squares = np.einsum("pk,pk->p", samples, samples)
     return Anchors(coordinates, on_device(labels), on_device(squares))
 
 
@@ -251,8 +272,10 @@ def _dual_pays(samples: int, active: int) -> bool:
 class Motion(NamedTuple):
     """How weights move in a stage: ``resting + law @ basis.T``, preactivations by ``law @ lift.T``.
 
-    ``h`` is None unless the law holds dual coefficients; ``principal`` are the samples' leading
-    coordinates, and ``leading`` is the share of the largest eigenvalue in the trace of K_x.
+    ``h`` are those at the start where the law holds what was added since: ``dual`` coefficients of
+    samples, or moves along few directions. ``samples`` are what moves preactivations: their
+    products are K_x or x . A x' / D, ``principal`` their leading coordinates, and ``leading`` the
+    share of the largest eigenvalue in the trace of that.
     """
 
     basis: Float[np.ndarray, "rank k"]
@@ -260,28 +283,40 @@ class Motion(NamedTuple):
     resting: Float[np.ndarray, "R M rank"]
     law: Float[np.ndarray, "R M k"]
     h: Float[np.ndarray, "R M P"] | None
+    dual: bool
+    samples: Float[np.ndarray, "P s"]
     principal: Float[np.ndarray, "P q"]
     leading: float
 
 
 def _coordinates(
-    anchor: Float[np.ndarray, "P rank"], w: Float[np.ndarray, "R M rank"], still: bool
+    anchor: Float[np.ndarray, "P rank"],
+    w: Float[np.ndarray, "R M rank"],
+    still: bool,
+    directions: Float[np.ndarray, "rank r"] | None = None,
 ) -> Motion:
     """Coordinates in the span of the samples, or dual coefficients.
 
     These take half of the matrix products, but only as many as samples; they need independent
-    samples and weights that do not decay (``still``).
+    samples and weights that do not decay (``still``). With ``directions``, of low-rank stages,
+    samples are what they are along these.
     """
     dtype = w.dtype
-    left, values, rows = np.linalg.svd(anchor, full_matrices=False)
+    seen = anchor if directions is None else anchor @ directions
+    left, values, rows = np.linalg.svd(seen, full_matrices=False)
     active = int((values > values[0] * 1e-7).sum())
     leading = float(values[0] ** 2 / max(np.sum(values**2), 1e-300))
     principal = (left * values)[:, : min(active, COORDINATES)]
-    if still and _dual_pays(len(anchor), active):
-        law = np.zeros((*w.shape[:2], len(anchor)), dtype)
-        h = w @ anchor.T.astype(dtype)
-        return Motion(anchor.T, anchor @ anchor.T, w, law, h, principal, leading)
-    basis = rows[:active].T
+    dual = still and _dual_pays(len(anchor), active)
+    basis = seen.T if dual else rows[:active].T
+    lift = seen @ basis
+    if directions is not None:
+        basis = directions @ basis
+    if dual or directions is not None:
+        law = np.zeros((*w.shape[:2], basis.shape[1]), dtype)
+        return Motion(
+            basis, lift, w, law, w @ anchor.T.astype(dtype), dual, seen, principal, leading
+        )
     law = w @ basis.astype(dtype)
     resting = w - law @ basis.T.astype(dtype)
-    return Motion(basis, anchor @ basis, resting, law, None, principal, leading)
+    return Motion(basis, lift, resting, law, None, dual, seen, principal, leading)

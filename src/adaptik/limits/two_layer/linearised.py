@@ -19,13 +19,14 @@ AXES = 64  # leading span coordinates in which samples are compared where K_x is
 class Coordinates(eqx.Module):
     """What ``Law.w`` means.
 
-    Either coordinates in the span of the active samples, or, where those are hardly more than
-    coordinates and nothing decays, dual coefficients: the weights are those at the stage's start
-    plus ``w`` times the samples. Pushes need no matrix product then.
+    Either coordinates in the span of what the active samples move, or, where those are hardly more
+    than coordinates and nothing decays, dual coefficients: the weights are those at the stage's
+    start plus ``w`` times the samples. Pushes need no matrix product then.
     """
 
     lift: Float[Array, "P k"]  # a change of w moves the preactivations by w lift^T
-    start: Float[Array, "R M P"] | None = None  # of dual coefficients: preactivations at w = 0
+    start: Float[Array, "R M P"] | None = None  # preactivations at w = 0, where they are not 0
+    dual: bool = eqx.field(static=True, default=False)
     principal: Float[Array, "P q"] | None = None  # the samples along their leading axes
 
     def preactivations(self, w):
@@ -38,20 +39,20 @@ class Coordinates(eqx.Module):
 
     def squares(self, w) -> Float[Array, "R M"]:
         """Squared lengths of weights that differ by ``w``."""
-        other = w if self.start is None else self.changes(w)
+        other = self.changes(w) if self.dual else w
         return jnp.sum(w * other, -1)
 
     def along(self, w) -> Float[Array, "R M q"]:
         """What a move of w is along the principal axes."""
         assert self.principal is not None
-        if self.start is None:
+        if not self.dual:
             return w[..., : self.principal.shape[1]]
         return jnp.einsum("rmp,pq->rmq", w, self.principal)
 
     def of_axes(self, moved: Float[Array, "R M q"]):
         """The move of w that is ``moved`` along the principal axes."""
         assert self.principal is not None
-        if self.start is None:
+        if not self.dual:
             rest = self.lift.shape[1] - moved.shape[-1]
             return jnp.pad(moved, [(0, 0), (0, 0), (0, rest)])
         scale = jnp.sum(jnp.square(self.principal), 0)
@@ -59,22 +60,20 @@ class Coordinates(eqx.Module):
 
     def among(self, at: Int[Array, "kinks n"]) -> Float[Array, "kinks kinks n"]:
         """K_x of the samples in each column, of span coordinates along the leading ones."""
-        if self.start is not None:
+        if self.dual:
             return entries(self.lift, at)
         inside = self.lift[:, :AXES][at.T]
         return jnp.moveaxis(inside @ jnp.swapaxes(inside, 1, 2), 0, -1)
 
     def columns(self, some: Int[np.ndarray, " s"]) -> Float[Array, "P s"]:
         """K_x of all samples with some."""
-        if self.start is not None:
+        if self.dual:
             return self.lift[:, some]
         return self.lift @ self.lift[some].T
 
     def pushed(self, strength: Float[Array, "R M P"]):
         """The move of w that adds ``strength`` times the samples to the weights."""
-        return (
-            strength if self.start is not None else jnp.einsum("rmp,pk->rmk", strength, self.lift)
-        )
+        return strength if self.dual else jnp.einsum("rmp,pk->rmk", strength, self.lift)
 
 
 def entries(gram: Float[Array, "P P"], at: Int[Array, "kinks n"]):

@@ -178,6 +178,8 @@ class Curvature(eqx.Module):
         A^-1 (w, z) = ((w + V t)/a, t),         t = B^-1 (z + V^T w/a),    B = b - V^T V/a,
         (sigma + E'')^-1 = A^-1 - A^-1 U core^-1 <U^T A^-1 .>,    core = P + <U^T A^-1 U>.
 
+    Where samples and outputs have weights in the loss, U has their roots.
+
     Attributes
     ----------
     pull
@@ -193,6 +195,7 @@ class Curvature(eqx.Module):
     phi: Float[Array, "1 M P"]
     slope: Float[Array, "1 M P"]  # phi', 0 on kinks that hold
     pull: Float[Array, "1 P C"]
+    root: Float[Array, "P C"] | float  # of the weights in the loss
     a: Float[Array, ""]
     B_inverse: Float[Array, "1 M C C"]
     core_root: Float[Array, "PC PC"]
@@ -214,8 +217,14 @@ class Curvature(eqx.Module):
         values = 1 / jnp.maximum(b - values / a, 0.5 * sigma)  # steps that grow are not Newton's
         B_inverse = jnp.einsum("rmce,rme,rmde->rmcd", vectors, values, vectors)
         B_root = vectors * jnp.sqrt(values)[..., None, :]  # of the inverse
-        core_root = jnp.linalg.cholesky(_core(law.z, phi, slope, felt, B_root, a, gram))
-        return cls(flow, law.z, phi, slope, pull, a, B_inverse, core_root)
+        weights = flow.objective.weights
+        root = 1.0 if weights is None else jnp.sqrt(weights)
+        core = _core(law.z, phi, slope, felt, B_root, a, gram)
+        if weights is not None:
+            core = jnp.ravel(root)[:, None] * core * jnp.ravel(root)
+        core = core + len(gram) * jnp.eye(len(core))
+        core_root = jnp.linalg.cholesky(core)
+        return cls(flow, law.z, phi, slope, pull, root, a, B_inverse, core_root)
 
     def _alone(self, v: Law) -> Law:
         """A^-1 v: neurons by themselves."""
@@ -233,16 +242,16 @@ class Curvature(eqx.Module):
         moved = self.slope * coordinates.changes(alone.w)
         change = jnp.einsum("rmc,rmp->rpc", self.z, moved)
         change = change + jnp.einsum("rmc,rmp->rpc", alone.z, self.phi)
-        change = (change / self.phi.shape[1]).ravel()  # <U^T A^-1 v>
+        change = (self.root * change / self.phi.shape[1]).ravel()  # <U^T A^-1 v>
         signal = jax.scipy.linalg.cho_solve((self.core_root, True), change)
-        shared = push_of(
-            self.z, self.phi, self.slope, coordinates, signal.reshape(self.pull.shape), 1.0
-        )  # U times the signal
+        signal = self.root * signal.reshape(self.pull.shape)
+        # U times the signal
+        shared = push_of(self.z, self.phi, self.slope, coordinates, signal, 1.0)
         return jax.tree.map(jnp.subtract, alone, self._alone(shared))
 
 
 def _core(z, phi, slope, felt, B_root, a, gram) -> Float[Array, "PC PC"]:
-    """P + <U^T A^-1 U>, with B^-1 = ``B_root`` ``B_root``^T and ``felt`` = phi'_mu V^T x_mu."""
+    """<U^T A^-1 U>, with B^-1 = ``B_root`` ``B_root``^T and ``felt`` = phi'_mu V^T x_mu."""
     samples, outputs = phi.shape[2], z.shape[2]
     # Readouts, once weights are eliminated: B_root^T (phi_mu e_c + V^T x_mu phi'_mu z_c/a).
     readouts = jnp.einsum("rmp,rmce->rmpce", phi, B_root)
@@ -251,5 +260,4 @@ def _core(z, phi, slope, felt, B_root, a, gram) -> Float[Array, "PC PC"]:
     # Weights: z_c phi'_mu x_mu, whose products are those of z_c phi'_mu times the inputs' kernel.
     weights = (z[0][:, None, :] * slope[0][..., None]).reshape(-1, samples * outputs)
     total = weights.T @ weights * jnp.kron(gram, jnp.ones((outputs, outputs))) / a
-    total = (total + readouts.T @ readouts) / len(weights)
-    return total + samples * jnp.eye(samples * outputs)
+    return (total + readouts.T @ readouts) / len(weights)

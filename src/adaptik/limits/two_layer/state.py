@@ -62,17 +62,18 @@ class TwoLayerState(SpanState, ParticleState):
                 tangent_readout(self.activation, base, move, inside, rho, points.smooth)
             )
 
-    def frozen_kernel(self, particles, X, training, kind, estimator):
+    def frozen_kernel(self, particles, X, training, kind, estimator, reached=None):
         points, others = self.span.points(X), self.span.points(training)
+        moved = others if reached is None else self.span.points(reached)
         if estimator == "analytic":
             overlap = particles.shrink**2 * points.inside @ others.inside.T
             variances = (particles.shrink**2 * p.variance for p in (points, others))
             k11, k22 = variances
             feature, gradient = lazy_kernels.two_layer(self.activation, k11, overlap, k22)
             if kind == "ntk":
-                feature = feature + gradient * (points.inside @ others.inside.T)
+                feature = feature + gradient * (points.inside @ moved.inside.T)
             return np.broadcast_to(feature, (particles.w.shape[0], *feature.shape))
-        feature, _, ntk = cross_kernels(self.activation, particles, points, others)
+        feature, _, ntk = cross_kernels(self.activation, particles, points, others, moved)
         return feature if kind == "feature" else ntk
 
     def feature_sum(self, X, dual):

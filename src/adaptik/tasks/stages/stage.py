@@ -1,16 +1,20 @@
-"""Stage: one period of training, and which sequences of stages have a meaning."""
+"""Stage: one period of training."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from jaxtyping import Float
 
-from ..mathematics import losses
-from ..system.errors import InputError, require_at_least_zero, require_integers
-from . import Task
+from ...mathematics import losses
+from ...mathematics.losses import Objective
+from ...system.errors import InputError, require_at_least_zero, require_integers
+from ..base import Task
+from ..low_rank import LowRank
+from .joint import Joint, joined, shares_of
 
 LOSS_TOL = 1e-4
 RATE_TOL = 1e-6
@@ -23,7 +27,8 @@ class Stage:
     Attributes
     ----------
     task
-        What is learned.
+        What is learned: a :class:`adaptik.Task`, or a list of several for a joint stage, in which
+        all train the hidden layer and each has a head of its own.
     richness
         Feature-learning strength gamma >= 0; 0 is the lazy limit exactly (the network
         linearised at the stage's start).
@@ -58,9 +63,18 @@ class Stage:
     head_rate
         Rate eta > 0 of the readout over that of the other weights: dz/dt, decay included, is
         multiplied by it. 1 is the flow of all weights together.
+    rank
+        Low-rank stage: first-layer weights move along ``rank`` fixed directions alone, an integer
+        or a :class:`LowRank`; ``None`` moves them freely. Networks with one hidden layer only.
     fresh_above
         Hidden layers above this one are drawn anew at the stage's start, as the readout is, and
         those up to it keep their weights; 0 draws a new network, ``None`` only what ``head`` says.
+    weights
+        Of the tasks of a joint stage in its loss, ``sum_k w_k mean_k``, scaled to sum to 1; by
+        default as their numbers of samples.
+    head_of
+        After a joint stage, the name of the task whose head is kept; by default that of the
+        stage's own task. The other heads stay in the network and do not train.
 
     Raises
     ------
@@ -76,13 +90,26 @@ class Stage:
     (False, False, False)
     >>> stage.tolerances, stage.ends_at_rest
     ((0.0001, 1e-06), False)
+    >>> few = Stage(task, richness=2.0, rank=1)  # of 2
+    >>> few.low_rank, few.reached.shape
+    (LowRank(rank=1, draw='orthogonal', seed=0), (2, 2))
     >>> Stage(task, richness=2.0, trains="readout").frozen_layers(depth=3)
     3
     >>> Stage(task, 0.0, trains="readout", weight_decay=0.1, head_rate=4).fade_rate
     0.4
+
+    Two tasks at once, the second three times as important:
+
+    >>> other = Task([[1.0, 1.0], [0.0, 2.0]], [0.5, 1.0], name="other")
+    >>> both = Stage([task, other], richness=2.0, weights=[1, 3])
+    >>> both.weights, [task.name for task in both.tasks], both.loss_weights.tolist()
+    ((0.25, 0.75), ['task', 'other'], [[0.5, 0.0], [0.5, 0.0], [0.0, 1.5], [0.0, 1.5]])
+    >>> both.objective.heads, both.unit.__round__(3)
+    ((1, 1), 0.848)
+    >>> fine_tuning = Stage(other, richness=2.0, head="kept")  # goes on with the head of "other"
     """
 
-    task: Task
+    task: Task  # a list of several becomes a Joint
     richness: float
     duration: float | None = None
     loss_tol: float | None = None
@@ -94,10 +121,33 @@ class Stage:
     loss: Literal["squared", "logistic"] = "squared"
     fresh_above: int | None = None
     head_rate: float = 1.0
+    rank: int | LowRank | None = None
+    weights: Sequence[float] | None = None
+    head_of: str | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            task: Task | Sequence[Task],
+            richness: float,
+            duration: float | None = None,
+            loss_tol: float | None = None,
+            rate_tol: float | None = None,
+            head: Literal["fresh", "kept"] = "fresh",
+            trains: Literal["all", "readout"] | int = "all",
+            weight_decay: float = 0.0,
+            elastic: float = 0.0,
+            loss: Literal["squared", "logistic"] = "squared",
+            fresh_above: int | None = None,
+            head_rate: float = 1.0,
+            rank: int | LowRank | None = None,
+            weights: Sequence[float] | None = None,
+            head_of: str | None = None,
+        ) -> None: ...
 
     def __post_init__(self):
-        if not isinstance(self.task, Task):
-            raise InputError(f"task must be an adaptik.Task, got {type(self.task).__name__}")
+        self._take_tasks()
         for name in ("richness", "weight_decay", "elastic"):
             require_at_least_zero(**{name: getattr(self, name)})
             object.__setattr__(self, name, float(getattr(self, name)))
@@ -113,7 +163,27 @@ class Stage:
             raise InputError(f"head must be one of ('fresh', 'kept'), got {self.head!r}")
         self._check_layers()
         losses.get(self.loss)
+        self._check_rank()
         self._check_combinations()
+
+    def _take_tasks(self):
+        task, weights = self.task, self.weights
+        if isinstance(task, list | tuple):
+            task = joined(task, weights)
+        if not isinstance(task, Task):
+            raise InputError(
+                f"task must be an adaptik.Task or a list of them, got {type(task).__name__}"
+            )
+        object.__setattr__(self, "task", task)
+        shares = shares_of(self.tasks, weights)
+        object.__setattr__(self, "weights", shares if isinstance(task, Joint) else None)
+        if self.head_of is None:
+            return
+        if self.head != "kept" or not isinstance(self.head_of, str) or len(self.tasks) > 1:
+            raise InputError(
+                f"head_of={self.head_of!r} names the head of a joint stage before with which one "
+                "task goes on; use it with head='kept', and with several tasks leave it out"
+            )
 
     def _check_head_rate(self):
         rate = self.head_rate
@@ -125,6 +195,25 @@ class Stage:
                 "end, or a finite rate"
             )
         object.__setattr__(self, "head_rate", float(rate))
+
+    def _check_rank(self):
+        if self.rank is None:
+            return
+        if not isinstance(self.rank, LowRank):
+            object.__setattr__(self, "rank", LowRank(self.rank))
+        assert isinstance(self.rank, LowRank)
+        self.rank.check(self.task.dimension)
+        for name, neutral, why in (
+            ("trains", "all", "acts on first-layer weights, which have to train"),
+            ("fresh_above", None, "keeps the first layer and adds to it"),
+            ("elastic", 0, "keeps weights near where they were by itself"),
+            ("weight_decay", 0, "leaves most of the first layer where it is, decay moves all"),
+        ):
+            if getattr(self, name) != neutral:
+                raise InputError(
+                    f"{name}={getattr(self, name)!r} with rank={self.rank.rank}: a low rank {why}; "
+                    f"use {name}={neutral!r} or rank=None"
+                )
 
     def _check_layers(self):
         if isinstance(self.trains, str):
@@ -151,9 +240,10 @@ class Stage:
                 raise InputError(
                     "loss='logistic' does not converge on separable data; give a finite duration"
                 )
-            valid = (-1.0, 1.0) if self.task.outputs == 1 else (0.0, 1.0)
-            if not set(self.task.y.ravel().tolist()) <= set(valid):
-                raise InputError(f"loss='logistic' needs labels in {valid}; task has others")
+            for task in self.tasks:
+                valid = (-1.0, 1.0) if task.outputs == 1 else (0.0, 1.0)
+                if not set(task.y.ravel().tolist()) <= set(valid):
+                    raise InputError(f"loss='logistic' needs labels in {valid}; task has others")
         if self.is_lazy and self.weight_decay > 0 and self.duration is None:
             raise InputError(
                 "richness=0 with weight_decay > 0 decays to a zero predictor; give a duration"
@@ -163,6 +253,35 @@ class Stage:
                 "duration=inf is for stages solved in closed form (squared loss, richness 0 or "
                 "trains='readout', no lazy weight decay); use None to run until convergence"
             )
+
+    @property
+    def low_rank(self) -> LowRank | None:
+        """``rank`` as :class:`LowRank`."""
+        assert self.rank is None or isinstance(self.rank, LowRank)  # __post_init__ has seen to it
+        return self.rank
+
+    @property
+    def reached(self) -> Float[np.ndarray, "P D"] | None:
+        """Directions in which samples move first-layer weights, where they are not the samples."""
+        return None if self.low_rank is None else self.low_rank.reached(self.task.X)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What is learned, one task or several."""
+        return self.task.parts if isinstance(self.task, Joint) else (self.task,)
+
+    @property
+    def loss_weights(self) -> Float[np.ndarray, "samples outputs"] | None:
+        """What every sample and output counts in the loss; ``None`` where all count 1."""
+        if not isinstance(self.task, Joint):
+            return None
+        assert self.weights is not None
+        return self.task.weights(self.weights)
+
+    @property
+    def objective(self) -> Objective:
+        """What it descends, as a function of predictions on the samples of ``task``."""
+        return Objective(losses.get(self.loss), tuple(self.task.heads.values()), self.loss_weights)
 
     @property
     def is_lazy(self) -> bool:
@@ -206,6 +325,8 @@ class Stage:
     def unit(self) -> float:
         """Root of the mean square of the labels, summed over outputs: in it the stage is solved.
 
+        In a joint stage tasks count with their weights.
+
         Tolerances and errors of predictors count in it; 1 for the logistic loss, whose labels are
         codes.
 
@@ -219,8 +340,11 @@ class Stage:
         largest = float(np.abs(self.task.y).max())
         if largest == 0:  # of one standardised sample
             return 1.0
-        squares = np.sum(np.square(self.task.y / largest), axis=1)
-        return largest * float(np.sqrt(np.mean(squares)))
+        squares = np.square(self.task.y / largest)
+        weights = self.loss_weights
+        if weights is not None:
+            squares = weights * squares
+        return largest * float(np.sqrt(np.mean(np.sum(squares, axis=1)))) or 1.0
 
     @property
     def ends_at_rest(self) -> bool:
@@ -233,25 +357,6 @@ class Stage:
         """``(loss_tol, rate_tol)`` with defaults filled in, relative to the labels."""
         loss_tol = math.inf if self.weight_decay > 0 else LOSS_TOL
         return self.loss_tol or loss_tol, self.rate_tol or RATE_TOL
-
-
-def check_elastic_flow(i: int, stage: Stage) -> None:
-    """Refuse an elastic coupling of features that do not move.
-
-    Raises
-    ------
-    InputError
-        For ``elastic > 0`` with richness 0 or with the readout alone training.
-
-    Examples
-    --------
-    >>> check_elastic_flow(1, Stage(Task([[1.0], [2.0]], [-1, 1]), richness=1.0, elastic=2.0))
-    """
-    if stage.elastic > 0 and (stage.richness == 0 or stage.trains == "readout"):
-        raise InputError(
-            f"stage {i}: elastic={stage.elastic:g} pulls features back, which stay where they are "
-            "at richness 0 and with trains='readout'; use 0"
-        )
 
 
 TARGET_MODES = ("scratch", "readout", "lazy", "rich")
@@ -288,107 +393,3 @@ def target_stage(
         return Stage(task, 0.0, trains="readout", head=head)
     gamma = 0.0 if mode == "lazy" else richness
     return Stage(task, gamma, head="fresh" if mode == "scratch" else head)
-
-
-def check_sequence(stages: Sequence[Stage]) -> None:
-    """Refuse sequences of stages that have no meaning, with the reason.
-
-    Raises
-    ------
-    InputError
-        For no stages, differing dimensions, names of columns or outputs, tasks that share a name
-        but not their data, a kept head or kept layers with nothing to keep, or weight decay on a
-        kept head whose richness changed.
-    """
-    if not stages:
-        raise InputError("stages is empty; give at least one Stage")
-    for stage in stages:
-        if not isinstance(stage, Stage):
-            raise InputError(f"stages must hold adaptik.Stages, got {type(stage).__name__}")
-    first = stages[0].task
-    named: dict[str, Task] = {}
-    for i, stage in enumerate(stages):
-        task = stage.task
-        if task.dimension != first.dimension:
-            raise InputError(
-                f"stage {i}: task {task.name!r} has {task.dimension} features, task "
-                f"{first.name!r} has {first.dimension}; all stages share one input space"
-            )
-        if task.features and first.features and task.features != first.features:
-            raise InputError(
-                f"stage {i}: columns of task {task.name!r} are {', '.join(task.features):.200}, of "
-                f"task {first.name!r} {', '.join(first.features):.200}; give the same in one order"
-            )
-        if not named.setdefault(task.name, task).same_as(task):
-            raise InputError(f"two different tasks are called {task.name!r}; rename one")
-        if i == 0 and stage.fresh_above is not None:
-            raise InputError("stage 0: fresh_above has no earlier layers to keep; leave it out")
-        if i == 0 and stage.elastic > 0:
-            raise InputError(
-                f"stage 0: elastic={stage.elastic:g} has no earlier stage to pull towards; use 0"
-            )
-        if stage.head == "kept":
-            _check_kept(i, stages)
-
-
-def check_posterior(i: int, stage: Stage, depth: int = 1) -> None:
-    """Refuse a stage that has no meaning for a posterior, in which there is no time.
-
-    Raises
-    ------
-    InputError
-        For a duration or tolerances, weight decay, a kept head, kept or frozen lower layers,
-        another loss than squared, or an elastic coupling of more than one hidden layer.
-
-    Examples
-    --------
-    >>> check_posterior(0, Stage(Task([[1.0], [2.0]], [-1, 1]), richness=1.0))
-    """
-    for name, value, allowed, why in (
-        ("duration", stage.duration, None, "a posterior has no time"),
-        ("loss_tol", stage.loss_tol, None, "a posterior has no time"),
-        ("rate_tol", stage.rate_tol, None, "a posterior has no time"),
-        ("weight_decay", stage.weight_decay, 0, "the prior decays weights; set the temperature"),
-        ("head", stage.head, "fresh", "a posterior has no earlier head to continue from"),
-        ("head_rate", stage.head_rate, 1, "a posterior has no time"),
-        ("loss", stage.loss, "squared", "the posterior is that of the squared loss"),
-        ("fresh_above", stage.fresh_above, None, "the posterior starts from the prior"),
-    ):
-        if value != allowed:
-            raise InputError(f"stage {i}: {name}={value!r}: {why}; use {allowed!r}")
-    if not isinstance(stage.trains, str):
-        raise InputError(
-            f"stage {i}: trains={stage.trains}: the posterior moves all layers or none; use 'all' "
-            "or 'readout'"
-        )
-    if stage.elastic > 0 and depth > 1:
-        raise InputError(
-            f"stage {i}: elastic={stage.elastic:g} is for one hidden layer, not {depth}: in deeper "
-            "ones the features of source and target overlap, which no theory covers yet; use 0"
-        )
-    if stage.elastic > 0 and stage.trains == "readout":
-        raise InputError(
-            f"stage {i}: elastic={stage.elastic:g} acts on the features, which trains='readout' "
-            "keeps as they are; use 0"
-        )
-
-
-def _check_kept(i: int, stages: Sequence[Stage]) -> None:
-    stage = stages[i]
-    if i == 0:
-        raise InputError("stage 0: head='kept' has no earlier head to keep; use 'fresh'")
-    previous = stages[i - 1]
-    if stage.task.outputs != previous.task.outputs:
-        raise InputError(
-            f"stage {i}: head='kept' needs the outputs of the stage before "
-            f"({previous.task.outputs}), task {stage.task.name!r} has {stage.task.outputs}"
-        )
-    if stage.weight_decay == 0:
-        return
-    since_fresh = i - next(k for k, s in enumerate(reversed(stages[:i]), 1) if s.head == "fresh")
-    segment = stages[since_fresh : i + 1]
-    if any(s.richness != stage.richness for s in segment) or stage.richness == 0:
-        raise InputError(
-            f"stage {i}: weight_decay > 0 with a kept head needs one richness > 0 since the head "
-            "was fresh; otherwise the decay of <z phi(h)>/gamma has no limit. Use head='fresh'"
-        )

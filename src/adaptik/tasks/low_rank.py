@@ -1,0 +1,88 @@
+"""Low-rank updates: the directions along which the first layer of a stage may move."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from ..system.errors import InputError, require_integers, require_one_of
+from ..system.registry import register
+
+
+@register
+@dataclass(frozen=True)
+class LowRank:
+    """First-layer weights move by sum_k b_k a_k alone, theory section 1 (LoRA with frozen a_k).
+
+    The r directions a_k in R^D are shared by all neurons and stay; the numbers b_k, one of each
+    neuron, start at 0 and train. Networks and limits with an equal ``LowRank`` have equal a_k, so
+    what they compute is conditional on that draw: average over ``seed`` for the mean over draws.
+
+    Attributes
+    ----------
+    rank
+        r, from 1 to the dimension D.
+    draw
+        ``"orthogonal"``: a_k are sqrt(D/r) times orthonormal, uniformly drawn; at r = D the stage
+        is the full one exactly. ``"gaussian"``: entries of variance 1/r, as is usual. Both have
+        the mean of sum_k a_k a_k^T equal to the identity.
+    seed
+        Of the draw.
+
+    Raises
+    ------
+    InputError
+        For a rank below 1, an unknown draw, or a seed below 0.
+
+    Examples
+    --------
+    >>> a = LowRank(3).directions(5)
+    >>> a.shape, np.allclose(a.T @ a, 5 / 3 * np.eye(3))
+    ((5, 3), True)
+    >>> full = LowRank(5).directions(5)
+    >>> np.allclose(full @ full.T, np.eye(5)), LowRank(2).reached(np.ones((4, 5))).shape
+    (True, (4, 5))
+    """
+
+    rank: int
+    draw: Literal["orthogonal", "gaussian"] = "orthogonal"
+    seed: int = 0
+
+    def __post_init__(self):
+        require_integers(1, rank=self.rank)
+        require_integers(0, seed=self.seed)
+        require_one_of(("orthogonal", "gaussian"), draw=self.draw)
+
+    def check(self, dimension: int) -> None:
+        """Refuse more directions than there are.
+
+        Raises
+        ------
+        InputError
+            For a rank above the dimension.
+
+        Examples
+        --------
+        >>> LowRank(2).check(2)
+        """
+        if self.rank > dimension:
+            raise InputError(
+                f"rank={self.rank} is above the dimension of the inputs, {dimension}; give at most "
+                f"{dimension}, or None for a full stage"
+            )
+
+    def directions(self, dimension: int) -> Float[np.ndarray, "D r"]:
+        """The a_k as columns."""
+        self.check(dimension)
+        rng = np.random.default_rng(self.seed)
+        normal = rng.standard_normal((dimension, self.rank))
+        if self.draw == "gaussian":
+            return normal / np.sqrt(self.rank)
+        q, r = np.linalg.qr(normal)  # uniform once the signs of r are positive
+        return np.sqrt(dimension / self.rank) * q * np.sign(np.diag(r))
+
+    def reached(self, X: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n D"]:
+        """A x with A = sum_k a_k a_k^T: the moves of weights that samples x cause."""
+        a = self.directions(X.shape[1])
+        return (X @ a) @ a.T
