@@ -72,6 +72,11 @@ LIMITS = {
     "BayesianLinear of depth 2": ak.BayesianLinear(temperature=0.5, depth=2),
     "of the page": limit_of_the_page(activation="tanh", particles=64, replicates=2),
 }
+BIASED = " with biases"
+LIMITS |= {
+    f"{name}{BIASED}": replace(LIMITS[name], bias=(0.5, 0.8))
+    for name in ("TwoLayer", "Linear", "Ensemble", "Deep by Ensemble")
+}
 SAMPLED = dict(temperature=0.5, warmup=4, samples=4, keep=2)
 MODELS = {name: partial(ak.solve, limit=limit) for name, limit in LIMITS.items()} | {
     "train": partial(ak.train, network=ak.Network(16, "tanh"), seeds=2),
@@ -79,6 +84,7 @@ MODELS = {name: partial(ak.solve, limit=limit) for name, limit in LIMITS.items()
         ak.train, network=ak.ConvolutionalNetwork(16, "tanh", **PATCHES), seeds=2
     ),
     "train at depth 2": partial(ak.train, network=ak.Network(16, "tanh", 2), seeds=2),
+    f"train{BIASED}": partial(ak.train, network=ak.Network(16, "tanh", bias=0.5), seeds=2),
     "sample_posterior": partial(ak.sample_posterior, network=ak.Network(16, "tanh"), **SAMPLED),
     "sample_posterior at depth 2": partial(
         ak.sample_posterior, network=ak.Network(16, "tanh", 2), **SAMPLED
@@ -140,19 +146,20 @@ REFUSED = {
     "sample_posterior": POSTERIOR | FIXED,
     "sample_posterior at depth 2": POSTERIOR | FIXED | {"elastic"},
 }
+REFUSED |= {name: REFUSED[name.removesuffix(BIASED)] for name in MODELS if BIASED in name}
 # Slow to compile: much like those of depth 1, and flows with terms of their own.
 DEEPER = {
     "Bayesian of depth 2",
     "train at depth 2",
     "train convolution",
     "sample_posterior at depth 2",
+    *(name for name in MODELS if BIASED in name),
 }
 SLOW = {("TwoLayer", "decay"), ("TwoLayer", "lazy decay"), ("train", "lazy decay"),
         ("Deep by TwoLayer", "decay"), ("Deep by TwoLayer", "lazy decay"),
         ("TwoLayer", "elastic"), ("train", "elastic"), ("train", "head rate"),
         ("Linear", "logistic"), ("Linear", "readout"), ("Linear", "joint"),
-        ("Linear", "snapshots"),
-        ("TwoLayer", "snapshots"),
+        ("Linear", "snapshots"), ("TwoLayer", "snapshots"),
         ("Deep by TwoLayer", "snapshots"), ("Ensemble", "snapshots"),
         ("Deep by Ensemble", "snapshots"), ("train", "snapshots"),
         *(("Convolutional", name) for name in ("decay", "lazy decay", "elastic", "snapshots",
@@ -169,7 +176,7 @@ COUPLED = {
 
 
 def refused(name: str, option: str) -> bool:
-    coupled = name in COUPLED or option not in ("elastic", "elastic readout")
+    coupled = name.removesuffix(BIASED) in COUPLED or option not in ("elastic", "elastic readout")
     return option in REFUSED[name] or option == "elastic readout" or not coupled
 
 
@@ -220,11 +227,15 @@ def head(name: str) -> str:
 
 def cases(*options: str):
     """All models, with all options; as evidence where programs take long to compile."""
-    slow = pytest.mark.evidence
+
+    def marks(name: str, slow: bool):
+        wide = [pytest.mark.wide] * (BIASED in name)
+        return [pytest.mark.evidence, *wide] if slow or name in DEEPER else []
+
     if not options:
-        return [pytest.param(name, marks=slow if name in DEEPER else ()) for name in MODELS]
+        return [pytest.param(name, marks=marks(name, slow=False)) for name in MODELS]
     return [
-        pytest.param(name, option, marks=slow if name in DEEPER or (name, option) in SLOW else ())
+        pytest.param(name, option, marks=marks(name, (name, option) in SLOW))
         for name in MODELS
         for option in options
     ]
@@ -285,7 +296,7 @@ def test_every_option_works_or_is_refused(first, second, name, option):
     assert np.isfinite(solution.records[-1].train_loss)
     assert f.shape[1] == solution.members == first(name).members
     same = {"plain", "outputs"} | (
-        {"layers anew"} if name in ("train", "train convolution") else set()
+        {"layers anew"} if name.removesuffix(BIASED) in ("train", "train convolution") else set()
     )
     if option not in same:  # no option is passed over in silence
         without = second(name, base(name, option)).predictions(TARGET)[-1]
@@ -305,7 +316,7 @@ def test_only_the_same_model_goes_on(first, name):
                 assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("name", [case for case in cases() if case.values[0] in LIMITS])
 def test_only_a_limits_own_states_are_gone_on_from(first, name):
     """Of a solution that says to be by the limit, but holds the networks of another kind."""
     given, limit = first(name), LIMITS[name]
@@ -380,7 +391,12 @@ def test_labels_in_another_unit_are_the_same_problem(name, scale):
         return run(name, *stages)
 
     one, other = solved(1.0), solved(scale)
-    exact = name in {"Linear", "DeepLinear", "Deep by DeepLinear", "Reveal in float64"}
+    exact = name.removesuffix(BIASED) in {
+        "Linear",
+        "DeepLinear",
+        "Deep by DeepLinear",
+        "Reveal in float64",
+    }
     atol = 1e-6 if exact or is_posterior(name) else 1e-5
     assert other.outcome is one.outcome
     for ours, theirs in zip(one.records, other.records, strict=True):
@@ -456,7 +472,12 @@ def model_of(name):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in MODELS if "activation" in {f.name for f in fields(model_of(n)[1])}]
+    "name",
+    [
+        n
+        for n in MODELS
+        if BIASED not in n and "activation" in {f.name for f in fields(model_of(n)[1])}
+    ],
 )
 def test_activations_without_values_are_refused_before_any_computation(name, monkeypatch):
     key, model = model_of(name)

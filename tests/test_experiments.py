@@ -40,6 +40,10 @@ SMALL = {  # what each experiment needs besides to be over in a second
     "polynomial_source_data": dict(dimension=4, abundant=12, limited=6, n_target=(4, 8), n_test=20),
     "when_to_switch": dict(dimension=4, n_source=10, n_target=8, n_test=20),
     "curriculum_of_three": dict(dimension=4, n_train=8, n_test=20),
+    "few_directions": dict(dimension=4, n_source=10, n_target=8, n_test=20, rank=(1, 2, 4)),
+    "long_pretraining": dict(dimension=4, n_source=10, n_target=8, n_test=20, rank=2),
+    "fast_readouts_forget": dict(dimension=4, n_source=10, n_target=8, n_test=20),
+    "joint_or_sequential": dict(dimension=4, n_source=10, n_target=8, n_test=20),
     "pull_helps_related_tasks": dict(dimension=5, n_source=6, n_target=3, n_test=20),
     "pull_on_images": dict(n_source=6, n_target=(4, 6), n_test=20),
     "pull_on_polynomials": dict(dimension=3, n_source=6, n_target=4, n_test=20),
@@ -63,6 +67,10 @@ SHORT = {
     "polynomial_source_data": dict(duration=2.0),
     "when_to_switch": dict(switch=(0.1, 1.0, 2.0)),
     "curriculum_of_three": dict(duration=2.0, final_duration=3.0),
+    "few_directions": dict(duration=2.0, target_richness=(0.0, 1.0)),
+    "long_pretraining": dict(switch=(0.5, 1.0, 2.0), duration=0.5),
+    "fast_readouts_forget": dict(source_duration=2.0, rate=(0.3, 3.0), loss_tol=0.3),
+    "joint_or_sequential": dict(duration=2.0, target_duration=3.0),
     "pull_helps_related_tasks": dict(
         alignment=(0.0, 0.9), elastic=(0.0, 10.0), warmup=10, samples=10, width=100
     ),
@@ -181,6 +189,27 @@ def test_the_claim_on_easy_to_hard_fails_where_it_is_reversed():
         at = same[f"{side}_target"]
         at.loc[{"run": "fresh head"}] = np.roll(at.sel(run="scratch").values, 1, axis=0)
     assert finding.check(same)[0].word == "not reproduced"
+
+
+def test_the_claims_on_joint_stages_fail_where_they_are_reversed():
+    """Losses fall from run to run in the order of RUNS; reversed, every claim is contradicted."""
+    from adaptik.experiments.polynomials.joint_or_sequential import RUNS, check
+
+    rng = np.random.default_rng(0)
+    values = np.linspace(1.0, 0.4, 4)[None, :, None, None] + 0.01 * rng.standard_normal(
+        (5, 4, 1, 3)
+    )
+    dims = ("draw", "run", "time")
+    dataset = xr.Dataset(
+        {
+            "theory_target": ((*dims, "replicate"), values),
+            "network_target": ((*dims, "seed"), values),
+        },
+        coords={"run": list(RUNS)},
+    )
+    assert verdict.overall(check(dataset)) == "reproduced"
+    backwards = dataset.assign_coords(run=list(RUNS)[::-1])
+    assert [claim.word for claim in check(backwards)] == ["differs"] * 3
 
 
 def test_the_claim_on_images_fails_where_it_is_reversed():

@@ -374,7 +374,7 @@ def test_particles_are_pushed_by_the_weighted_loss():
         solved = nearly.solve(v)
         change = jax.jvp(flow, (law,), (solved,))[1]
         back = jax.tree.map(lambda a, b: sigma * a - b, solved, change)
-    for mine, theirs in zip(back, v, strict=True):
+    for mine, theirs in zip(jax.tree.leaves(back), jax.tree.leaves(v), strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-8)
 
 

@@ -33,6 +33,14 @@ def test_all_directions_are_the_full_stage(richness, head):
         np.testing.assert_allclose(final(run(low)), final(run(full)), atol=1e-10)
 
 
+def test_directions_know_nothing_of_data_of_an_equal_seed():
+    rng = np.random.default_rng(3)  # draws as many normal numbers for teachers, or for inputs
+    for normal in (rng.standard_normal((200, 2)), np.random.default_rng(3).normal(size=(2, 200)).T):
+        a = ak.LowRank(2, seed=3).directions(200)
+        cosines = (a.T @ normal) / np.outer(*(np.linalg.norm(v, axis=0) for v in (a, normal)))
+        assert np.abs(cosines).max() < 0.3
+
+
 def test_few_directions_are_not():
     full, low = (final(ak.solve(both(stage), FINE)).mean(0) for stage in (FULL, FEW))
     assert np.abs(full - low).max() > 0.05

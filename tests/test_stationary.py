@@ -11,11 +11,11 @@ import pytest
 from scipy.optimize import brentq
 
 import adaptik as ak
-from adaptik.limits.deep.ensemble import EnsembleFlow
+from adaptik.limits.deep.ensemble import EnsembleFlow, Layers
 from adaptik.limits.two_layer import kinks, rest
 from adaptik.limits.two_layer import limit as two_layer
 from adaptik.limits.two_layer.flow import Anchors, Coordinates, Law, ParticleFlow
-from adaptik.mathematics.losses import get
+from adaptik.mathematics.losses import Objective, get
 from adaptik.networks.flows import RichFlow
 
 DECAY, RICHNESS = 0.05, 2.0
@@ -96,7 +96,7 @@ def flow_of(X, y, richness=1.0, decay=1e-3, elastic=0.0, home=((0.0,),)):
     numbers = dict(richness=richness, decay=decay, elastic=elastic)
     anchors = Anchors(Coordinates(X), y, jnp.sum(X * X, 1), X @ X.T)
     return ParticleFlow(
-        ak.activations.get("relu"), get("squared"), anchors,
+        ak.activations.get("relu"), Objective(get("squared")), anchors,
         jnp.zeros((1, *y.shape)), home=home, **{k: jnp.asarray(v) for k, v in numbers.items()},
     )  # fmt: skip
 
@@ -127,15 +127,19 @@ def test_what_newton_steps_allocate_is_predicted(outputs):
     assert limit.predicted_bytes([stage], tasks) > flowing
 
 
-def test_the_curvature_of_relu_neurons_is_inverted_exactly():
+@pytest.mark.parametrize("bias", [None, 0.8])
+def test_the_curvature_of_relu_neurons_is_inverted_exactly(bias):
     with jax.enable_x64(True):
         rng = np.random.default_rng(1)
         flow, law, v = relu_flow(rng, 5, 4, 2), normal_law(rng, 7, 4, 2), normal_law(rng, 7, 4, 2)
+        if bias is not None:
+            flow = replace(flow, bias=jnp.asarray(bias))
+            law, v = (one._replace(c=normal_law(rng, 7, 4, 2).z) for one in (law, v))
         sigma = jnp.asarray(3.0)
         change = jax.jvp(flow, (law,), (v,))[1]
         bent = jax.tree.map(lambda a, b: sigma * a - b, v, change)
         back = rest.Curvature.at(flow, law, jnp.zeros((7, 5), bool), sigma).solve(bent)
-        for found, exact in zip(back, v, strict=True):
+        for found, exact in zip(*map(jax.tree.leaves, (back, v)), strict=True):
             np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-9)
 
 
@@ -211,7 +215,7 @@ def test_a_pull_weighs_dual_coefficients_as_the_weights_they_stand_for():
         for coordinates, home, w in cases:
             anchors = Anchors(coordinates, y, jnp.diag(gram), gram)
             flow = ParticleFlow(
-                ak.activations.get("relu"), get("squared"), anchors,
+                ak.activations.get("relu"), Objective(get("squared")), anchors,
                 jnp.zeros((1, 5, 1)), home=jnp.asarray(home), richness=jnp.asarray(0.7),
                 decay=jnp.asarray(0.0), elastic=jnp.asarray(0.5),
             )  # fmt: skip
@@ -232,29 +236,43 @@ def flows():
         anchors = Anchors(
             Coordinates(jnp.asarray(X)), *map(jnp.asarray, (y, np.sum(X * X, 1), X @ X.T))
         )
-        squared = get("squared")
+        squared = Objective(get("squared"))
         particles = ParticleFlow(
             phi, squared, anchors, zero, home=jnp.asarray(w[:, ::-1]), **numbers, **elastic
         )
-        yield "particles", particles, Law(jnp.asarray(w), jnp.asarray(z)), (1 / 20, 1 / 20)
+        law = Law(jnp.asarray(w), jnp.asarray(z))
+        yield "particles", particles, law, (1 / 20, 1 / 20)
+        biased, b, b_r = replace(particles, bias=jnp.asarray(0.8)), 0.6, 0.8
+        yield "biased particles", biased, law._replace(c=law.z[:, ::-1]), (1 / 20,) * 3
         layers = tuple(jnp.asarray(rng.standard_normal(s)) for s in ((20, 12), (20, 20), (20, 1)))
         network = RichFlow(
             jnp.asarray(SOURCE.X), jnp.asarray(y), zero[0], home=layers[0][::-1], phi=phi.phi,
             objective=squared, frozen=0, **numbers, **elastic,
         )  # fmt: skip
         yield "network", network, layers, (1 / 20,) * 3
-        dense = (layers[0][None], layers[1][None, None] / np.sqrt(20), layers[2][None])
+        wide = tuple(jnp.asarray(rng.standard_normal(s)) for s in ((20, 13), (20, 21), (21, 1)))
+        yield (
+            "biased network",
+            replace(network, home=wide[0][::-1], biases=(b, b_r)),
+            wide,
+            (1 / 20,) * 3,
+        )
+        dense = Layers(layers[0][None], layers[1][None, None] / np.sqrt(20), layers[2][None])
         ensemble = EnsembleFlow(
             jnp.asarray(X), jnp.asarray(y), zero, phi=phi.phi, objective=squared, **numbers
         )
         yield "ensemble", ensemble, dense, (1 / 20, 1.0, 1 / 20)
+        betas, c = (jnp.asarray(rng.standard_normal(s)) for s in ((1, 1, 20), (1, 1)))
+        weights = (1 / 20, 1.0, 1 / 20, 1 / (20 * b**2), 1 / b_r**2)
+        dense = dense._replace(biases=betas, c=c)
+        yield "biased ensemble", replace(ensemble, bias=(b, b_r)), dense, weights
 
 
 @pytest.mark.parametrize("case", list(flows()), ids=lambda case: case[0])
 def test_rates_are_those_of_what_flows_descend(case):
     _, flow, y, weights = case
     with jax.enable_x64(True):
-        squares = [jnp.sum(jnp.square(move)) for move in flow(y)]
+        squares = [jnp.sum(jnp.square(move)) for move in jax.tree.leaves(flow(y))]
         speed = sum(w * s for w, s in zip(weights, squares, strict=True))
         _, rate = flow.loss_and_rate(y)
         assert float(rate) == pytest.approx(2 * float(speed) / 1.5**2, rel=1e-9)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .solution import Outcome, Solution
     from .solution.estimate import Estimate
     from .tasks import Task
+    from .tasks.low_rank import LowRank
     from .tasks.stages import Stage
     from .transfer.movement import richness_of
 

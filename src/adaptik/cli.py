@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -393,9 +392,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack the signs of a table
             stream.reconfigure(errors="replace")
-    # A home that cannot be written, or a full folder of compiled programs, changes no answer.
+    # A home that cannot be written changes no answer.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     code = _run()
     try:
         sys.stdout.flush()

@@ -154,6 +154,30 @@ EXPERIMENTS = (
         "degrees 1, 2, 3 in this order lower the final loss on degree 3 below training it alone",
     ),
     Entry(
+        "polynomials",
+        "few_directions",
+        "",
+        "a rich target stage along few directions stays above one along all, more than a lazy one",
+    ),
+    Entry(
+        "polynomials",
+        "long_pretraining",
+        "",
+        "long pretraining slows a low-rank target stage, and more than a full one",
+    ),
+    Entry(
+        "polynomials",
+        "fast_readouts_forget",
+        "",
+        "a slow readout forgets less of the source and learns the target better than a fast one",
+    ),
+    Entry(
+        "polynomials",
+        "joint_or_sequential",
+        "",
+        "a source learned together with the target helps more than one learned before it",
+    ),
+    Entry(
         "images",
         "readout_beats_lazy",
         "",

@@ -32,7 +32,7 @@ class AbstractLinearState(SpanState):
 @register
 @dataclass(frozen=True, eq=False)
 class LinearState(AbstractLinearState):
-    """Second moments of (w, z) in span coordinates, and the predictor f(x) = beta.x.
+    """Second moments of (w, z) in span coordinates, and the predictor f(x) = beta.x + c.
 
     Attributes
     ----------
@@ -42,6 +42,10 @@ class LinearState(AbstractLinearState):
         ``<w w'>`` (rank, rank), ``<w z>`` (rank, C) and ``<z z'>`` (C, C).
     beta
         Shape ``(rank, C)``.
+    c
+        The readout's bias, where it has one, shape ``(C,)``.
+    bias
+        b_r of the readout; the first layer's is that of the span.
     """
 
     span: Span
@@ -50,13 +54,24 @@ class LinearState(AbstractLinearState):
     A: Float[np.ndarray, "C C"]
     beta: Float[np.ndarray, "rank C"]
     shrink: float = 1.0
+    c: Float[np.ndarray, " C"] | None = None
+    bias: float = 0.0
 
     def scaled(self, factor):
-        return replace(self, beta=factor * self.beta)
+        c = None if self.c is None else factor * self.c
+        return replace(self, beta=factor * self.beta, c=c)
+
+    def predict(self, X):
+        f = super().predict(X)
+        return f if self.c is None else f + self.c
+
+    @property
+    def biases(self):
+        return self.span.bias, self.bias
 
     def kernels(self, X, rows, columns):
         a, b = (self.span.points(X[each]).inside for each in (rows, columns))
-        inputs = X[rows] @ X[columns].T / X.shape[1]
+        inputs = self.span.gram(X[rows], X[columns])
         feature = a @ self.M @ b.T + self.shrink**2 * (inputs - a @ b.T)
         gradient = np.broadcast_to(self.A, (1, *inputs.shape, *self.A.shape))
         return Kernels(lambda layer: feature[None], lambda layer: gradient)

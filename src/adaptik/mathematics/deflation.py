@@ -29,6 +29,7 @@ class Reduced(NamedTuple):
 
     features: Float[Array, "R M modes"]
     gradients: Float[Array, "R M q modes"]
+    constant: Float[Array, "R modes"] | None  # F of a feature that is the same everywhere
 
 
 def reduced(
@@ -36,22 +37,27 @@ def reduced(
     slope: Float[Array, "R M P"],
     inputs: Float[Array, "P q"],
     directions: Float[Array, "R P modes"],
+    bias: Float[Array, ""] | None = None,
 ) -> Reduced:
-    """F and T for the columns of V."""
+    """F and T for the columns of V, and F of the constant feature ``bias`` beside phi."""
     members, samples, _ = directions.shape
     products = inputs[:, :, None] * directions[:, :, None, :]
     moved = jnp.einsum("rmp,rpn->rmn", slope, products.reshape(members, samples, -1))
     gradients = moved.reshape(*moved.shape[:2], inputs.shape[1], -1)
-    return Reduced(jnp.einsum("rmp,rpj->rmj", phi, directions), gradients)
+    constant = None if bias is None else bias.astype(phi.dtype) * jnp.sum(directions, 1)
+    return Reduced(jnp.einsum("rmp,rpj->rmj", phi, directions), gradients, constant)
 
 
 def kernel(at: Reduced, z: Float[Array, "R M C"]) -> Float[Array, "R modes*C modes*C"]:
     """P S_U, of directions and outputs together."""
 
     def member(given):
-        features, gradients, z = given
+        features, gradients, constant, z = given
         (count, outputs), modes = z.shape, features.shape[-1]
-        own = (features.T @ features)[:, None, :, None] * jnp.eye(outputs, dtype=z.dtype)[:, None]
+        feature = features.T @ features
+        if constant is not None:
+            feature = feature + count * jnp.outer(constant, constant)
+        own = feature[:, None, :, None] * jnp.eye(outputs, dtype=z.dtype)[:, None]
         # All outputs share a particle's T: its products come first, and are of few directions.
         inner = jnp.swapaxes(gradients, 1, 2) @ gradients
         outer = z[:, :, None] * z[:, None, :]
@@ -59,7 +65,7 @@ def kernel(at: Reduced, z: Float[Array, "R M C"]) -> Float[Array, "R modes*C mod
         moves = moves.reshape(modes, modes, outputs, outputs).swapaxes(1, 2)
         return (own + moves).reshape(modes * outputs, -1) / count
 
-    return jax.lax.map(member, (at.features, at.gradients, z))
+    return jax.lax.map(member, (*at, z))
 
 
 def applied(
@@ -68,6 +74,7 @@ def applied(
     z: Float[Array, "R M C"],
     inputs: Float[Array, "P q"],
     at: Reduced,
+    bias: Float[Array, ""] | None = None,
 ) -> Float[Array, "R P modes"]:
     """The kernel along the leading coordinates, averaged over outputs, times that V."""
     squares = jnp.mean(jnp.square(z), -1)[..., None, None]
@@ -75,7 +82,10 @@ def applied(
     spread = jnp.einsum("rmp,rmn->rpn", slope, moves)
     spread = spread.reshape(*spread.shape[:2], inputs.shape[1], -1)
     there = jnp.einsum("pk,rpkj->rpj", inputs, spread)
-    return (jnp.einsum("rmp,rmj->rpj", phi, at.features) + there) / phi.shape[1]
+    found = (jnp.einsum("rmp,rmj->rpj", phi, at.features) + there) / phi.shape[1]
+    if bias is None or at.constant is None:
+        return found
+    return found + bias.astype(found.dtype) * at.constant[:, None]
 
 
 def orthonormal(columns: Float[Array, "R P modes"]) -> Float[Array, "R P modes"]:

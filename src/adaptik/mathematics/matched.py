@@ -39,13 +39,18 @@ def conditioned(
     z: Float[np.ndarray, "N C"],
     count: int,
     activation: Activation,
+    bias: float = 0.0,
 ) -> tuple[
-    Float[np.ndarray, "count N N"], Float[np.ndarray, "N C"], list[Float[np.ndarray, "N _"]]
+    Float[np.ndarray, "count N N"],
+    Float[np.ndarray, "N C"],
+    list[Float[np.ndarray, "N _"]],
+    Float[np.ndarray, "count N"],
 ]:
     """``count`` hidden matrices and a readout of one network, with exact moments of what they send.
 
     They stand above a layer with preactivations ``lowest``, whose neurons vary with ``met``. Also
-    returned is what they send back to it, for every output.
+    returned are what they send back to it, for every output, and biases of the matrices' neurons of
+    standard deviation ``bias``.
     """
     width, most = len(z), max(1, len(z) // PART)
 
@@ -56,15 +61,18 @@ def conditioned(
         return np.asarray(activation.derivative(on_device(h)))
 
     with jax.enable_x64(True):
-        h, seen, known = [lowest], [met], []
+        h, seen, known, biases = [lowest], [met], [], []
         for _ in range(count):
             features = phi(h[-1])
             Q = basis_of(features, most)
-            F = sampling.whitened(sampling.sobol_normal(rng, width, Q.shape[1]))
-            F = F[rng.permutation(width)]
+            directions = Q.shape[1] + (bias > 0)
+            drawn = sampling.whitened(sampling.sobol_normal(rng, width, directions))
+            drawn = drawn[rng.permutation(width)]
+            F = drawn[:, : Q.shape[1]]
+            biases.append(bias * drawn[:, -1] if bias else np.zeros(width))
             known.append((Q, F))
-            h.append(F @ (Q.T @ features) / width)
-            seen.append(F)
+            h.append(F @ (Q.T @ features) / width + biases[-1][:, None])
+            seen.append(drawn)
         top = basis_of(phi(h[-1]), most)
         head = off(top, z)
         back, U = [head[:, c : c + 1] for c in range(head.shape[1])], []
@@ -79,7 +87,8 @@ def conditioned(
             U.insert(0, (F @ Q.T + S @ E.T) / width + rest)
             sent = U[0].T @ g
             back = np.split(sent, len(back), axis=1)
-    return np.reshape(U, (count, width, width)), head, back
+    shape = count, width
+    return np.reshape(U, (*shape, width)), head, back, np.reshape(biases, shape)
 
 
 def refreshed(

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from ..mathematics import activations
 from ..mathematics.activations import Activation, Elementwise
+from ..mathematics.biases import NONE
 from ..system.errors import InputError, require_between, require_integers, require_one_of
 from ..system.registry import register
 from ..tasks import Task
@@ -110,6 +111,7 @@ class ConvolutionalNetwork:
     tol: float = 1e-3
 
     depth = 1
+    biases = NONE  # none
 
     def __post_init__(self):
         object.__setattr__(self, "activation", activations.get(self.activation))
@@ -213,7 +215,8 @@ def _two(name: str, given: int | tuple[int, int]) -> tuple[int, int]:
 
 def is_convolutional(layers: Sequence[Array | np.ndarray], X: Array | np.ndarray) -> bool:
     """Whether inputs are several patches for the first layer, or its readout one of sums."""
-    return layers[-1].ndim == 3 or X.shape[1] != layers[0].shape[1]
+    numbers, seen = X.shape[1], layers[0].shape[1]
+    return layers[-1].ndim == 3 or (numbers > seen and numbers % seen == 0)
 
 
 def preactivations(filters: Float[Array, "N d"], X: Float[Array, "n Qd"]) -> Float[Array, "n Q N"]:

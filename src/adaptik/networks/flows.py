@@ -11,14 +11,15 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ..mathematics.activations import Elementwise
+from ..mathematics.biases import NONE
 from ..mathematics.losses import Objective
 from ..mathematics.stepping import HORIZON, AbstractFlow, Chebyshev, integrate, outcome
 from ..solution import Cost
 from ..system.devices import on_device
 from ..tasks.stages import Stage
+from .forward import Layers, only_above, raw, tangent
 from .mup import (
     BLOCK,
-    Layers,
     Member,
     Network,
     Run,
@@ -26,9 +27,6 @@ from .mup import (
     Weights,
     combine,
     in_batches,
-    only_above,
-    raw,
-    tangent,
 )
 
 MAX_STEPS = 100_000
@@ -47,8 +45,8 @@ def _weighed(flow: "RichFlow | DecayingTangentFlow", layers: Layers, error: Laye
     input could feel, |error| times about |d raw/d theta|.
     """
     layers, error = _cast(layers, flow.X.dtype), _cast(error, flow.X.dtype)
-    seen = jnp.sqrt(jnp.mean(jnp.square(tangent(layers, error, flow.X, flow.phi))))
-    size = jnp.sqrt(sum(jnp.sum(jnp.square(e)) for e in error) / layers[-1].shape[0])
+    seen = jnp.sqrt(jnp.mean(jnp.square(tangent(layers, error, flow.X, flow.phi, flow.biases))))
+    size = jnp.sqrt(sum(jnp.sum(jnp.square(e)) for e in error) / len(layers[0]))
     slope = 1 + jnp.sqrt(jnp.mean(jnp.square(layers[-1])))
     return jnp.maximum(seen, FLOOR * size * slope).astype(flow.y.dtype)
 
@@ -86,13 +84,14 @@ class RichFlow(AbstractFlow):
     objective: Objective
     frozen: int = eqx.field(static=True)
     head_rate: Float[Array, ""] | None = None  # over that of other layers; None for 1
+    biases: tuple[float, float] = eqx.field(static=True, default=NONE)
     adapters: Float[Array, "D r"] | None = None  # along which alone W_0 moves; None for all of R^D
 
     def __call__(self, y: Layers) -> Layers:
         layers = _cast(y, self.X.dtype)
-        out, pull_back = jax.vjp(lambda w: raw(w, self.X, self.phi), layers)
+        out, pull_back = jax.vjp(lambda w: raw(w, self.X, self.phi, self.biases), layers)
         signal = self.objective.signal(self.offset + out / self.richness, self.y) / len(self.y)
-        push = self.richness * layers[-1].shape[0] * signal
+        push = self.richness * len(layers[0]) * signal
         (gradient,) = pull_back(push.astype(out.dtype))
         if self.adapters is not None:  # W_0 moves by b a^T, and b follows its own gradient
             of_b = gradient[0] @ self.adapters
@@ -102,7 +101,8 @@ class RichFlow(AbstractFlow):
         return only_above(self.frozen, _paced(moves, self.head_rate))
 
     def losses(self, y: Layers):
-        f = self.offset + raw(_cast(y, self.X.dtype), self.X, self.phi) / self.richness
+        now = raw(_cast(y, self.X.dtype), self.X, self.phi, self.biases)
+        f = self.offset + now / self.richness
         return self.objective.by_part(f, self.y)
 
     def units(self):
@@ -111,7 +111,7 @@ class RichFlow(AbstractFlow):
     def burden(self, y: Layers):
         total = self.decay * sum(jnp.sum(jnp.square(w)) for w in y[self.frozen :])
         total = total + self.elastic * jnp.sum(jnp.square(y[0] - self.home))
-        return 0.5 * self.objective.rate_factor * total / (self.richness**2 * len(y[-1]))
+        return 0.5 * self.objective.rate_factor * total / (self.richness**2 * len(y[0]))
 
     def weigh(self, y: Layers, error: Layers):
         return _weighed(self, y, error) / self.richness
@@ -132,6 +132,7 @@ class DecayingTangentFlow(AbstractFlow):
     objective: Objective
     frozen: int = eqx.field(static=True)
     head_rate: Float[Array, ""] | None = None
+    biases: tuple[float, float] = eqx.field(static=True, default=NONE)
 
     def weights(self, scale: Float[Array, ""]) -> Layers:
         faded = jax.tree.map(lambda w: scale.astype(w.dtype) * w, self.start)
@@ -143,15 +144,16 @@ class DecayingTangentFlow(AbstractFlow):
     def __call__(self, y):
         scale, u = y
         layers = self.weights(scale)
-        pull_back = jax.vjp(lambda w: raw(w, self.X, self.phi), layers)[1]
+        pull_back = jax.vjp(lambda w: raw(w, self.X, self.phi, self.biases), layers)[1]
         signal = self.objective.signal(self.predictor(y), self.y) / len(self.y)
-        (gradient,) = pull_back((layers[-1].shape[0] * signal).astype(self.X.dtype))
+        (gradient,) = pull_back((len(layers[0]) * signal).astype(self.X.dtype))
         fall = jax.tree.map(lambda g, v: g.astype(v.dtype) - self.decay * v, gradient, u)
         return -self.decay * scale, only_above(self.frozen, _paced(fall, self.head_rate))
 
     def predictor(self, y):
         scale, u = y
-        f = tangent(self.weights(scale), _cast(u, self.X.dtype), self.X, self.phi)
+        u = _cast(u, self.X.dtype)
+        f = tangent(self.weights(scale), u, self.X, self.phi, self.biases)
         return f.astype(self.y.dtype)
 
     def losses(self, y):
@@ -175,14 +177,15 @@ class Recorder(eqx.Module):
         flow = self.flow
         if isinstance(flow, RichFlow):
             layers = _cast(y, self.X.dtype)
-            grown = self._over_inputs(lambda x: raw(layers, x, flow.phi), layers[0])
+            grown = self._over_inputs(lambda x: raw(layers, x, flow.phi, flow.biases), layers[0])
             return self.offset + grown / flow.richness
         layers, u = flow.weights(y[0]), _cast(y[1], self.X.dtype)
-        moved = self._over_inputs(lambda x: tangent(layers, u, x, flow.phi), layers[0])
+        moved = self._over_inputs(lambda x: tangent(layers, u, x, flow.phi, flow.biases), layers[0])
         return self.offset + moved
 
     def _over_inputs(self, function, first: Float[Array, "N d"]):
-        units = len(first) * self.X.shape[1] // first.shape[1]  # of all patches, where it has some
+        # Of all patches, where it has some.
+        units = len(first) * max(1, self.X.shape[1] // first.shape[1])
         rows = min(len(self.X), 512, max(1, BLOCK // units))
         return jax.lax.map(lambda x: function(x[None])[0], self.X, batch_size=rows)
 
@@ -191,7 +194,7 @@ def _stored(layers: Layers, dtype: str) -> tuple[np.ndarray, ...]:
     return tuple(np.asarray(w).astype(dtype) for w in layers)
 
 
-_raw = partial(jax.jit, static_argnums=2)(raw)
+_raw = partial(jax.jit, static_argnums=(2, 3))(raw)
 
 
 class _Moving(NamedTuple):
@@ -209,9 +212,9 @@ def _rich(network: Network, stage: Stage, start: Member, inputs) -> _Moving:
 
     def centred(points):  # in the network's dtype, so that f starts exactly where it was
         def now(x):
-            return _raw(layers, on_device(x, dtype), phi)
+            return _raw(layers, on_device(x, dtype), phi, network.biases)
 
-        before = start.predict(points, network.phi)
+        before = start.predict(points, network.phi, network.biases)
         return before - in_batches(now, points, start.weights) / gamma
 
     def member(y: Layers) -> Member:
@@ -231,6 +234,7 @@ def _rich(network: Network, stage: Stage, start: Member, inputs) -> _Moving:
         objective=stage.objective.placed(),
         frozen=stage.frozen_layers(network.depth),
         head_rate=_rate(stage),
+        biases=network.biases,
         adapters=_adapters(stage, dtype),
     )
     return _Moving(flow, layers, centred(inputs), member)
@@ -258,6 +262,7 @@ def _lazy(network: Network, stage: Stage, start: Member, inputs) -> _Moving:
         objective=stage.objective.placed(),
         frozen=frozen,
         head_rate=_rate(stage),
+        biases=network.biases,
     )
     y0 = (on_device(1.0), jax.tree.map(jnp.zeros_like, layers))
     return _Moving(flow, y0, np.zeros((len(inputs), stage.task.outputs)), member)
@@ -292,7 +297,7 @@ def flow_through(network: Network, stage: Stage, start: Member, inputs, grid, sn
     )
     end, end_time = moving.member(done.end), float(done.end_time)
     reached = grid < end_time
-    last = end.predict(inputs, network.phi)[None]
+    last = end.predict(inputs, network.phi, network.biases)[None]
     return Run(
         times=np.append(grid[reached], end_time),
         predictions=np.concatenate([np.asarray(done.recorded)[reached], last]),

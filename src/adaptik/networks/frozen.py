@@ -21,6 +21,7 @@ from ..mathematics.stepping.flow import STALL
 from ..solution import Cost, Outcome
 from ..tasks.stages import Stage
 from . import convolution
+from .forward import only_above, preactivations, raw
 from .mup import (
     Member,
     Network,
@@ -30,18 +31,14 @@ from .mup import (
     combine,
     empirical_kernel,
     in_batches,
-    only_above,
-    preactivations,
-    raw,
 )
 
 
 def solve_frozen(network: Network, stage: Stage, start: Member, inputs, grid, snapshots) -> Run:
     """Run a stage with a frozen kernel; parameters as in :func:`.flows.flow_through`."""
-    act, task, lam = network.phi, stage.task, stage.fade_rate
-    frozen = stage.frozen_layers(network.depth)
-    gram = _kernel(start.weights, task.X, stage, act, frozen)
-    f0 = start.predict(task.X, act)
+    task, lam = stage.task, stage.fade_rate
+    gram = _kernel(network, start.weights, task.X, stage)
+    f0 = start.predict(task.X, network.phi, network.biases)
     solve = _closed_form if stage.loss == "squared" else _implicit
     flow = solve(gram, task.y, f0, stage)
     end = flow.end_time
@@ -52,7 +49,7 @@ def solve_frozen(network: Network, stage: Stage, start: Member, inputs, grid, sn
     spec = "nm,tmc->ntc" if gram.ndim == 2 else "ncmd,tmd->ntc"
 
     def moved(x):  # one block of inputs, so that no large kernel is ever whole
-        K = _kernel(start.weights, x, stage, act, frozen)
+        K = _kernel(network, start.weights, x, stage)
         return np.einsum(spec, K, at_times, optimize=True)
 
     motion = in_batches(moved, inputs, start.weights).transpose(1, 0, 2)
@@ -64,7 +61,7 @@ def solve_frozen(network: Network, stage: Stage, start: Member, inputs, grid, sn
 
     return Run(
         times=times,
-        predictions=fades * start.predict(inputs, act) + motion,
+        predictions=fades * start.predict(inputs, network.phi, network.biases) + motion,
         loss=loss,
         rate=rate,
         outcome=flow.outcome if np.isfinite(loss) else Outcome.DIVERGED,
@@ -74,20 +71,24 @@ def solve_frozen(network: Network, stage: Stage, start: Member, inputs, grid, sn
     )
 
 
-def _kernel(weights: Weights, x, stage: Stage, act: Activation, frozen: int) -> np.ndarray:
+def _kernel(network: Network, weights: Weights, x, stage: Stage) -> np.ndarray:
     """That of the stage between inputs and its samples, the head's part at the head's rate."""
-    X, eta = stage.task.X, stage.head_rate
+    X, eta, frozen = stage.task.X, stage.head_rate, stage.frozen_layers(network.depth)
+
+    def kernel(kind: str, layer: int) -> np.ndarray:
+        return empirical_kernel(weights, x, X, kind, network.phi, layer, network.biases)
+
+    constant = network.biases[1] ** 2
     if stage.trains == "readout":
-        return eta * empirical_kernel(weights, x, X, "feature", act, frozen)
-    ntk = empirical_kernel(weights, x, X, "ntk", act, frozen)
+        return eta * (kernel("feature", frozen) + constant)
+    ntk = kernel("ntk", frozen)
     if stage.low_rank is not None:  # the first layer sees inputs along few directions alone
         a = stage.low_rank.directions(X.shape[1]) / math.sqrt(X.shape[1])
         lost = (x @ a) @ (X @ a).T - x @ X.T / X.shape[1]
-        gradient = empirical_kernel(weights, x, X, "gradient", act, 1)
-        ntk = ntk + gradient * lost[:, None, :, None]
+        ntk = ntk + kernel("gradient", 1) * lost[:, None, :, None]
     if eta == 1:
         return ntk
-    feature = empirical_kernel(weights, x, X, "feature", act)  # of the last layer
+    feature = kernel("feature", 0) + constant  # of the last layer
     return ntk + (eta - 1) * np.einsum("nm,cd->ncmd", feature, np.eye(ntk.shape[1]))
 
 
@@ -189,10 +190,10 @@ def _implicit(gram, y, f0, stage: Stage) -> _Implicit:
 
 def _moved(network: Network, stage: Stage, start: Member, dual, fade: float) -> Member:
     """The network and its predictor once the dual coefficients are ``dual``."""
-    layers, act = start.weights.layers, network.phi
+    layers, of = start.weights.layers, (network.phi, network.biases)
     before = (fade, start.terms)
     if stage.trains != "readout":
-        *pushes, head = _pull_back(layers, stage.task.X, dual, act)
+        *pushes, head = _pull_back(layers, stage.task.X, dual, *of)
         if stage.low_rank is not None:
             pushes = [jnp.asarray(stage.low_rank.reached(np.asarray(push))) for push in pushes]
         push = (*pushes, stage.head_rate * head)
@@ -200,7 +201,8 @@ def _moved(network: Network, stage: Stage, start: Member, dual, fade: float) -> 
         step = tuple(np.asarray(u, network.dtype) for u in moving)
         return Member(start.weights, combine(before, (1.0, [Term(1.0, start.weights, step)])))
     *hidden, head = layers
-    learned = stage.head_rate * np.asarray(_feature_sum(layers, stage.task.X, dual, act))  # phi^T c
+    features = _feature_sum(layers, stage.task.X, dual, *of)
+    learned = stage.head_rate * np.asarray(features)  # phi^T c
 
     def with_head(values) -> Weights:
         return Weights((*hidden, values.astype(network.dtype)))
@@ -215,19 +217,23 @@ def _moved(network: Network, stage: Stage, start: Member, dual, fade: float) -> 
     return Member(end, combine(before, (1.0, moved)))
 
 
-@partial(jax.jit, static_argnums=3)
-def _pull_back(layers, X, dual, activation: Activation):
+@partial(jax.jit, static_argnums=(3, 4))
+def _pull_back(layers, X, dual, activation: Activation, biases: tuple[float, float]):
     """N sum_mu c_mu d raw(x_mu)/d theta."""
     layers = tuple(jnp.asarray(w, jnp.float64) for w in layers)
-    transpose = jax.vjp(lambda w: raw(w, X, activation.phi), layers)[1]
-    return transpose(layers[-1].shape[0] * dual)[0]
+    transpose = jax.vjp(lambda w: raw(w, X, activation.phi, biases), layers)[1]
+    return transpose(len(layers[0]) * dual)[0]
 
 
-@partial(jax.jit, static_argnums=3)
-def _feature_sum(layers, X, dual, activation: Activation):
+@partial(jax.jit, static_argnums=(3, 4))
+def _feature_sum(layers, X, dual, activation: Activation, biases: tuple[float, float]):
     """sum_mu phi(h_L(x_mu)) c_mu, shaped as the head."""
     layers = tuple(jnp.asarray(w, jnp.float64) for w in layers)
     if convolution.is_convolutional(layers, X):
         return convolution.feature_sum(layers, X, dual, activation)
-    hidden = layers[:-1]
-    return activation.phi(preactivations(hidden, X, activation.phi)[-1]).T @ dual
+    hidden, width = layers[:-1], len(layers[0])
+    seen = activation.phi(preactivations(hidden, X, activation.phi, biases)[-1])
+    if biases[1]:
+        constant = jnp.full((len(X), 1), biases[1] * math.sqrt(width))
+        seen = jnp.concatenate([seen, constant], axis=1)
+    return seen.T @ dual

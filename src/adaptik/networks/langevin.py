@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..mathematics.activations import Elementwise, check_finite
+from ..mathematics.biases import NONE
 from ..mathematics.hamiltonian import adapted, trajectory
 from ..mathematics.stepping.clock import compile_clock
 from ..solution import Cost, Outcome, Solution, StageRecord, recorded_inputs, recorded_tasks
@@ -153,6 +154,11 @@ def sample_posterior(
 def _check_arguments(network, temperature, chains, warmup, samples, keep, key):
     if not isinstance(network, Network):
         raise InputError(f"network must be an adaptik.Network, got {type(network).__name__}")
+    if network.biases != NONE:
+        raise InputError(
+            f"bias={network.biases} is not sampled by sample_posterior; leave it out, or give the "
+            "inputs a constant coordinate"
+        )
     require_between(0, math.inf, temperature=temperature)
     require_integers(1, chains=chains, warmup=warmup, keep=keep)
     require_integers(4, samples=samples)

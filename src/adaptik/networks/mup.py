@@ -3,29 +3,32 @@
     h_1 = W_0 x / sqrt(D),   h_{l+1} = W_l phi(h_l) / sqrt(N),   raw(x) = head^T phi(h_L) / N
 
 with all weights N(0, 1) at the start; a stage of richness gamma predicts with raw/gamma, centred
-(theory section 1). Everything here evaluates in float64, whatever the network trains in.
+(theory section 1). Biases b and b_r are weights too, the last column of every hidden layer and the
+last row of the head:
+
+    h_l = ... + b beta_l,   raw(x) = (head^T phi(h_L) + b_r sqrt(N) c) / N
+
+with beta_l ~ N(0, 1) and c = 0 at the start. Everything here evaluates in float64, whatever the
+network trains in.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from ..mathematics import activations
 from ..mathematics.activations import Activation, Elementwise
+from ..mathematics.biases import NONE, Bias, deviations
 from ..solution import AbstractState, Cost, Kernels, Outcome
 from ..system.errors import require_between, require_integers, require_one_of
 from ..system.registry import register
-from . import convolution
 from .convolution import Windows, is_convolutional
-
-Layers = tuple[Array, ...]  # W_0 (N, D), W_1 .. W_{L-1} (N, N), head (N, C)
+from .forward import kernel, last, term_of
 
 BLOCK = 2**24  # numbers in one temporary array of hidden units
 
@@ -46,6 +49,9 @@ class Network:
         ``"float32"`` or ``"float64"``: in which weights are trained and kept.
     tol
         Error of one time step in units of the labels (:attr:`adaptik.Stage.unit`).
+    bias
+        Standard deviation b of the biases of hidden layers at the start, or a pair (b, b_r); one
+        number is both. The readout's bias starts at 0 and learns by the kernel b_r^2.
 
     Raises
     ------
@@ -67,9 +73,11 @@ class Network:
     depth: int = 1
     dtype: str = "float32"
     tol: float = 1e-3
+    bias: Bias = NONE
 
     def __post_init__(self):
         object.__setattr__(self, "activation", activations.get(self.activation))
+        object.__setattr__(self, "bias", deviations(self.bias))
         require_integers(1, width=self.width, depth=self.depth)
         require_one_of(("float32", "float64"), dtype=self.dtype)
         require_between(0, 1, tol=self.tol)
@@ -84,48 +92,29 @@ class Network:
         """The fields as plain values."""
         name = self.phi.name
         fields = dict(width=self.width, activation=name, depth=self.depth)
-        return fields | dict(dtype=self.dtype, tol=self.tol)
+        return fields | dict(dtype=self.dtype, tol=self.tol, bias=self.biases)
+
+    @property
+    def biases(self) -> tuple[float, float]:
+        """b and b_r."""
+        return deviations(self.bias)
 
     def initial_hidden(self, dimension: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        """Standard normal hidden weights: ``(N, D)`` and ``depth - 1`` times ``(N, N)``."""
+        """Standard normal hidden weights: ``(N, D)`` and ``depth - 1`` times ``(N, N)``.
+
+        With biases, one column more.
+        """
         columns = [dimension, *[self.width] * (self.depth - 1)]
-        return tuple(self._normal(rng, n) for n in columns)
+        return tuple(self._normal(rng, n + (self.biases[0] > 0)) for n in columns)
 
     def initial_head(self, outputs: int, rng: np.random.Generator) -> np.ndarray:
-        """A standard normal head ``(N, C)``."""
-        return self._normal(rng, outputs)
+        """A standard normal head ``(N, C)``, and a row of zeros for a bias."""
+        head = self._normal(rng, outputs)
+        return np.pad(head, ((0, 1), (0, 0))) if self.biases[1] > 0 else head
 
     def _normal(self, rng: np.random.Generator, columns: int) -> np.ndarray:
         # Drawn in float64 so that both dtypes start from the same network.
         return rng.standard_normal((self.width, columns)).astype(self.dtype)
-
-
-def preactivations(hidden: Layers, X: Float[Array, "n D"], phi: Elementwise) -> list[Array]:
-    """h_1 .. h_L, each of shape ``(n, N)``; ``hidden`` is all layers but the head."""
-    h = [X @ hidden[0].T / math.sqrt(X.shape[1])]
-    for W in hidden[1:]:
-        h.append(phi(h[-1]) @ W.T / math.sqrt(W.shape[1]))
-    return h
-
-
-def raw(layers: Layers, X: Float[Array, "n D"], phi: Elementwise) -> Float[Array, "n C"]:
-    """head^T phi(h_L) / N: the predictor of richness 1 before centring."""
-    if is_convolutional(layers, X):
-        return convolution.raw(layers, X, phi)
-    *hidden, head = layers
-    return phi(preactivations(tuple(hidden), X, phi)[-1]) @ head / head.shape[0]
-
-
-def tangent(
-    layers: Layers, direction: Layers, X: Float[Array, "n D"], phi: Elementwise
-) -> Float[Array, "n C"]:
-    """Derivative of :func:`raw` as the weights move along ``direction``."""
-    return jax.jvp(lambda w: raw(w, X, phi), (layers,), (direction,))[1]
-
-
-def only_above(frozen: int, layers: Layers) -> Layers:
-    """Zeros in the place of the first ``frozen`` layers."""
-    return (*(jnp.zeros_like(W) for W in layers[:frozen]), *layers[frozen:])
 
 
 @register
@@ -136,7 +125,8 @@ class Weights:
     Attributes
     ----------
     layers
-        W_0 ``(N, D)``, W_1 .. W_{L-1} ``(N, N)``, head ``(N, C)``.
+        W_0 ``(N, D)``, W_1 .. W_{L-1} ``(N, N)``, head ``(N, C)``; with biases one column, or row,
+        more.
 
     Examples
     --------
@@ -200,14 +190,19 @@ class Member:
         """The same network with a predictor ``factor`` times as large."""
         return Member(self.weights, combine((factor, self.terms)))
 
-    def predict(self, X: Float[np.ndarray, "n D"], activation: Activation) -> np.ndarray:
+    def predict(
+        self,
+        X: Float[np.ndarray, "n D"],
+        activation: Activation,
+        biases: tuple[float, float] = NONE,
+    ) -> np.ndarray:
         """f(x), shape ``(n, C)``."""
         head = self.weights.layers[-1]
         total = np.zeros((len(X), head.shape[-1]))
         for term in self.terms:
 
             def value(x, term=term):
-                return _term(term.weights.layers, term.direction, x, activation)
+                return term_of(term.weights.layers, term.direction, x, activation, biases)
 
             total += term.coefficient * in_batches(value, X, self.weights)
         return total
@@ -274,6 +269,8 @@ class NetworkState(AbstractState):
         One per seed.
     windows
         How images are cut, of convolutional networks.
+    biases
+        b and b_r.
 
     Examples
     --------
@@ -293,6 +290,7 @@ class NetworkState(AbstractState):
     activation: Activation
     members: tuple[Member, ...]
     windows: Windows | None = None
+    biases: tuple[float, float] = NONE
 
     def _seen(self, X: Float[np.ndarray, "n D"]) -> np.ndarray:
         """What the first layer is given."""
@@ -303,7 +301,7 @@ class NetworkState(AbstractState):
 
     def predict(self, X):
         X = self._seen(X)
-        return np.stack([m.predict(X, self.activation) for m in self.members])
+        return np.stack([m.predict(X, self.activation, self.biases) for m in self.members])
 
     @property
     def hidden_layers(self):
@@ -314,7 +312,9 @@ class NetworkState(AbstractState):
         first, second = self._seen(X), self._seen(X2)
         return np.stack(
             [
-                empirical_kernel(m.weights, first, second, kind, self.activation, layer)
+                empirical_kernel(
+                    m.weights, first, second, kind, self.activation, layer, self.biases
+                )
                 for m in self.members
             ]
         )
@@ -335,12 +335,14 @@ class NetworkState(AbstractState):
     def preactivations(self, X):
         X = self._seen(X)
 
-        def last(weights):
-            return in_batches(
-                lambda x: _last(weights.layers[:-1], x, self.activation), X, weights
-            ).T
+        def of(member: Member) -> np.ndarray:
+            hidden = member.weights.layers[:-1]
+            h = in_batches(
+                lambda x: last(hidden, x, self.activation, self.biases), X, member.weights
+            )
+            return h.T
 
-        return np.stack([last(m.weights) for m in self.members])
+        return np.stack([of(m) for m in self.members])
 
 
 def empirical_kernel(
@@ -350,17 +352,19 @@ def empirical_kernel(
     kind: str,
     activation: Activation,
     layer: int = 0,
+    biases: tuple[float, float] = NONE,
 ) -> np.ndarray:
     """Kernel of one network: ``(n, m)`` if ``kind="feature"``, else ``(n, C, m, C)``.
 
     The feature kernel of hidden layer ``layer`` is Phi_l, the gradient kernel g_l . g_l'/N, and the
     NTK delta_cc' Phi_L + sum_l (g_l . g_l'/N) Phi_{l-1} with Phi_0 = x.x'/D, the sum over layers
-    above that one. Layer 0, the inputs, stands for the last one in the other two.
+    above that one. Layer 0, the inputs, stands for the last one in the other two. In the NTK,
+    biases add b^2 to every Phi_{l-1} and b_r^2 to Phi_L.
     """
-    layers = weights.layers
+    layers, of = weights.layers, (kind, activation, layer, biases)
 
     def columns(block: np.ndarray) -> np.ndarray:
-        return in_batches(lambda x: _kernel(layers, x, block, kind, activation, layer), X, weights)
+        return in_batches(lambda x: kernel(layers, x, block, *of), X, weights)
 
     found = [columns(block) for block in _blocks(X2, layers)]
     return np.concatenate(found, axis=1 if kind == "feature" else 2)
@@ -384,54 +388,3 @@ def _blocks(X: np.ndarray, layers: Sequence[np.ndarray]) -> Iterator[np.ndarray]
     rows = max(1, BLOCK // numbers)
     for start in range(0, len(X), rows):
         yield np.asarray(X[start : start + rows], float)
-
-
-def _double(layers):
-    return tuple(jnp.asarray(w, jnp.float64) for w in layers)
-
-
-@partial(jax.jit, static_argnums=3)
-def _term(layers, direction, X, activation: Activation):
-    if direction:
-        return tangent(_double(layers), _double(direction), X, activation.phi)
-    return raw(_double(layers), X, activation.phi)
-
-
-@partial(jax.jit, static_argnums=2)
-def _last(hidden, X, activation: Activation):
-    if is_convolutional(hidden, X):
-        (filters,) = _double(hidden)
-        return convolution.preactivations(filters, X).reshape(len(X), -1)
-    return preactivations(_double(hidden), X, activation.phi)[-1]
-
-
-@partial(jax.jit, static_argnums=(3, 4, 5))
-def _kernel(layers, X, X2, kind: str, activation: Activation, layer: int):
-    layers = _double(layers)
-    if is_convolutional(layers, X):
-        return convolution.kernel(layers, X, X2, kind, activation, layer)
-    width, outputs = layers[-1].shape
-    (phi_a, g_a), (phi_b, g_b) = (_fields(layers, x, activation) for x in (X, X2))
-    if kind == "feature":
-        return phi_a[layer - 1] @ phi_b[layer - 1].T / width
-    gradients = [jnp.einsum("ncN,mdN->ncmd", a, b) / width for a, b in zip(g_a, g_b, strict=True)]
-    if kind == "gradient":
-        return gradients[layer - 1]
-    below = [X @ X2.T / X.shape[1], *[a @ b.T / width for a, b in zip(phi_a, phi_b, strict=True)]]
-    ntk = below[-1][:, None, :, None] * jnp.eye(outputs)[:, None, :]
-    for gradient, feature in list(zip(gradients, below[:-1], strict=True))[layer:]:
-        ntk = ntk + gradient * feature[:, None, :, None]
-    return ntk
-
-
-def _fields(layers, X, activation: Activation):
-    """phi(h_l), each ``(n, N)``, and gradient fields g_l = phi'(h_l) z_l, each ``(n, C, N)``."""
-    *hidden, head = layers
-    h = preactivations(tuple(hidden), X, activation.phi)
-    z = head.T[None]
-    gradients = []
-    for level in reversed(range(len(hidden))):
-        g = activation.derivative(h[level])[:, None, :] * z
-        gradients.insert(0, g)
-        z = g @ hidden[level] / math.sqrt(hidden[level].shape[1]) if level else z
-    return [activation.phi(x) for x in h], gradients

@@ -103,18 +103,7 @@ def train(
         network = network.fitted(stages[0].task.dimension)
         windows = network.windows
     for i, stage in enumerate(stages):
-        stage.frozen_layers(network.depth)
-        check_elastic_flow(i, stage)
-        if stage.elastic > 0 and network.depth > 1:
-            raise InputError(
-                f"stage {i}: elastic={stage.elastic:g} is for one hidden layer, network has "
-                f"depth {network.depth}; use 0"
-            )
-        if stage.low_rank is not None and (network.depth > 1 or windows is not None):
-            raise InputError(
-                f"stage {i}: rank={stage.low_rank.rank} is for one dense hidden layer, not for "
-                "deeper or convolutional networks; use None"
-            )
+        _check_stage(i, stage, network)
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
     _require_memory(network, stages[0].task.dimension, through[len(earlier) :], len(seeds))
     check_finite(network.phi, preactivation_scale(tasks.values()), network.depth, network.dtype)
@@ -134,11 +123,11 @@ def train(
         ]
         records.append(turned_back(_join(runs, stage, tasks), unit).judged())
         members = [run.end.scaled(unit) for run in runs]
-        states.append(NetworkState(network.phi, tuple(members), windows))
+        states.append(NetworkState(network.phi, tuple(members), windows, network.biases))
         for t in wanted:
             if all(t in run.snapshots for run in runs):
                 at_t = tuple(run.snapshots[t].scaled(unit) for run in runs)
-                kept[i, t] = NetworkState(network.phi, at_t, windows)
+                kept[i, t] = NetworkState(network.phi, at_t, windows, network.biases)
         if records[-1].outcome.is_lost:
             break
     provenance = {"model": model, "seeds": seeds, "versions": versions()}
@@ -159,6 +148,29 @@ def _checked_seeds(seeds) -> tuple[int, ...]:
     if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
         raise InputError(f"seeds must be a number >= 1 or distinct integers >= 0, got {seeds!r}")
     return chosen
+
+
+def _check_stage(i: int, stage: Stage, network: AnyNetwork) -> None:
+    """Refuse what these networks do not compute."""
+    stage.frozen_layers(network.depth)
+    check_elastic_flow(i, stage)
+    if stage.elastic > 0 and network.depth > 1:
+        raise InputError(
+            f"stage {i}: elastic={stage.elastic:g} is for one hidden layer, network has "
+            f"depth {network.depth}; use 0"
+        )
+    if stage.low_rank is not None and network.biases[0] > 0:
+        raise InputError(
+            f"stage {i}: rank={stage.low_rank.rank} moves no biases of the hidden layer; use "
+            f"rank=None, or a bias of the readout alone: (0, {network.biases[1]:g})"
+        )
+    if stage.low_rank is not None and (
+        network.depth > 1 or isinstance(network, ConvolutionalNetwork)
+    ):
+        raise InputError(
+            f"stage {i}: rank={stage.low_rank.rank} is for one dense hidden layer, not for "
+            "deeper or convolutional networks; use None"
+        )
 
 
 def _check_arguments(network, seeds, record, after):

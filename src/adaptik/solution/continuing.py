@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ..mathematics.biases import NONE
 from ..system.errors import InputError
 from ..tasks.stages import Stage
 from .solution import Solution
@@ -40,7 +41,7 @@ def check_continues(
         raise InputError(
             f"after must be a result of {by}, got one of {made_by(after)}; run all stages by one"
         )
-    before = {"chains": after.members} | after.provenance | after.provenance["model"]
+    before = {"chains": after.members, "bias": NONE} | after.provenance | after.provenance["model"]
     for name, value in model.items():
         if name not in (*OPEN, *free) and before.get(name) != value:
             raise InputError(f"after has {name}={before.get(name)!r}, got {value!r}; use the same")

@@ -67,6 +67,14 @@ class Solution(Trajectory):
     >>> [stage.duration is not None for stage in solution.timed_stages]  # for networks, as long
     [True, True]
 
+    In a joint stage every task has a head of its own; ``head`` names another one:
+
+    >>> joint = ak.solve([ak.Stage([source, target], richness=0.0)], ak.TwoLayer(particles=64))
+    >>> joint.heads(), joint.head_of(target)
+    ({'source': 1, 'target': 1}, 'target')
+    >>> joint.loss(target).value < joint.loss(target, head="source").value
+    True
+
     On disk, and with labelled axes:
 
     >>> import tempfile

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, NamedTuple, Self, TypeVar
 import numpy as np
 from jaxtyping import Float
 
+from ..mathematics.biases import NONE
 from ..system.errors import InputError
 from ..tasks import Task
 from ..tasks.span import Span
@@ -113,6 +114,11 @@ class AbstractState(ABC):
         """The same neurons with a predictor ``factor`` times as large."""
 
     @property
+    def biases(self) -> tuple[float, float]:
+        """b of hidden layers and b_r of the readout; 0 unless a state says otherwise."""
+        return NONE
+
+    @property
     def hidden_layers(self) -> int:
         """Number of hidden layers; one unless a state says otherwise."""
         return 1
@@ -160,16 +166,18 @@ class AbstractState(ABC):
     ) -> Float[np.ndarray, "members n m ..."]:
         """delta_cc' Phi_L + sum_l G_l Phi_{l-1} with Phi_0 = x.x'/D (theory section 2).
 
-        The sum is over layers above the first ``frozen``, which are fewer than the depth.
+        The sum is over layers above the first ``frozen``, which are fewer than the depth. Biases
+        add b^2 to every Phi_{l-1}, and b_r^2 to Phi_L.
         """
         both, rows, columns = _together(X, X2)
         found, below = self.kernels(both, rows, columns), both[rows] @ both[columns].T
         below, total = (below / both.shape[1])[None], 0.0
+        hidden, readout = self.biases
         for layer in range(1, self.hidden_layers + 1):
             if layer > frozen:
-                total = total + found.gradient(layer) * below[..., None, None]
+                total = total + found.gradient(layer) * (below + hidden**2)[..., None, None]
             below = found.feature(layer)
-        total = np.asarray(total)
+        total, below = np.asarray(total), below + readout**2
         return _one_output(total + below[..., None, None] * np.eye(total.shape[-1]))
 
 

@@ -12,6 +12,7 @@ import os
 import pickle
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, wraps
@@ -74,6 +75,8 @@ def _prepared(setting: str) -> Path | None:
         tempfile.TemporaryFile(dir=folder).close()
     except (OSError, RuntimeError, ValueError):  # RuntimeError: nobody has a home
         return None
+    # A folder that is full, or locked by many processes for long, costs time and nothing else.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     if not own:
         _jax.update("jax_compilation_cache_dir", str(folder))
         _jax.update("jax_persistent_cache_min_compile_time_secs", WORTH)

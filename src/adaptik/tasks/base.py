@@ -58,6 +58,8 @@ class Task:
     (('train',), [[-1.0], [1.0]])
     >>> task.with_note("two toys").notes, task.loss_weights("labels").tolist()
     (('two toys',), [1.0])
+    >>> task.columns
+    {'toy': slice(0, 1, None)}
     >>> task.heads, task.scaled(2.0).y.tolist(), task.seen_through(lambda X: 3 * X).X[0].tolist()
     ({'toy': 1}, [[-2.0], [2.0]], [3.0, 0.0])
     >>> part = task.subset(rows=np.array([0]), held_out=np.array([1]), name="half")

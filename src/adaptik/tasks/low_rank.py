@@ -9,6 +9,8 @@ from jaxtyping import Float
 from ..system.errors import InputError, require_integers, require_one_of
 from ..system.registry import register
 
+STREAM = 0x10A
+
 
 @register
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class LowRank:
     def directions(self, dimension: int) -> Float[np.ndarray, "D r"]:
         """The a_k as columns."""
         self.check(dimension)
-        rng = np.random.default_rng(self.seed)
+        # A stream of its own: data of an equal seed would have its teachers among the directions.
+        rng = np.random.default_rng([self.seed, STREAM])
         normal = rng.standard_normal((dimension, self.rank))
         if self.draw == "gaussian":
             return normal / np.sqrt(self.rank)

@@ -15,8 +15,8 @@ K = TypeVar("K")
 RESOLUTION = 1e-6  # orthogonal parts below this fraction of |x| count as zero
 
 
-def largest_rank(tasks: Iterable[Task]) -> int:
-    """As many directions as training inputs span at most.
+def largest_rank(tasks: Iterable[Task], bias: float = 0.0) -> int:
+    """As many directions as training inputs span at most, a constant for the bias with them.
 
     Examples
     --------
@@ -24,7 +24,7 @@ def largest_rank(tasks: Iterable[Task]) -> int:
     2
     """
     shapes = [task.X.shape for task in tasks]
-    return min(shapes[0][1], sum(count for count, _ in shapes))
+    return min(shapes[0][1] + (bias > 0), sum(count for count, _ in shapes))
 
 
 @register
@@ -36,19 +36,26 @@ class Span:
     b b' + H H' with b = <y x> and H = <y x x'>, the first two moments that a gradient step sees,
     and point along the sum of b: with the orders of samples and columns only rounding changes.
 
+    With a bias of the first layer, inputs have one more coordinate, the constant b sqrt(D).
+
     Attributes
     ----------
     basis
-        Shape ``(D, rank)``.
+        Shape ``(D, rank)``, or ``(D + 1, rank)`` with a bias.
+    bias
+        Its standard deviation b, so that K_x = x.x'/D + b^2.
     """
 
     basis: Float[np.ndarray, "D rank"]
+    bias: float = 0.0
 
     @classmethod
-    def of(cls, tasks: Iterable[Task], also: Iterable[np.ndarray] = ()) -> "Span":
+    def of(
+        cls, tasks: Iterable[Task], bias: float = 0.0, also: Iterable[np.ndarray] = ()
+    ) -> "Span":
         """The span of the training inputs of all tasks, and of other vectors ``(n, D)``."""
         tasks = list(tasks)
-        X = np.concatenate([task.X for task in tasks])
+        X = np.concatenate([with_constant(task.X, bias) for task in tasks])
         for vectors in also:  # what rounding alone puts outside adds no coordinate
             inside = np.linalg.svd(X, full_matrices=False)[2]
             left = vectors - (vectors @ inside.T) @ inside
@@ -59,12 +66,12 @@ class Span:
         basis = rows[:rank].T
         weight, pull = np.zeros((rank, rank)), np.zeros(rank)
         for task in tasks:
-            inside = task.X @ basis
+            inside = with_constant(task.X, bias) @ basis
             for y in task.y.T:
                 first, second = y @ inside / len(y), (inside.T * y) @ inside / len(y)
                 weight += np.outer(first, first) + second @ second
                 pull += first
-        return cls.turned(basis, weight, pull)
+        return cls.turned(basis, weight, pull, bias)
 
     @classmethod
     def turned(
@@ -72,12 +79,13 @@ class Span:
         basis: Float[np.ndarray, "D rank"],
         weight: Float[np.ndarray, "rank rank"],
         pull: Float[np.ndarray, " rank"],
+        bias: float = 0.0,
     ) -> "Span":
         """An orthonormal basis turned to the order of T and the signs of b, given in it."""
         _, turn = np.linalg.eigh(weight)
         # Signs that the order of samples and of inputs' columns does not change.
         turn = turn * np.where(pull @ turn < 0, -1.0, 1.0)
-        return cls(basis @ turn[:, ::-1])
+        return cls(basis @ turn[:, ::-1], bias)
 
     @property
     def rank(self) -> int:
@@ -85,11 +93,19 @@ class Span:
 
     def points(self, X: Float[np.ndarray, "n D"]) -> "Points":
         """In-span coordinates of inputs and what is left, in units where K_x = x.x'/D."""
-        inside = X @ (self.basis / np.sqrt(X.shape[1]))
-        size = np.einsum("nd,nd->n", X, X) / X.shape[1]
+        seen, dimension = with_constant(X, self.bias), X.shape[1]
+        inside = seen @ (self.basis / np.sqrt(dimension))
+        size = np.einsum("nd,nd->n", seen, seen) / dimension
         rho = np.sqrt(np.maximum(size - np.einsum("nk,nk->n", inside, inside), 0.0))
         rho[rho < RESOLUTION * np.sqrt(size)] = 0.0
         return Points(inside, rho, X, self)
+
+    def gram(
+        self, X: Float[np.ndarray, "n D"], X2: Float[np.ndarray, "m D"]
+    ) -> Float[np.ndarray, "n m"]:
+        """K_x."""
+        seen, other = (with_constant(x, self.bias) for x in (X, X2))
+        return seen @ other.T / X.shape[1]
 
     def together(
         self, inputs: Mapping[K, np.ndarray], evaluate: Callable[[np.ndarray], np.ndarray]
@@ -151,4 +167,12 @@ class Points:
     @property
     def orthogonal(self) -> Float[np.ndarray, "n D"]:
         """The orthogonal parts themselves, in units where K_x = x.x'/D."""
-        return self.inputs / np.sqrt(self.inputs.shape[1]) - self.inside @ self.span.basis.T
+        seen = with_constant(self.inputs, self.span.bias)
+        return seen / np.sqrt(self.inputs.shape[1]) - self.inside @ self.span.basis.T
+
+
+def with_constant(X: Float[np.ndarray, "n D"], bias: float) -> np.ndarray:
+    """Inputs and, for a bias b of the first layer, the constant b sqrt(D) beside them."""
+    if not bias:
+        return X
+    return np.column_stack([X, np.full(len(X), bias * np.sqrt(X.shape[1]))])

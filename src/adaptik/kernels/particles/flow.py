@@ -101,11 +101,12 @@ class AbstractParticleFlow(LinearisedFlow):
         """The motion of a law that is pushed, and pulled by decay and home."""
         decay, elastic = (c.astype(law.w.dtype) for c in (self.decay, self.elastic))
         pull = decay * law.w + elastic * (law.w - self.home)
-        return Law(push.w - pull, self.paced(push.z - decay * law.z))
+        z, c = jax.tree.map(lambda p, old: p - decay * old, push[1:], law[1:])
+        return self.paced(Law(push.w - pull, z, c))
 
-    def paced(self, dz: Float[Array, "R M C"]) -> Float[Array, "R M C"]:
-        """How readouts move, at a rate of their own where a flow has one."""
-        return dz
+    def paced(self, move: Law) -> Law:
+        """A motion with that of readouts at a rate of their own, where a flow has one."""
+        return move
 
     def losses(self, y: Law):
         return self.objective.by_part(self.predictor(self.cast(y)), self.labels)
@@ -115,7 +116,7 @@ class AbstractParticleFlow(LinearisedFlow):
 
     def burden(self, y: Law):
         y = self.cast(y)
-        squares = self.squares(y.w) + jnp.sum(jnp.square(y.z), -1)
+        squares = self.squares(y.w) + y.readouts_squared()
         pulled = self.squares(y.w - self.home)
         weighed = jnp.mean(self.decay * squares + self.elastic * pulled)
         return 0.5 * self.objective.rate_factor * weighed / self.richness**2
@@ -126,21 +127,17 @@ class AbstractParticleFlow(LinearisedFlow):
 
     def weighed(self, y: Law, error: Law, change: Float[Array, "R P C"]) -> Float[Array, ""]:
         """Size of an error that changes the predictor on the samples so."""
-        return self.size_of(y, self.felt(error.w), error.z, change)
+        return self.size_of(y, self.felt(error.w), error, change)
 
     def size_of(
-        self,
-        y: Law,
-        felt: Float[Array, "R M"],
-        dz: Float[Array, "R M C"],
-        change: Float[Array, "R P C"],
+        self, y: Law, felt: Float[Array, "R M"], error: Law, change: Float[Array, "R P C"]
     ) -> Float[Array, ""]:
-        """The same, ``felt`` being what it does to preactivations, and ``dz`` to readouts."""
+        """The same, ``felt`` being what the error does to preactivations."""
         # Errors of single particles average out there (a kink of phi is crossed by a few particles
         # at a time), so the Cauchy-Schwarz bound (rms dz rms phi + rms z rms dh)/gamma enters with
         # a small weight only.
         size = 1 + jnp.mean(jnp.sum(jnp.square(y.z), -1))
-        moved = jnp.mean(felt + jnp.sum(jnp.square(dz), -1)).astype(jnp.float64)
+        moved = jnp.mean(felt + error.readouts_squared()).astype(jnp.float64)
         bound = jnp.sqrt(moved * size) / self.richness
         return jnp.sqrt(jnp.mean(jnp.square(change))) + PARTICLE_WEIGHT * bound
 
@@ -156,7 +153,7 @@ class TangentFlow(AbstractFlow):
         decay = self.inner.decay.astype(y.base.w.dtype)
         shrink = jax.tree.map(lambda leaf: -decay * leaf, y)
         move = Tangent(shrink.base, jax.tree.map(jnp.add, push, shrink.move))
-        move = Tangent(*(law._replace(z=self.inner.paced(law.z)) for law in move))
+        move = Tangent(*map(self.inner.paced, move))
         return jax.tree.map(lambda new, old: new.astype(old.dtype), move, given)
 
     def losses(self, y: Tangent):

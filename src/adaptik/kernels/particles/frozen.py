@@ -102,7 +102,11 @@ def _after(state: State, stage: Stage, estimator, t: float, dual) -> State:
         own = stage.head_rate * (dual[:1] if estimator == "pooled" else dual)
         moved = state.feature_sum(stage.task.X, own)
         z = fade * particles.z + (stage.richness * moved).astype(particles.z.dtype)
-        particles = replace(particles, z=z, initial_head=False)
+        c = particles.c
+        if c is not None:
+            push = stage.richness * state.bias * np.sum(own, 1)[:, None]
+            c = fade * c + np.broadcast_to(push, c.shape).astype(c.dtype)
+        particles = replace(particles, z=z, c=c, initial_head=False)
     return state.altered(particles=particles, terms=terms)
 
 
@@ -118,8 +122,8 @@ class LazyControl:
     ----------
     state
         At the start of the stage.
-    task
-        What the stage learns.
+    stage
+        What is learned, and how.
     exact, sampled
         On the analytic kernel (one member) and on every replicate's own.
     """

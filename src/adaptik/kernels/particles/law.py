@@ -36,6 +36,9 @@ class Particles:
     initial_features, initial_head
         Whether w, and whether z, still follow their initial Gaussian law, independent of the
         other; kernels are then analytic.
+    c
+        With a bias of the readout: readouts of a constant feature, shaped like z and the same for
+        all particles.
     """
 
     w: Float[np.ndarray, "replicates particles rank"]
@@ -43,13 +46,14 @@ class Particles:
     shrink: float = 1.0
     initial_features: bool = True
     initial_head: bool = True
+    c: Float[np.ndarray, "replicates particles outputs"] | None = None
 
     def with_fresh_head(
         self, rng: np.random.Generator, outputs: int, sampling: Sampling
     ) -> "Particles":
         """New readouts, independent of the features and uncorrelated with the weights."""
         z = readouts(rng, np.asarray(self.w), outputs, sampling)
-        return replace(self, z=z, initial_head=True)
+        return replace(self, z=z, c=None if self.c is None else np.zeros_like(z), initial_head=True)
 
     def in_pairs(self) -> "Particles":
         """Every particle twice, as (w, z) and (w, -z).
@@ -57,14 +61,33 @@ class Particles:
         Under weight decay alone, which moves what was subtracted at the start, <z phi(h)> stays 0.
         """
         w, z = np.asarray(self.w), np.asarray(self.z)
-        return replace(self, w=np.concatenate([w, w], 1), z=np.concatenate([z, -z], 1))
+        c = None if self.c is None else np.concatenate([self.c, self.c], 1)
+        return replace(self, w=np.concatenate([w, w], 1), z=np.concatenate([z, -z], 1), c=c)
 
 
 class Law(NamedTuple):
-    """What moves in a stage: weights in the coordinates of its flow, readouts."""
+    """What moves in a stage: weights in the coordinates of its flow, readouts.
+
+    With a bias of the readout, c are readouts of the constant feature b_r, which every particle
+    has beside phi(h): equal for all, and 0 at a fresh head.
+    """
 
     w: Float[Array, "R M k"]
     z: Float[Array, "R M C"]
+    c: Float[Array, "R M C"] | None = None
+
+    def with_rate(self, eta) -> "Law":
+        """With readouts ``eta`` times as large, those of a motion."""
+        return Law(self.w, *jax.tree.map(lambda readout: eta * readout, self[1:]))
+
+    def readouts_squared(self) -> Float[Array, "R M"]:
+        """Over outputs, a bias with them."""
+        squares = jnp.sum(jnp.square(self.z), -1)
+        return squares if self.c is None else squares + jnp.sum(jnp.square(self.c), -1)
+
+    def constant(self, bias) -> Float[Array, "R 1 C"] | float:
+        """What readouts c of the feature ``bias`` add to <z phi>, in double precision."""
+        return 0.0 if self.c is None else bias * jnp.mean(self.c.astype(jnp.float64), 1)[:, None]
 
 
 class Tangent(NamedTuple):

@@ -73,14 +73,17 @@ class KernelTerm:
 @register
 @dataclass(frozen=True, eq=False)
 class TangentTerm:
-    """<u_z phi(h) + z phi'(h) u_h>: a lazy stage under weight decay."""
+    """<u_z phi(h) + z phi'(h) u_h>, and <u_c> b_r of a bias: a lazy stage under weight decay."""
 
     particles: Particles
     move_w: Float[np.ndarray, "R M rank"]
     move_z: Float[np.ndarray, "R M C"]
+    move_c: Float[np.ndarray, "R M C"] | None = None
 
     def scaled(self, factor: float) -> "TangentTerm":
-        return replace(self, move_w=factor * self.move_w, move_z=factor * self.move_z)
+        move_c = None if self.move_c is None else factor * self.move_c
+        move_w, move_z = factor * self.move_w, factor * self.move_z
+        return replace(self, move_w=move_w, move_z=move_z, move_c=move_c)
 
 
 Term = ReadoutTerm | KernelTerm | TangentTerm
@@ -102,11 +105,14 @@ class ParticleState(AbstractState):
         Their law.
     terms
         The predictor f.
+    bias
+        b_r of the readout.
     """
 
     activation: Activation
     particles: Particles
     terms: tuple[Term, ...]
+    bias: float = 0.0
 
     @property
     def heads(self) -> int:

@@ -25,6 +25,7 @@ from jaxtyping import Array, Float
 from ...kernels.frozen import FrozenPath
 from ...mathematics import activations
 from ...mathematics.activations import Activation, Elementwise
+from ...mathematics.biases import NONE, Bias, deviations
 from ...mathematics.losses import Objective
 from ...mathematics.stepping import AbstractFlow, Chebyshev
 from ...mathematics.stepping.choice import Chosen
@@ -77,6 +78,9 @@ class Ensemble(AbstractLimit[EnsembleState]):
         Error allowed in one step, in units of the labels (:attr:`adaptik.Stage.unit`).
     max_steps
         Steps after which a stage gives up.
+    bias
+        Standard deviation b of the biases of hidden layers at the start, or a pair (b, b_r); one
+        number is both. The readout's bias is 0 under a fresh head and learns by the kernel b_r^2.
 
     Raises
     ------
@@ -104,8 +108,10 @@ class Ensemble(AbstractLimit[EnsembleState]):
     dtype: str = "float32"
     tol: float = 1e-3
     max_steps: int = 4096
+    bias: Bias = NONE
 
     def __post_init__(self):
+        object.__setattr__(self, "bias", deviations(self.bias))
         object.__setattr__(self, "activation", activations.get(self.activation))
         require_integers(1, depth=self.depth, replicates=self.replicates, max_steps=self.max_steps)
         require_integers(16, width=self.width)
@@ -113,7 +119,7 @@ class Ensemble(AbstractLimit[EnsembleState]):
         require_between(0, 1, tol=self.tol)
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        rank = largest_rank(tasks.values())
+        rank = largest_rank(tasks.values(), deviations(self.bias)[0])
         outputs = max(s.task.outputs for s in stages)
         weights = self.width * (rank + (self.depth - 1) * self.width + outputs)
         samples = max(s.task.n_train for s in stages)
@@ -158,7 +164,8 @@ class Ensemble(AbstractLimit[EnsembleState]):
         return EVALUATIONS * scale * float(np.median(spent))
 
     def start(self, stages, tasks, rng) -> EnsembleState:
-        span, outputs = Span.of(tasks.values()), stages[0].task.outputs
+        span = Span.of(tasks.values(), deviations(self.bias)[0])
+        outputs = stages[0].task.outputs
         if self.width < span.rank + outputs:
             raise InputError(
                 f"width={self.width} cannot hold the second moments of {span.rank} span "
@@ -168,7 +175,8 @@ class Ensemble(AbstractLimit[EnsembleState]):
 
     def _drawn(self, rng: np.random.Generator, span: Span, X, outputs: int) -> EnsembleState:
         sizes = self.replicates, self.width, self.depth
-        return EnsembleState.drawn(rng, self.phi, span, X, outputs, sizes, self.dtype)
+        bias = deviations(self.bias)
+        return EnsembleState.drawn(rng, self.phi, span, X, outputs, sizes, self.dtype, bias)
 
     def advance(
         self, state: EnsembleState, stage: Stage, request: Request
@@ -221,12 +229,13 @@ class Ensemble(AbstractLimit[EnsembleState]):
             self.phi.phi,
             stage.objective.placed(),
             frozen,
+            state.bias,
         )
 
         def state_at(t: float, y) -> EnsembleState:
             fade = 1.0 if frozen else math.exp(-stage.weight_decay * t)
-            first, hidden, head = map(np.asarray, unpacked(y, dtype))
-            now = DenseWeights(first, hidden, head, weights.seed, fade * weights.shrink)
+            own = jax.tree.map(np.asarray, unpacked(y, dtype))
+            now = weights.with_layers(own, fade * weights.shrink)
             return state.moved(now, 1.0, ((-1 / gamma, weights), (1 / gamma, now)))
 
         return step_through(
@@ -243,18 +252,19 @@ class Ensemble(AbstractLimit[EnsembleState]):
         )
 
 
-def packed(layers: Layers) -> tuple[Array, ...]:
-    """As the time stepper carries it: in double precision, without hidden matrices if none."""
-    present = layers if len(layers.hidden) else (layers.first, layers.head)
-    return tuple(leaf.astype(jnp.float64) for leaf in present)
+def packed(layers: Layers) -> Layers:
+    """As the time stepper carries it: in double precision, without hidden layers if none."""
+    present = layers if len(layers.hidden) else layers._replace(hidden=None, biases=None)
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), present)
 
 
-def unpacked(y: tuple[Array, ...], dtype) -> Layers:
+def unpacked(y: Layers, dtype) -> Layers:
     """The inverse of :func:`packed`, in the precision of matrix products."""
-    first, head = y[0].astype(dtype), y[-1].astype(dtype)
-    replicates, width, _ = head.shape
-    hidden = y[1].astype(dtype) if len(y) > 2 else jnp.zeros((0, replicates, width, width), dtype)
-    return Layers(first, hidden, head)
+    own = jax.tree.map(lambda leaf: leaf.astype(dtype), y)
+    if own.hidden is not None:
+        return own
+    replicates, width, _ = own.head.shape
+    return own._replace(hidden=jnp.zeros((0, replicates, width, width), dtype))
 
 
 class EnsembleFlow(AbstractFlow):
@@ -268,6 +278,7 @@ class EnsembleFlow(AbstractFlow):
     phi: Elementwise = eqx.field(static=True)
     objective: Objective
     frozen: int = eqx.field(static=True, default=0)
+    bias: tuple[float, float] = eqx.field(static=True, default=NONE)
 
     def predict(self, y):
         own = unpacked(y, self.inside.dtype)
@@ -277,10 +288,11 @@ class EnsembleFlow(AbstractFlow):
         signal = self.objective.signal(self.predict(y), self.labels) / len(self.labels)
         own = unpacked(y, self.inside.dtype)
         signal = signal.astype(self.inside.dtype)
-        push = pull_back(own, signal, self.inside, self.phi, self.frozen)
+        push = pull_back(own, signal, self.inside, self.phi, self.frozen, self.bias)
         on = packed(trained(own, self.frozen))
-        moves = zip(packed(push), y, on, strict=True)
-        return tuple(self.richness * p - self.decay * m * w for p, w, m in moves)
+        return jax.tree.map(
+            lambda p, w, m: self.richness * p - self.decay * m * w, packed(push), y, on
+        )
 
     def losses(self, y):
         return self.objective.by_part(self.predict(y), self.labels)
@@ -289,21 +301,24 @@ class EnsembleFlow(AbstractFlow):
         return self.objective.units(self.labels)
 
     def burden(self, y):
-        replicates, width, _ = y[-1].shape
         on = packed(trained(unpacked(y, self.inside.dtype), self.frozen))
-        first, *hidden, head = (jnp.sum(m * jnp.square(w)) for m, w in zip(on, y, strict=True))
-        total = self.decay * ((first + head) / width + sum(hidden)) / replicates
+        squares = self._squares(jax.tree.map(lambda m, w: m * w, on, y))
+        total = self.decay * squares / len(y.head)
         return 0.5 * self.objective.rate_factor * total / self.richness**2
 
     def weigh(self, y, error):
         own, error = unpacked(y, self.inside.dtype), unpacked(error, self.inside.dtype)
         change = tangent(own, error, self.inside, 0.0, self.phi)
         seen = jnp.sqrt(jnp.mean(jnp.square(change)))
-        width = own.head.shape[1]
-        parts = [jnp.sum(jnp.square(error.first)) / width, jnp.sum(jnp.square(error.head)) / width]
-        parts += [jnp.sum(jnp.square(error.hidden))]
-        size = jnp.sqrt(sum(parts) / len(own.head))
+        size = jnp.sqrt(self._squares(error) / len(own.head))
         return jnp.maximum(seen, FLOOR * size).astype(jnp.float64) / self.richness
+
+    def _squares(self, y: Layers):
+        """Of all weights, over N; biases in units of their standard deviations."""
+        width, (b, b_r) = y.head.shape[1], self.bias
+        outer = jnp.sum(jnp.square(y.first)) / width + jnp.sum(jnp.square(y.head)) / width
+        inner = ((y.hidden, 1), (y.biases, width * b**2), (y.c, b_r**2))
+        return outer + sum(jnp.sum(jnp.square(w)) / k for w, k in inner if w is not None)
 
 
 class Recorder(eqx.Module):
@@ -330,7 +345,7 @@ def _fixed_kernel(state: EnsembleState, stage: Stage, request: Request) -> Advan
     kind = "feature" if stage.trains == "readout" else "ntk"
     frozen = stage.frozen_layers(state.hidden_layers)
     if frozen == state.hidden_layers:
-        grams = state.kernel(task.X, None, "feature")
+        grams = state.kernel(task.X, None, "feature") + state.bias[1] ** 2
     else:
         grams = state.ntk(task.X, None, frozen)
     if grams.ndim == 5:
@@ -344,16 +359,22 @@ def _fixed_kernel(state: EnsembleState, stage: Stage, request: Request) -> Advan
         fade = math.exp(-decay * t) if decay else 1.0
         if kind == "ntk":
             phi_of = state.activation.phi
-            move = compiled_pull_back(w.layers, jnp.asarray(dual), inside, phi_of, frozen)
-            term = DenseTerm(1.0, w, tuple(np.asarray(a, w.first.dtype) for a in move))
+            signal = jnp.asarray(dual)
+            move = compiled_pull_back(w.layers, signal, inside, phi_of, frozen, state.bias)
+            stored = jax.tree.map(lambda a: np.asarray(a, w.first.dtype), move)
+            term = DenseTerm(1.0, w, tuple(stored))
             moved = state.moved(w, fade, ())
             return replace(moved, terms=(*moved.terms, term))
         learned = np.einsum("rpm,rpc->rmc", phi, dual)
-        dtype = w.head.dtype
-        if stage.richness == 0:
-            return state.moved(w, fade, ((1.0, replace(w, head=learned.astype(dtype))),))
-        now = replace(w, head=(fade * w.head + stage.richness * learned).astype(dtype))
-        gamma = stage.richness
+        gamma, constant = stage.richness, state.bias[1] ** 2 * np.sum(dual, 1)
+
+        def with_readout(fade: float, gamma: float) -> DenseWeights:
+            c = None if w.c is None else (fade * w.c + gamma * constant).astype(w.c.dtype)
+            return replace(w, head=(fade * w.head + gamma * learned).astype(w.head.dtype), c=c)
+
+        if gamma == 0:
+            return state.moved(w, fade, ((1.0, with_readout(0.0, 1.0)),))
+        now = with_readout(fade, gamma)
         return state.moved(now, fade, ((-fade / gamma, w), (1 / gamma, now)))
 
     states = [at(float(t)) for t in path.times]

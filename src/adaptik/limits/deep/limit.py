@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from ...mathematics import activations
 from ...mathematics.activations import Activation, Elementwise
+from ...mathematics.biases import NONE, Bias, deviations
 from ...solution import AbstractState, Advance, Request, recorded_tasks
 from ...system.errors import InputError, require_integers
 from ...system.memory import available_bytes
@@ -47,6 +48,8 @@ class Deep(AbstractLimit[DeepState]):
         takes their own defaults.
     replicates
         Independent replicates; their spread is the standard error (0 for linear neurons).
+    bias
+        Of hidden layers and readout, as for :class:`adaptik.Ensemble`.
 
     Raises
     ------
@@ -72,8 +75,10 @@ class Deep(AbstractLimit[DeepState]):
     activation: str | Activation | Elementwise = "relu"
     width: int | None = None
     replicates: int = 4
+    bias: Bias = NONE
 
     def __post_init__(self):
+        object.__setattr__(self, "bias", deviations(self.bias))
         object.__setattr__(self, "activation", activations.get(self.activation))
         require_integers(1, depth=self.depth, replicates=self.replicates)
         if self.width is not None:
@@ -81,7 +86,7 @@ class Deep(AbstractLimit[DeepState]):
 
     def choose(self, stages: Sequence[Stage]) -> DeepLinear | TwoLayer | Reveal | Ensemble:
         """The limit that does the work for these stages."""
-        if self.phi.name == "linear":
+        if self.phi.name == "linear" and self.bias == NONE:
             return self._linear()
         parted = any(isinstance(s.trains, int) or s.fresh_above is not None for s in stages)
         if self.depth == 1 and not parted:
@@ -138,13 +143,16 @@ class Deep(AbstractLimit[DeepState]):
         return DeepLinear(self.depth)
 
     def _two_layer(self) -> TwoLayer:
-        return TwoLayer(self.activation, particles=self.width, replicates=self.replicates)
+        count, replicates, bias = self.width, self.replicates, self.bias
+        return TwoLayer(self.activation, particles=count, replicates=replicates, bias=bias)
 
     def _reveal(self) -> Reveal:
-        return Reveal(self.depth, self.activation, self.width or PARTICLES, self.replicates)
+        count = self.width or PARTICLES
+        return Reveal(self.depth, self.activation, count, self.replicates, bias=self.bias)
 
     def _ensemble(self) -> Ensemble:
-        return Ensemble(self.depth, self.activation, self.width or 512, self.replicates)
+        width = self.width or 512
+        return Ensemble(self.depth, self.activation, width, self.replicates, bias=self.bias)
 
 
 def _directions(stage: Stage) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...mathematics import activations
 from ...mathematics.activations import Activation, Elementwise
+from ...mathematics.biases import NONE, Bias, deviations
 from ...mathematics.sampling import neurons
 from ...solution import (
     Advance,
@@ -82,6 +83,10 @@ class RevealState(SpanState):
     def hidden_layers(self):
         return len(self.members[0].hidden) + 1
 
+    @property
+    def biases(self):
+        return self.members[0].bias
+
     def kernels(self, X, rows, columns):
         h, g = zip(*self._jointly(X), strict=True)
         phi, _ = on_host(self.activation)
@@ -126,6 +131,8 @@ class Reveal(AbstractLimit[RevealState]):
         Of fields and matrices, ``"float32"`` or ``"float64"``.
     max_steps
         Steps after which a stage gives up.
+    bias
+        Of hidden layers and readout, as for :class:`adaptik.Ensemble`.
 
     Examples
     --------
@@ -148,8 +155,10 @@ class Reveal(AbstractLimit[RevealState]):
     reveal_tol: float = 1e-2
     dtype: str = "float32"
     max_steps: int = 2048
+    bias: Bias = NONE
 
     def __post_init__(self):
+        object.__setattr__(self, "bias", deviations(self.bias))
         object.__setattr__(self, "activation", activations.get(self.activation))
         require_integers(1, depth=self.depth, replicates=self.replicates, max_steps=self.max_steps)
         require_integers(16, particles=self.particles)
@@ -157,7 +166,7 @@ class Reveal(AbstractLimit[RevealState]):
         require_between(0, 0.2, tol=self.tol, reveal_tol=self.reveal_tol)
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        rank = largest_rank(tasks.values())
+        rank = largest_rank(tasks.values(), deviations(self.bias)[0])
         samples = max(s.task.n_train * s.task.outputs for s in stages)
         inputs = max(len(X) for t in tasks.values() for X in (t.X, t.X_test) if X is not None)
         directions = min(self.particles // 2, 16 * samples + 2 * rank)
@@ -165,7 +174,8 @@ class Reveal(AbstractLimit[RevealState]):
         return 8 * (self.replicates + 1) * numbers * len(stages)
 
     def start(self, stages, tasks, rng) -> RevealState:
-        span, outputs = Span.of(tasks.values()), stages[0].task.outputs
+        span = Span.of(tasks.values(), deviations(self.bias)[0])
+        outputs = stages[0].task.outputs
         if self.particles < 4 * (span.rank + outputs):
             raise InputError(
                 f"particles={self.particles} are too few for {span.rank} span coordinates; give at "
@@ -182,7 +192,8 @@ class Reveal(AbstractLimit[RevealState]):
             hidden = Hidden.unknown(W)
             seen = (W, *[hidden.Q] * (self.depth - 1))
             seed = int(rng.integers(2**31))
-            members.append(Population(W, (hidden,) * (self.depth - 1), z, seen, seed))
+            member = Population(W, (hidden,) * (self.depth - 1), z, seen, seed)
+            members.append(with_biases(member, 1, rng, deviations(self.bias)))
         return tuple(members)
 
     def advance(self, state: RevealState, stage: Stage, request: Request) -> Advance[RevealState]:
@@ -217,7 +228,7 @@ class Reveal(AbstractLimit[RevealState]):
         if kept == 0:
             members = self._drawn(rng, state.span.rank, outputs)
         elif kept is not None:
-            members = [with_fresh_layers(m, kept) for m in members]
+            members = [with_fresh_layers(m, kept, rng) for m in members]
         X, y = state.span.training_points(stage.task.X), stage.task.y
         members = [
             PopulationFlow(
@@ -275,9 +286,30 @@ class Reveal(AbstractLimit[RevealState]):
         )
 
 
-def with_fresh_layers(member: Population, kept: int) -> Population:
+def with_biases(
+    member: Population, kept: int, rng: np.random.Generator, bias: tuple[float, float]
+) -> Population:
+    """With new biases of hidden layers above ``kept`` >= 1, and one of the readout that is 0.
+
+    They are directions that their layers have seen: what matrices send there is independent.
+    """
+    (b, b_r), width, new = bias, len(member.first), len(member.hidden) + 1 - kept
+    member, dtype = replace(member, bias=bias), member.first.dtype
+    if b and member.hidden:
+        fresh = rng.standard_normal((width, new)).astype(dtype)
+        fresh /= np.sqrt(np.mean(fresh**2, axis=0))
+        seen = [*member.seen[:kept], *(fresh[:, [k]] for k in range(new))]
+        old = fresh[:, :0] if member.betas is None else member.betas[:, : kept - 1]
+        member = replace(member, betas=np.concatenate([old, fresh], axis=1), seen=tuple(seen))
+    if b_r:
+        member = replace(member, c=np.zeros_like(member.head[:1]))
+    return member
+
+
+def with_fresh_layers(member: Population, kept: int, rng: np.random.Generator) -> Population:
     """Layers above ``kept`` >= 1 as if nothing of them had been revealed."""
     new = len(member.hidden) + 1 - kept
     unknown = Hidden.unknown(member.first)
     hidden = (*member.hidden[: kept - 1], *[unknown] * new)
-    return replace(member, hidden=hidden, seen=(*member.seen[:kept], *[unknown.Q] * new))
+    member = replace(member, hidden=hidden, seen=(*member.seen[:kept], *[unknown.Q] * new))
+    return with_biases(member, kept, rng, member.bias)

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from ...mathematics import sampling
 from ...mathematics.activations import Activation
 from ...mathematics.bases import Columns, Packing, fresh_of, gram, meet
+from ...mathematics.biases import NONE
 from ...system.errors import InputError
 from ...system.registry import register
 
@@ -75,6 +76,12 @@ class Population:
         Of the noise of inputs outside of what was met.
     shrink
         Factor by which weight decay has scaled first-layer weights outside the span.
+    betas
+        Of hidden layers above the first, in units of their bias: one column a layer, or none.
+    c
+        Weights of the readout's constant feature b_r, shape ``(1, C)``, or ``(0, C)`` without.
+    bias
+        b of hidden layers and b_r of the readout.
     """
 
     first: Float[np.ndarray, "N rank"]
@@ -83,6 +90,17 @@ class Population:
     seen: tuple[Float[np.ndarray, "N d"], ...]
     seed: int
     shrink: float = 1.0
+    betas: Float[np.ndarray, "N hidden"] | None = None
+    c: Float[np.ndarray, "b C"] | None = None
+    bias: tuple[float, float] = NONE
+
+    def shift(self, k: int) -> Float[np.ndarray, "N 1"] | float:
+        """What biases add to preactivations above matrix k."""
+        return 0.0 if self.betas is None else self.bias[0] * self.betas[:, [k]]
+
+    def constant(self) -> Float[np.ndarray, " C"] | float:
+        """What the readout's bias adds to <z phi>."""
+        return 0.0 if self.c is None else self.bias[1] * self.c[0]
 
     def top(self, points, phi) -> Float[np.ndarray, "N n"]:
         """phi(h_L) at any inputs, where only the law of each one by itself counts.
@@ -98,7 +116,7 @@ class Population:
             up = phi(h)
             met = W.Q.T @ up / width
             size = W.shrink * np.sqrt(np.mean((up - W.Q @ met) ** 2, axis=0))
-            h = W.forward(up, met) + self._one(rng, k + 1) * size
+            h = W.forward(up, met) + self._one(rng, k + 1) * size + self.shift(k)
         return phi(h)
 
     def _one(self, rng, layer: int) -> Float[np.ndarray, "N 1"]:
@@ -124,7 +142,7 @@ class Population:
             F = self._noise(rng, k + 1, np.ones(len(sizes)), np.eye(len(sizes)))
             met_here.append((rest @ (vectors / sizes).astype(rest.dtype), F))
             fresh = F @ (sizes * vectors).T.astype(F.dtype)
-            h.append(W.forward(up, met) + W.shrink * fresh)
+            h.append(W.forward(up, met) + W.shrink * fresh + self.shift(k))
         z = [self.head[:, [c]] for c in range(outputs)]
         gradients: list[np.ndarray] = []
         for k in reversed(range(len(h))):
@@ -225,40 +243,60 @@ class PopulationFlow:
     def _make_room(self):
         room = max(ROOM, 2 * self.labels.size)
         hidden = [(W.S.shape[1] + room, W.Q.shape[1] + room) for W in self.hidden]
-        head = (self.width, self.labels.shape[1])
-        self.packing = Packing([self.first.first.shape, *hidden, head])
+        first, outputs = self.first, self.labels.shape[1]
+        # Behind all that grows: biases, which are no columns where there are none.
+        betas = (self.width, 0 if first.betas is None else len(hidden))
+        c = (0 if first.c is None else 1, outputs)
+        self.packing = Packing([first.first.shape, *hidden, (self.width, outputs), betas, c])
 
     def trains(self, k: int) -> bool:
         """Whether the matrix above hidden layer ``k + 1`` trains."""
         return k + 1 >= self.frozen
 
-    def _pack(self, first, learned, head):
-        return self.packing.pack([first / self.root, *learned, head / self.root])
+    def _pack(self, first, learned, head, betas, c):
+        shapes = self.packing.room[-2:]
+        betas, c = (
+            np.zeros(shape) if a is None else a for a, shape in zip((betas, c), shapes, strict=True)
+        )
+        parts = [first / self.root, *learned, head / self.root, betas / self.root, c]
+        return self.packing.pack(parts)
 
     def _unpack(self, t, y):
-        first, head = self.packing.room[0], self.packing.room[-1]
+        first, *_, head, betas, c = self.packing.room
         revealed = [W.M.shape for W in self.hidden]
-        first, *learned, head = self.packing.unpack(y, [first, *revealed, head])
+        shapes = [first, *revealed, head, betas, c]
+        first, *learned, head, betas, c = self.packing.unpack(y, shapes)
         dtype, fade = self.X.dtype, math.exp(-self.decay * t)
         hidden = []
         for k, (W, M) in enumerate(zip(self.hidden, learned, strict=True)):
             shrink = (fade if self.trains(k) else 1.0) * self.first.hidden[k].shrink
             hidden.append(replace(W, M=M.astype(dtype), shrink=shrink))
-        return (self.root * first).astype(dtype), hidden, (self.root * head).astype(dtype)
+        return Population(
+            (self.root * first).astype(dtype),
+            tuple(hidden),
+            (self.root * head).astype(dtype),
+            (),
+            self.first.seed,
+            betas=None if self.first.betas is None else (self.root * betas).astype(dtype),
+            c=None if self.first.c is None else c.astype(dtype),
+            bias=self.first.bias,
+        )
 
     def start(self):
-        return self._pack(self.first.first, [W.M for W in self.first.hidden], self.first.head)
+        return self._packed(self.first)
+
+    def _packed(self, at: Population):
+        return self._pack(at.first, [W.M for W in at.hidden], at.head, at.betas, at.c)
 
     def enlarge(self, y):
-        first, hidden, head = self._unpack(0.0, y)
+        at = self._unpack(0.0, y)
         self._make_room()
-        return self._pack(first, [W.M for W in hidden], head)
+        return self._packed(at)
 
     def population(self, t, y) -> Population:
-        first, hidden, head = self._unpack(t, y)
         shrink = self.first.shrink * (1.0 if self.frozen else math.exp(-self.decay * t))
         seen = tuple(basis.array for basis in self.seen)
-        return Population(first, tuple(hidden), head, seen, self.first.seed, shrink)
+        return replace(self._unpack(t, y), seen=seen, shrink=shrink)
 
     def _meet(self, k: int, W: Hidden, V, backward: bool):
         """Extend the basis of matrix k until it holds V: W, and V in the basis."""
@@ -306,9 +344,9 @@ class PopulationFlow:
         scale = vectors[:, new] / np.sqrt(values[new])
         self.seen[layer].append(fresh_of(v @ scale.astype(v.dtype), seen, self.width))
 
-    def reveal_forward(self, first, hidden: list[Hidden]):
+    def reveal_forward(self, at: Population, hidden: list[Hidden]):
         """phi_l, phi'(h_l) and <Q, phi_l> of all layers, revealing the matrices on the way."""
-        h, phis, slopes, met = first @ self.X.T, [], [], []
+        h, phis, slopes, met = at.first @ self.X.T, [], [], []
         for k in range(len(hidden) + 1):
             phi, slope = map(np.asarray, _phi_and_slope(h, self.activation))
             phis.append(phi)
@@ -316,24 +354,27 @@ class PopulationFlow:
             if k < len(hidden):
                 hidden[k], inside = self._meet(k, hidden[k], phi, backward=False)
                 met.append(inside)
-                h = hidden[k].forward(phi, inside)
+                h = hidden[k].forward(phi, inside) + at.shift(k)
         return phis, slopes, met
 
     def with_fresh_head(self, outputs: int) -> Population:
         """The start with a new readout, orthogonal to the features of all samples."""
         hidden = list(self.hidden)
-        phis, _, _ = self.reveal_forward(self.first.first, hidden)
+        phis, _, _ = self.reveal_forward(self.first, hidden)
         self._see(len(hidden), phis[-1])
         head = fresh_of(self._drawn(len(hidden), outputs), self.seen[-1].array, self.width)
         self.seen[-1].append(head)
         seen = tuple(basis.array for basis in self.seen)
-        return replace(self.first, hidden=tuple(hidden), head=head, seen=seen)
+        c = None if self.first.c is None else np.zeros_like(head[:1])
+        return replace(self.first, hidden=tuple(hidden), head=head, seen=seen, c=c)
 
     def slope(self, t, y):
-        first, hidden, head = self._unpack(t, y)
-        phis, slopes, met = self.reveal_forward(first, hidden)
-        signal = self._signal(phis[-1], head).astype(first.dtype)
+        at = self._unpack(t, y)
+        first, hidden, head = at.first, list(at.hidden), at.head
+        phis, slopes, met = self.reveal_forward(at, hidden)
+        signal = self._signal(phis[-1], at).astype(first.dtype)
         gamma, decay, outputs = self.richness, self.decay, range(self.labels.shape[1])
+        betas = None if at.betas is None else np.zeros_like(at.betas)
         z = [head[:, [c]] for c in outputs]
         learned: list[Any] = [np.zeros((0, 0))] * len(hidden)
         for k in reversed(range(max(0, self.frozen - 1), len(hidden))):
@@ -341,25 +382,35 @@ class PopulationFlow:
             W, sent = self._meet(k, hidden[k], g, backward=True)
             total = sum(np.split(sent * signal.T.ravel(), len(z), axis=1))
             learned[k] = gamma * total @ met[k].T - decay * W.M
+            if betas is not None and at.betas is not None:
+                pushed = gamma * at.bias[0] * (g @ signal.T.ravel())
+                betas[:, k] = pushed - decay * at.betas[:, k]
             if k + 1 > self.frozen:
                 z = np.split(W.backward(g, sent), len(z), axis=1)
         move = np.zeros_like(first)
         if not self.frozen:
             g = sum(slopes[0] * z[c] * signal[:, c] for c in outputs)
             move = gamma * g @ self.X - decay * first
-        return self._pack(move, learned, gamma * phis[-1] @ signal - decay * head)
+        c = None
+        if at.c is not None:
+            c = gamma * at.bias[1] * np.sum(signal, 0, keepdims=True) - decay * at.c
+        return self._pack(move, learned, gamma * phis[-1] @ signal - decay * head, betas, c)
 
-    def _signal(self, phi, head):
-        f = self.base + phi.T @ head / self.width / self.richness
+    def _predictor(self, phi, at: Population):
+        mean = phi.T @ at.head / self.width + at.constant()
+        return self.base + mean / self.richness
+
+    def _signal(self, phi, at: Population):
+        f = self._predictor(phi, at)
         return np.asarray(self.objective.signal(f, self.labels)) / len(self.labels)
 
     def losses(self, t, y):
-        h, hidden, head = self._unpack(t, y)
-        h = h @ self.X.T
-        for W in hidden:
+        at = self._unpack(t, y)
+        h = at.first @ self.X.T
+        for k, W in enumerate(at.hidden):
             up = self.phi(h)
-            h = W.forward(up, W.Q.T @ up / self.width)
-        f = self.base + self.phi(h).T @ head / self.width / self.richness
+            h = W.forward(up, W.Q.T @ up / self.width) + at.shift(k)
+        f = self._predictor(self.phi(h), at)
         return np.asarray(self.objective.by_part(f, self.labels))
 
     def units(self):
@@ -374,11 +425,13 @@ class PopulationFlow:
 
     def predictions(self, t, y):
         at = self.population(t, y)
-        scale = self.width * self.richness
-        return [base + at.top(p, self.phi).T @ at.head / scale for p, base in self.recorded]
+        scale, constant = self.width * self.richness, at.constant() / self.richness
+        return [
+            base + at.top(p, self.phi).T @ at.head / scale + constant for p, base in self.recorded
+        ]
 
 
 def readout(member: Population, points, activation: Activation) -> Float[np.ndarray, "n C"]:
     """<z phi(h_L)> of one replicate."""
     top = member.top(points, on_host(activation)[0])
-    return (top.T @ member.head / len(top)).astype(float)
+    return (top.T @ member.head / len(top) + member.constant()).astype(float)

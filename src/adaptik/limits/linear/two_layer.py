@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ...linear_theory.states import LinearState
+from ...mathematics.biases import NONE, Bias, deviations
 from ...mathematics.losses import Objective
 from ...mathematics.stepping import AbstractLinearisation, Linearised, LinearisedFlow
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, by_size
@@ -37,6 +38,8 @@ class Linear(AbstractLimit[LinearState]):
         Error allowed in one step, in units of the labels (:attr:`adaptik.Stage.unit`).
     max_steps
         Steps after which a stage gives up.
+    bias
+        Of neurons and readout, as for :class:`adaptik.TwoLayer`.
 
     Examples
     --------
@@ -52,27 +55,32 @@ class Linear(AbstractLimit[LinearState]):
 
     tol: float = 1e-6
     max_steps: int = 16384
+    bias: Bias = NONE
 
     def __post_init__(self):
+        object.__setattr__(self, "bias", deviations(self.bias))
         require_between(0, 1, tol=self.tol)
         require_integers(1, max_steps=self.max_steps)
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        rank = largest_rank(tasks.values())
+        rank = largest_rank(tasks.values(), deviations(self.bias)[0])
         active = max(s.task.n_train * s.task.outputs for s in stages)
         exponential = 6 * active**2 if active <= EXPONENTIAL_UP_TO else 0
         return 8 * (24 * rank**2 + exponential)
 
     def start(self, stages, tasks, rng):
-        span, outputs = Span.of(tasks.values()), stages[0].task.outputs
-        zero = np.zeros((span.rank, outputs))
-        return LinearState(span, np.eye(span.rank), zero, np.eye(outputs), zero)
+        first, readout = deviations(self.bias)
+        span, outputs = Span.of(tasks.values(), first), stages[0].task.outputs
+        zero, c = np.zeros((span.rank, outputs)), np.zeros(outputs)
+        M, A = np.eye(span.rank), np.eye(outputs)
+        return LinearState(span, M, zero, A, zero, c=c if readout else None, bias=readout)
 
     def advance(self, state: LinearState, stage: Stage, request: Request) -> Advance[LinearState]:
         task = stage.task
         if stage.head == "fresh":
             zero = np.zeros((state.span.rank, task.outputs))
-            state = replace(state, v=zero, A=np.eye(task.outputs), beta=zero)
+            c = None if state.c is None else zero[0]
+            state = replace(state, v=zero, A=np.eye(task.outputs), beta=zero, c=c)
         inside = state.span.training_points(task.X)
         recorded = {
             key: state.span.points(X).inside for key, X in recorded_inputs(request.tasks, task)
@@ -80,8 +88,10 @@ class Linear(AbstractLimit[LinearState]):
 
         def state_at(t: float, y: Moments) -> LinearState:
             fade = np.exp(-stage.weight_decay * t) if stage.trains == "all" else 1.0
-            return LinearState(state.span, *map(np.asarray, y), shrink=float(fade * state.shrink))
+            moments = jax.tree.map(np.asarray, y)._asdict()
+            return replace(state, **moments, shrink=float(fade * state.shrink))
 
+        held = state.M, state.v, state.A, state.beta, state.c
         with jax.enable_x64(True):
             flow = MomentFlow(
                 stage.objective.placed(),
@@ -91,12 +101,13 @@ class Linear(AbstractLimit[LinearState]):
                 on_device(float(stage.richness)),
                 on_device(float(stage.weight_decay)),
                 on_device(stage.head_rate),
+                on_device(state.bias) if state.bias else None,
             )
             return step_through(
                 stage,
                 request,
                 flow,
-                Moments(*map(jnp.asarray, (state.M, state.v, state.A, state.beta))),
+                Moments(*jax.tree.map(jnp.asarray, held)),
                 Recorder([on_device(points) for points in recorded.values()]),
                 list(recorded),
                 state_at,
@@ -113,6 +124,12 @@ class Moments(NamedTuple):
     v: Float[Array, "rank C"]
     A: Float[Array, "C C"]
     beta: Float[Array, "rank C"]
+    c: Float[Array, " C"] | None = None  # the readout's bias
+
+    def predict(self, inside: Float[Array, "n rank"]) -> Float[Array, "1 n C"]:
+        """With a members axis of length 1; of an error in the moments, the predictor's."""
+        f = inside @ self.beta
+        return (f if self.c is None else f + self.c)[None]
 
 
 class MomentFlow(LinearisedFlow):
@@ -120,7 +137,8 @@ class MomentFlow(LinearisedFlow):
 
     M' = gamma (R v' + v R') - 2 lambda M, v' = gamma (eta M R + R A) - (1 + eta) lambda v,
     A' = eta gamma (R' v + v' R) - 2 eta lambda A, beta' = eta M R + R A - (1 + eta) lambda beta,
-    with the readout's rate eta. With a frozen M the terms in which w moves are absent.
+    with the readout's rate eta, and c' = eta (b_r^2 sum_mu Delta_mu - lambda c) of its bias. With a
+    frozen M the terms in which w moves are absent.
     """
 
     objective: Objective
@@ -130,9 +148,10 @@ class MomentFlow(LinearisedFlow):
     richness: Float[Array, ""]
     decay: Float[Array, ""]
     head_rate: Float[Array, ""]
+    bias: Float[Array, ""] | None = None  # b_r
 
     def _predict(self, y: Moments):
-        return (self.inside @ y.beta)[None]
+        return y.predict(self.inside)
 
     def _push(self, y: Moments, signal) -> Moments:
         R = self.inside.T @ signal
@@ -140,14 +159,18 @@ class MomentFlow(LinearisedFlow):
         beta = eta * (y.M @ R)
         beta = beta if self.frozen else beta + R @ y.A
         M = jnp.zeros_like(y.M) if self.frozen else gamma * (R @ y.v.T + y.v @ R.T)
-        return Moments(M, gamma * beta, eta * gamma * (R.T @ y.v + y.v.T @ R), beta)
+        A = eta * gamma * (R.T @ y.v + y.v.T @ R)
+        c = None if self.bias is None else eta * self.bias**2 * jnp.sum(signal, 0)
+        return Moments(M, gamma * beta, A, beta, c)
 
     def __call__(self, y: Moments) -> Moments:
         signal = self.objective.signal(self._predict(y), self.labels)[0] / len(self.labels)
         eta, moving = self.head_rate, 0.0 if self.frozen else 1.0  # of z, and of w
-        factors = (2 * moving, moving + eta, 2 * eta, moving + eta)
-        push = self._push(y, signal)
-        return Moments(*(p - c * self.decay * m for p, c, m in zip(push, factors, y, strict=True)))
+        M, v, A, beta = 2 * moving, moving + eta, 2 * eta, moving + eta
+        factors = (M, v, A, beta, None if y.c is None else eta)
+        push = tuple(self._push(y, signal))
+        moved = jax.tree.map(lambda p, k, m: p - k * self.decay * m, push, factors, tuple(y))
+        return Moments(*moved)
 
     def losses(self, y: Moments):
         return self.objective.by_part(self._predict(y), self.labels)
@@ -158,12 +181,14 @@ class MomentFlow(LinearisedFlow):
     def burden(self, y: Moments):
         gamma = self.richness
         total = self.decay * (jnp.trace(y.M) + jnp.trace(y.A))
+        if self.bias is not None and y.c is not None:
+            total = total + self.decay * jnp.sum(jnp.square(gamma * y.c / self.bias))
         rich = (gamma > 0) & (not self.frozen)
         return jnp.where(rich, total / jnp.where(rich, gamma, 1.0) ** 2, 0.0)
 
     def weigh(self, y: Moments, error: Moments):
         # Features' errors act on the predictor through the kernel, whose scale is that of M and A.
-        seen = jnp.sqrt(jnp.mean(jnp.square(self.inside @ error.beta)))
+        seen = jnp.sqrt(jnp.mean(jnp.square(self._predict(error))))
         moved = self.inside @ error.M @ self.inside.T
         scale = jnp.trace(self.inside @ y.M @ self.inside.T) / len(self.labels)
         features = jnp.sqrt(jnp.sum(jnp.square(moved))) / (len(self.labels) * scale)
@@ -177,6 +202,8 @@ class MomentFlow(LinearisedFlow):
         """
         samples, outputs = self.labels.shape
         feature, inputs = self.inside @ y.M @ self.inside.T, self.inside @ self.inside.T
+        if self.bias is not None:
+            feature = feature + self.bias**2
         ntk = self.head_rate * feature[:, None, :, None] * jnp.eye(outputs)[:, None, :]
         if not self.frozen:
             ntk = ntk + inputs[:, None, :, None] * y.A[:, None, :]
@@ -204,7 +231,7 @@ class MomentLinearisation(AbstractLinearisation):
         return self.flow._push(self.at, signal)
 
     def read(self, v: Moments):
-        return jnp.einsum("pcn,pc->n", self.modes, self.flow.inside @ v.beta)[None]
+        return jnp.einsum("pcn,pc->n", self.modes, self.flow._predict(v)[0])[None]
 
 
 class Recorder(eqx.Module):
@@ -213,4 +240,4 @@ class Recorder(eqx.Module):
     inside: list[Float[Array, "n rank"]]
 
     def __call__(self, t, y: Moments):
-        return [(points @ y.beta)[None] for points in self.inside]
+        return [y.predict(points) for points in self.inside]

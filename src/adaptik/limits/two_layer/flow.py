@@ -54,6 +54,7 @@ class ParticleFlow(AbstractParticleFlow):
     home: Float[Array, "#R #M #active"]  # weights that elastic pulls towards
     head_rate: Float[Array, ""] | None = None  # of z over w; None for 1
     deflated: bool = eqx.field(static=True, default=False)  # steps are exact for few directions
+    bias: Float[Array, ""] | None = None  # b_r, the constant feature of readouts; None without
 
     @property
     def labels(self):
@@ -65,13 +66,13 @@ class ParticleFlow(AbstractParticleFlow):
 
     def forward(self, y: Law):
         h = self.anchors.coordinates.preactivations(y.w)
-        return h, *self.readout(h, y.z)
+        return h, *self.readout(h, y)
 
-    def readout(self, h: Float[Array, "R M P"], z: Float[Array, "R M C"]):
+    def readout(self, h: Float[Array, "R M P"], y: Law):
         """Features and the predictor."""
         phi = self.activation.phi(h)
-        mean = jnp.einsum("rmc,rmp->rpc", z, phi).astype(jnp.float64) / z.shape[1]
-        return phi, self.offset + mean / self.richness
+        mean = jnp.einsum("rmc,rmp->rpc", y.z, phi).astype(jnp.float64) / y.z.shape[1]
+        return phi, self.offset + (mean + y.constant(self.bias)) / self.richness
 
     def predictor(self, law: Law):
         return self.forward(law)[2]
@@ -82,24 +83,25 @@ class ParticleFlow(AbstractParticleFlow):
         dh = self.anchors.coordinates.changes(move.w)
         change = jnp.einsum("rmc,rmp->rpc", move.z, phi)
         change = change + jnp.einsum("rmc,rmp->rpc", law.z, slope * dh)
-        return change.astype(jnp.float64) / phi.shape[1]
+        return change.astype(jnp.float64) / phi.shape[1] + move.constant(self.bias)
 
     def pushed(self, law: Law, move: Law | None = None) -> Law:
         h, phi, f = self.forward(law)
         if move is not None:
             f = self.offset + self.tangent(law, move)
         slope, coordinates = self.activation.derivative(h), self.anchors.coordinates
-        return push_of(law.z, phi, slope, coordinates, self.signal(f), self.richness)
+        return push_of(law.z, phi, slope, coordinates, self.signal(f), self.richness, self.bias)
 
     def signal(self, f):
         return self.objective.signal(f, self.labels) / f.shape[1]
 
     def move(self, y: Law, phi, slope, signal) -> Law:
-        push = push_of(y.z, phi, slope, self.anchors.coordinates, signal, self.richness)
+        coordinates = self.anchors.coordinates
+        push = push_of(y.z, phi, slope, coordinates, signal, self.richness, self.bias)
         return self.pulled(y, push)
 
-    def paced(self, dz):
-        return dz if self.head_rate is None else self.head_rate * dz
+    def paced(self, move: Law):
+        return move if self.head_rate is None else move.with_rate(self.head_rate)
 
     def at_equal_rates(self) -> "ParticleFlow":
         """Of the same loss and burden, without a rate of the readouts' own."""
@@ -143,8 +145,9 @@ class ParticleFlow(AbstractParticleFlow):
         inputs = self.anchors.coordinates.principal
         assert inputs is not None
         phi = _weighted(phi, self.head_rate)
-        at = deflation.reduced(phi, slope, inputs, root * directions)
-        return at, root * deflation.applied(phi, slope, y.z, inputs, at)
+        bias = None if self.bias is None else _weighted(self.bias, self.head_rate)
+        at = deflation.reduced(phi, slope, inputs, root * directions, bias)
+        return at, root * deflation.applied(phi, slope, y.z, inputs, at, bias)
 
     def slope(self, above: Float[Array, "R M P"]):
         """Of phi, by the share of the time that particles are above a kink."""
@@ -160,11 +163,11 @@ class ParticleFlow(AbstractParticleFlow):
         memory = self.memory(y) if memory is None else memory
         y = self.cast(y)
         h = self.anchors.coordinates.preactivations(y.w) if memory.h is None else memory.h
-        phi, f = self.readout(h, y.z)
+        phi, f = self.readout(h, y)
         above = memory.above
         slope = self.activation.derivative(h) if above is None else self.slope(above)
         coordinates, rate = self.anchors.coordinates, self.head_rate
-        at = Point(y, h, phi, slope, above, coordinates, self.richness, rate)
+        at = Point(y, h, phi, slope, above, coordinates, self.richness, rate, self.bias)
         if memory.directions is None:
             stiff, rates = self._whole(at, f)
             velocity = self.move(y, phi, slope, self.signal(f))
@@ -177,10 +180,11 @@ class ParticleFlow(AbstractParticleFlow):
         phi, gram = _weighted(at.phi, at.head_rate), self.anchors.gram
         assert gram is not None
         samples, outputs = f.shape[1:]
+        constant = 0.0 if self.bias is None else jnp.square(_weighted(self.bias, at.head_rate))
 
         def kernel(fields):
             phi, g = fields  # (M, P), (M, P*C)
-            feature = (phi.T @ phi).astype(jnp.float64) / phi.shape[0]
+            feature = (phi.T @ phi).astype(jnp.float64) / phi.shape[0] + constant
             gradient = (g.T @ g).astype(jnp.float64) / g.shape[0]
             gradient = gradient.reshape(samples, outputs, samples, outputs)
             diagonal = jnp.eye(outputs)[:, None, :]
@@ -206,7 +210,7 @@ class ParticleFlow(AbstractParticleFlow):
         return Leading(at, found, reduced, modes), rates
 
 
-def _weighted(phi: Float[Array, "R M P"], head_rate) -> Float[Array, "R M P"]:
+def _weighted(phi: Float[Array, "..."], head_rate) -> Float[Array, "..."]:
     """Features whose kernel is that of the readout at its own rate."""
     return phi if head_rate is None else jnp.sqrt(head_rate) * phi
 
@@ -230,6 +234,7 @@ class Recorder(eqx.Module):
     richness: Float[Array, ""]
     decay: Float[Array, ""]
     elastic: Float[Array, ""]
+    bias: Float[Array, ""] | None = None  # b_r
 
     def fade(self, t):
         """What is left of weights that no sample sees, pulled to 0 and to where they started."""
@@ -259,6 +264,7 @@ class Recorder(eqx.Module):
         y = jax.tree.map(lambda leaf: leaf.astype(self.resting.dtype), y)
         base, move = y if isinstance(y, Tangent) else (y, None)
         law, richness = Law(self.weights(t, base.w), base.z), 1.0 if move else self.richness
+        constant = (base if move is None else move).constant(self.bias)
         if move is not None:
             move = Law(jnp.einsum("rmk,jk->rmj", move.w, self.basis), move.z)
         fade = self.fade(t).astype(law.w.dtype)
@@ -270,4 +276,7 @@ class Recorder(eqx.Module):
             return tangent_readout(self.activation, law, move, *points)
 
         means = self.at_targets(mean)
-        return [to.base + mean / richness for to, mean in zip(self.targets, means, strict=True)]
+        return [
+            to.base + (mean + constant) / richness
+            for to, mean in zip(self.targets, means, strict=True)
+        ]

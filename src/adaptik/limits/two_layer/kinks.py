@@ -53,7 +53,7 @@ class Held(NamedTuple):
         def project(w):
             return w - self._spread(self._read(w))
 
-        return Law(jax.lax.cond(self.some, project, lambda w: w, law.w), law.z)
+        return law._replace(w=jax.lax.cond(self.some, project, lambda w: w, law.w))
 
     def shares(self, w: Float[Array, "1 M coordinates"]) -> Float[Array, "M k"]:
         """How much of every sample is in w."""
@@ -162,4 +162,4 @@ def _let_go(flow: ParticleFlow, law: Law, on, fresh):
     side = jnp.where(needed < above, 1.0, -1.0) * leaves
     off = OFF * jnp.sqrt(jnp.mean(jnp.square(h)))
     on = on.at[neuron, held.which].min((held.used > 0) & ~leaves)
-    return Law(law.w + held.moves(off * side), law.z), on
+    return law._replace(w=law.w + held.moves(off * side)), on

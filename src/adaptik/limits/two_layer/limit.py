@@ -13,10 +13,11 @@ from jaxtyping import Float
 
 from ...kernels.particles.flow import rates
 from ...kernels.particles.frozen import LazyControl
-from ...kernels.particles.law import Law, Particles, Tangent, mean_readout, row_blocks
-from ...kernels.particles.state import TangentTerm
+from ...kernels.particles.law import Law, Particles, Tangent, row_blocks
+from ...kernels.particles.state import ReadoutTerm, TangentTerm
 from ...mathematics import activations
 from ...mathematics.activations import Activation, Elementwise
+from ...mathematics.biases import NONE, Bias, deviations
 from ...mathematics.deflation import COORDINATES, DIRECTIONS
 from ...mathematics.sampling import Sampling, neurons
 from ...mathematics.sliding import together
@@ -60,6 +61,10 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         ``"quasi"`` (Sobol points, exact moments) or ``"iid"``.
     max_steps
         Steps after which a stage gives up.
+    bias
+        Standard deviation b of the hidden layer's biases at the start, or a pair (b, b_r); one
+        number is both. The readout's bias is 0 under a fresh head and learns by the kernel b_r^2
+        (theory section 1).
 
     Examples
     --------
@@ -81,9 +86,11 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
     tol: float = 3e-3
     sampling: Sampling = "quasi"
     max_steps: int = 4096
+    bias: Bias = NONE
 
     def __post_init__(self):
         object.__setattr__(self, "activation", activations.get(self.activation))
+        object.__setattr__(self, "bias", deviations(self.bias))
         require_integers(1, replicates=self.replicates, max_steps=self.max_steps)
         if self.particles is not None:
             require_integers(2, particles=self.particles)
@@ -102,10 +109,15 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
             )
         return self.particles
 
+    @property
+    def _biases(self) -> tuple[float, float]:
+        return deviations(self.bias)
+
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
-        rank = largest_rank(tasks.values())
+        bias = self._biases[0]
+        rank = largest_rank(tasks.values(), bias)
         few = sum(min(s.low_rank.rank, s.task.n_train) for s in stages if s.low_rank)
-        rank = min(rank + few, stages[0].task.dimension)
+        rank = min(rank + few, stages[0].task.dimension + (bias > 0))
         outputs = max(s.task.outputs for s in stages)
         count = self._count(rank, outputs) * 2 ** sum(is_paired(s) for s in stages)
         width = np.dtype(self.dtype).itemsize
@@ -129,6 +141,11 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
 
     def check_all(self, stages, first, state) -> None:
         for i, stage in enumerate(stages[first:], first):
+            if stage.low_rank is not None and self._biases[0] > 0:
+                raise InputError(
+                    f"stage {i}: rank={stage.low_rank.rank} moves no biases of the hidden layer; "
+                    f"use rank=None, or a bias of the readout alone: (0, {self._biases[1]:g})"
+                )
             if stage.low_rank is None or not isinstance(state, TwoLayerState):
                 continue
             if state.span.points(stage.low_rank.reached(stage.task.X)).rho.any():
@@ -139,14 +156,19 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
                 )
 
     def least(self, tasks: dict[str, Task]) -> int:
-        return largest_rank(tasks.values()) + max(task.outputs for task in tasks.values())
+        return largest_rank(tasks.values(), self._biases[0]) + max(
+            task.outputs for task in tasks.values()
+        )
 
     def start(self, stages, tasks, rng) -> TwoLayerState:
-        span = Span.of(tasks.values(), [s.reached for s in stages if s.reached is not None])
+        first, readout = self._biases
+        also = [s.reached for s in stages if s.reached is not None]
+        span = Span.of(tasks.values(), first, also)
         outputs = stages[0].task.outputs
         count = self._count(span.rank, max(s.task.outputs for s in stages))
         w, z = neurons(rng, self.replicates, count, span.rank, outputs, self.sampling, self.dtype)
-        return TwoLayerState(self.phi, span, Particles(w, z))
+        c = np.zeros_like(z) if readout else None
+        return TwoLayerState(self.phi, span, Particles(w, z, c=c), bias=readout)
 
     def moving(
         self, state: TwoLayerState, stage: Stage, request: Request
@@ -196,7 +218,9 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         coordinates = Coordinates(lift, start, motion.dual, principal)
         whole = chosen.decomposes or stage.ends_at_rest
         anchors = _anchors(motion.samples, coordinates, task.y, whole)
-        y0 = Law(spread(motion.law), spread(state.particles.z))
+        c = state.particles.c
+        y0 = Law(spread(motion.law), spread(state.particles.z), None if c is None else spread(c))
+        bias = on_device(state.bias, self.dtype) if state.bias else None
         home = y0.w if stage.elastic > 0 else on_device(np.zeros((1, 1, 1)), self.dtype)
         flow = ParticleFlow(
             activation=self.phi,
@@ -206,10 +230,11 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
             home=home,
             head_rate=None if stage.head_rate == 1 else on_device(stage.head_rate, self.dtype),
             deflated=chosen.deflated,
+            bias=bias,
             **scalar,
         )
         resting, basis = spread(motion.resting), on_device(motion.basis, self.dtype)
-        recorder = Recorder(self.phi, list(targets.values()), resting, basis, **scalar)
+        recorder = Recorder(self.phi, list(targets.values()), resting, basis, bias=bias, **scalar)
         return flow, recorder, y0
 
     def _state_at(
@@ -220,11 +245,13 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         base = y.base if isinstance(y, Tangent) else y
         w, fade = _weights_at(recorder, on_device(t), base.w)
         shrink = before.particles.shrink * float(fade)
-        moved = Particles(gathered(w), gathered(base.z), shrink, False, False)
+        c = None if base.c is None else gathered(base.c)
+        moved = Particles(gathered(w), gathered(base.z), shrink, False, False, c)
         if not isinstance(y, Tangent):
             return before.moved(moved, stage.richness)
         push = np.einsum("rmk,jk->rmj", y.move.w, np.asarray(recorder.basis))
-        term = TangentTerm(moved, push, np.asarray(y.move.z))
+        move_c = None if y.move.c is None else np.asarray(y.move.c)
+        term = TangentTerm(moved, push, np.asarray(y.move.z), move_c)
         return replace(before, particles=moved, terms=(term,))
 
     def _targets(
@@ -235,8 +262,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         def base(X):
             f = state.predict(X)
             for cut in row_blocks(len(X)) if inverse else ():
-                points = state.span.points(X[cut])
-                f[:, cut] -= inverse * mean_readout(self.phi, state.particles, points)
+                f[:, cut] -= state.evaluate(ReadoutTerm(state.particles, inverse), X[cut])
             return f
 
         bases = state.span.together(inputs, base)

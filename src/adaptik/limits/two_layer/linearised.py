@@ -81,10 +81,23 @@ def entries(gram: Float[Array, "P P"], at: Int[Array, "kinks n"]):
     return gram.ravel()[at[:, None] * len(gram) + at]
 
 
-def push_of(z, phi, slope, coordinates: Coordinates, signal, richness) -> Law:
+def push_of(z, phi, slope, coordinates: Coordinates, signal, richness, bias=None) -> Law:
+    """How error signals move weights, readouts, and those of the constant feature ``bias``."""
+    strength, readouts = strengths_of(z, phi, slope, signal, richness, bias)
+    return Law(coordinates.pushed(strength), *readouts)
+
+
+def strengths_of(z, phi, slope, signal, richness, bias=None):
+    """How strongly samples are added to weights; how readouts move, those of ``bias`` too."""
     signal = (richness * signal).astype(z.dtype)
-    dw = coordinates.pushed(slope * jnp.einsum("rmc,rpc->rmp", z, signal))
-    return Law(dw, jnp.einsum("rmp,rpc->rmc", phi, signal))
+    strength = slope * jnp.einsum("rmc,rpc->rmp", z, signal)
+    dz = jnp.einsum("rmp,rpc->rmc", phi, signal)
+    return strength, (dz, None if bias is None else alike(bias * jnp.sum(signal, 1), z))
+
+
+def alike(values: Float[Array, "R C"], z: Float[Array, "R M C"]) -> Float[Array, "R M C"]:
+    """The same for every particle."""
+    return jnp.broadcast_to(values[:, None], z.shape).astype(z.dtype)
 
 
 class Memory(NamedTuple):
@@ -106,6 +119,7 @@ class Point(eqx.Module):
     coordinates: Coordinates
     richness: Float[Array, ""]
     head_rate: Float[Array, ""] | None  # None for 1
+    bias: Float[Array, ""] | None  # constant feature of the readout, None without
 
 
 class Slopes(NamedTuple):
@@ -161,7 +175,10 @@ class Whole(Linearisation):
         seen = self.slopes(flow, preactivations, there.z, signal, part, h, before)
         return Node(
             value=flow.move(there, phi, seen.there, signal),
-            jump=Law(self.at.coordinates.pushed(seen.sudden), jnp.zeros_like(there.z)),
+            jump=Law(
+                self.at.coordinates.pushed(seen.sudden),
+                *jax.tree.map(jnp.zeros_like, there[1:]),
+            ),
             way=seen.way,
             memory=Memory(seen.ending),
         )
@@ -169,8 +186,8 @@ class Whole(Linearisation):
     def spread(self, u):
         at = self.at
         signal = jnp.einsum("rpcn,rn->rpc", self.modes, u) / at.phi.shape[-1]
-        push = push_of(at.y.z, at.phi, at.slope, at.coordinates, signal, at.richness)
-        return push if at.head_rate is None else push._replace(z=at.head_rate * push.z)
+        push = push_of(at.y.z, at.phi, at.slope, at.coordinates, signal, at.richness, at.bias)
+        return push if at.head_rate is None else push.with_rate(at.head_rate)
 
     def read(self, v: Law):
         at = self.at
@@ -178,4 +195,5 @@ class Whole(Linearisation):
         change = jnp.einsum("rmc,rmp->rpc", v.z, at.phi)
         change = change + jnp.einsum("rmc,rmp->rpc", at.y.z, at.slope * at.coordinates.changes(v.w))
         change = change.astype(jnp.float64) / (at.phi.shape[1] * at.richness)
+        change = change + v.constant(at.bias) / at.richness
         return jnp.einsum("rpcn,rpc->rn", self.modes, change)

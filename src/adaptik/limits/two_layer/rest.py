@@ -58,10 +58,11 @@ def at_rest(flow: ParticleFlow, law: Law) -> Rest:
     """
     precise = _doubled(flow)
     found, held, rates, steps = [], 0.0, [], 0
-    for r, (w, z) in enumerate(zip(*_doubled(law), strict=True)):
+    for r in range(len(law.w)):
         home = precise.home if len(precise.home) == 1 else precise.home[r : r + 1]
         one = eqx.tree_at(lambda f: (f.offset, f.home), precise, (precise.offset[r : r + 1], home))
-        there, taken = _descend(one, Law(w[None], z[None]))
+        own = jax.tree.map(lambda leaf, r=r: leaf[r : r + 1], _doubled(law))
+        there, taken = _descend(one, own)
         steps += taken
         if there is None:
             return Rest(None, steps)
@@ -155,7 +156,8 @@ def _rate(flow: ParticleFlow, law: Law, on):
 
 
 def _product(a: Law, b: Law):
-    return sum(jnp.sum(x * y) for x, y in zip(a, b, strict=True)) / a.z.shape[1]
+    each = jax.tree.map(lambda x, y: jnp.sum(x * y), a, b)
+    return sum(jax.tree.leaves(each)) / a.z.shape[1]
 
 
 def _energy(flow: ParticleFlow, law: Law):
@@ -172,6 +174,8 @@ class Curvature(eqx.Module):
         V = gamma sum_mu phi'_mu x_mu Delta_mu^T        (coordinates, C), neuron by neuron
         U_mu,c = (z_c phi'_mu x_mu, phi_mu e_c)         gradient of z_c phi_mu
         a = sigma + lambda + delta,             b = sigma + lambda.
+
+    Readouts c of a constant feature b_r (a bias) add b to A and b_r e_c to U_mu,c.
 
     A is inverted by eliminating weights, the sum over neurons by Woodbury's identity:
 
@@ -197,6 +201,7 @@ class Curvature(eqx.Module):
     pull: Float[Array, "1 P C"]
     root: Float[Array, "P C"] | float  # of the weights in the loss
     a: Float[Array, ""]
+    b: Float[Array, ""]
     B_inverse: Float[Array, "1 M C C"]
     core_root: Float[Array, "PC PC"]
 
@@ -220,11 +225,14 @@ class Curvature(eqx.Module):
         weights = flow.objective.weights
         root = 1.0 if weights is None else jnp.sqrt(weights)
         core = _core(law.z, phi, slope, felt, B_root, a, gram)
+        if flow.bias is not None:
+            constant = jnp.kron(jnp.ones(gram.shape), jnp.eye(law.z.shape[2]))
+            core = core + jnp.square(flow.bias) / b * constant
         if weights is not None:
             core = jnp.ravel(root)[:, None] * core * jnp.ravel(root)
         core = core + len(gram) * jnp.eye(len(core))
         core_root = jnp.linalg.cholesky(core)
-        return cls(flow, law.z, phi, slope, pull, root, a, B_inverse, core_root)
+        return cls(flow, law.z, phi, slope, pull, root, a, b, B_inverse, core_root)
 
     def _alone(self, v: Law) -> Law:
         """A^-1 v: neurons by themselves."""
@@ -233,7 +241,8 @@ class Curvature(eqx.Module):
         t = v.z + jnp.einsum("rpc,rmp->rmc", self.pull, moved) / self.a
         t = jnp.einsum("rmcd,rmd->rmc", self.B_inverse, t)
         strength = self.slope * jnp.einsum("rpc,rmc->rmp", self.pull, t)
-        return Law((v.w + coordinates.pushed(strength)) / self.a, t)
+        c = None if v.c is None else v.c / self.b
+        return Law((v.w + coordinates.pushed(strength)) / self.a, t, c)
 
     def solve(self, v: Law) -> Law:
         """(sigma + E'')^-1 v."""
@@ -242,11 +251,13 @@ class Curvature(eqx.Module):
         moved = self.slope * coordinates.changes(alone.w)
         change = jnp.einsum("rmc,rmp->rpc", self.z, moved)
         change = change + jnp.einsum("rmc,rmp->rpc", alone.z, self.phi)
-        change = (self.root * change / self.phi.shape[1]).ravel()  # <U^T A^-1 v>
+        change = change / self.phi.shape[1] + alone.constant(self.flow.bias)
+        change = (self.root * change).ravel()  # <U^T A^-1 v>
         signal = jax.scipy.linalg.cho_solve((self.core_root, True), change)
         signal = self.root * signal.reshape(self.pull.shape)
         # U times the signal
-        shared = push_of(self.z, self.phi, self.slope, coordinates, signal, 1.0)
+        bias = self.flow.bias
+        shared = push_of(self.z, self.phi, self.slope, coordinates, signal, 1.0, bias)
         return jax.tree.map(jnp.subtract, alone, self._alone(shared))
 
 

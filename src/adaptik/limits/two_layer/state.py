@@ -33,6 +33,8 @@ class TwoLayerState(SpanState, ParticleState):
         phi, and the coordinates in which the particles live.
     particles
         The law of (h, z).
+    bias
+        b_r of the readout; the first layer's is that of the span.
     terms
         The predictor f; the derivation is in theory section 1 (heads and stages).
     """
@@ -41,6 +43,7 @@ class TwoLayerState(SpanState, ParticleState):
     span: Span
     particles: Particles
     terms: tuple[ReadoutTerm | KernelTerm | TangentTerm, ...] = ()
+    bias: float = 0.0
 
     def together(self, inputs, evaluate):
         return self.span.together(inputs, evaluate)
@@ -48,8 +51,13 @@ class TwoLayerState(SpanState, ParticleState):
     def evaluate(self, term, X):
         points = self.span.points(X)
         if isinstance(term, ReadoutTerm):
-            return term.coefficient * mean_readout(self.activation, term.particles, points)
-        return self._tangent(term, points)
+            mean = mean_readout(self.activation, term.particles, points)
+            return term.coefficient * (mean + self._constant(term.particles.c))
+        return self._tangent(term, points) + self._constant(term.move_c)
+
+    def _constant(self, c: np.ndarray | None):
+        """What readouts of the constant feature add to <z phi>."""
+        return 0.0 if c is None else self.bias * np.mean(c, 1, dtype=float)[:, None]
 
     def _tangent(self, term: TangentTerm, points: Points):
         p, dtype = term.particles, term.particles.w.dtype
@@ -72,9 +80,12 @@ class TwoLayerState(SpanState, ParticleState):
             feature, gradient = lazy_kernels.two_layer(self.activation, k11, overlap, k22)
             if kind == "ntk":
                 feature = feature + gradient * (points.inside @ moved.inside.T)
+            feature = feature + self.bias**2
             return np.broadcast_to(feature, (particles.w.shape[0], *feature.shape))
         feature, _, ntk = cross_kernels(self.activation, particles, points, others, moved)
-        return feature if kind == "feature" else ntk
+        if kind == "feature":
+            return feature + self.bias**2
+        return ntk + self.bias**2 * np.eye(ntk.shape[-1])[:, None]
 
     def feature_sum(self, X, dual):
         w = self.particles.w
@@ -93,9 +104,13 @@ class TwoLayerState(SpanState, ParticleState):
         fields = [[a.astype(float) for a in part] for part in zip(*self._sampled(X), strict=True)]
         return Kernels.averaged(fields[1:2], fields[2:], rows, columns)
 
+    @property
+    def biases(self):
+        return self.span.bias, self.bias
+
     def preactivations(self, X):
         return np.stack([h for h, _, _ in self._sampled(X)])
 
     def _sampled(self, X) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        points, inputs = self.span.points(X), X @ X.T / X.shape[1]
+        points, inputs = self.span.points(X), self.span.gram(X, X)
         return sampled_fields(self.activation, self.particles, points, inputs, seed=0)

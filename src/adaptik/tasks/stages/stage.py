@@ -255,17 +255,6 @@ class Stage:
             )
 
     @property
-    def low_rank(self) -> LowRank | None:
-        """``rank`` as :class:`LowRank`."""
-        assert self.rank is None or isinstance(self.rank, LowRank)  # __post_init__ has seen to it
-        return self.rank
-
-    @property
-    def reached(self) -> Float[np.ndarray, "P D"] | None:
-        """Directions in which samples move first-layer weights, where they are not the samples."""
-        return None if self.low_rank is None else self.low_rank.reached(self.task.X)
-
-    @property
     def tasks(self) -> tuple[Task, ...]:
         """What is learned, one task or several."""
         return self.task.parts if isinstance(self.task, Joint) else (self.task,)
@@ -282,6 +271,17 @@ class Stage:
     def objective(self) -> Objective:
         """What it descends, as a function of predictions on the samples of ``task``."""
         return Objective(losses.get(self.loss), tuple(self.task.heads.values()), self.loss_weights)
+
+    @property
+    def low_rank(self) -> LowRank | None:
+        """``rank`` as :class:`LowRank`."""
+        assert self.rank is None or isinstance(self.rank, LowRank)  # __post_init__ has seen to it
+        return self.rank
+
+    @property
+    def reached(self) -> Float[np.ndarray, "P D"] | None:
+        """Directions in which samples move first-layer weights, where they are not the samples."""
+        return None if self.low_rank is None else self.low_rank.reached(self.task.X)
 
     @property
     def is_lazy(self) -> bool:
