@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import adaptik as ak
+from adaptik.limits.two_layer.linearised import entries
 from adaptik.mathematics import sliding
 
 
@@ -29,6 +30,11 @@ def particles():
     return h, speed, kernel, push
 
 
+def found_shares(kernel, *fields):
+    gram, *fields = map(jnp.asarray, (kernel, *fields))
+    return sliding.shares(jnp.diag(gram), lambda at: entries(gram, at), *fields)[0].share
+
+
 def test_shares_are_those_of_small_steps(particles):
     h, speed, kernel, push = particles
     small = motion(h, speed, kernel, push)
@@ -36,8 +42,7 @@ def test_shares_are_those_of_small_steps(particles):
     half = np.full_like(h, 0.5)
     moved = speed + (half * push) @ kernel
     with jax.enable_x64(True):
-        given = map(jnp.asarray, (kernel, h, moved, half, push))
-        found = np.asarray(sliding.shares(*given).share)
+        found = np.asarray(found_shares(kernel, h, moved, half, push))
     alone = motion(h, speed, np.diag(np.diag(kernel)), push)
     assert np.abs(alone - small).max() > 0.5, "these kinks do not push one another"
     # Constant speeds within a step are an approximation where several kinks are met in turn.
@@ -50,8 +55,8 @@ def test_particles_on_their_kinks_are_exact(particles, monkeypatch):
     monkeypatch.setattr(sliding, "SWEEPS", 60)
     start = np.ones_like(h)
     with jax.enable_x64(True):
-        given = map(jnp.asarray, (kernel, h, speed + (start * push) @ kernel, start, push))
-        found = np.asarray(sliding.shares(*given).share)
+        moved = speed + (start * push) @ kernel
+        found = np.asarray(found_shares(kernel, h, moved, start, push))
     assert ((found > 0.01) & (found < 0.99)).sum() > 200
     assert np.abs(found - motion(h, speed, kernel, push)).max() < 0.01
 

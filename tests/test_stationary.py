@@ -94,8 +94,9 @@ def flow_of(X, y, richness=1.0, decay=1e-3, elastic=0.0, home=((0.0,),)):
     """Of ReLU neurons with a pull to ``home``, one replicate."""
     X, y, home = jnp.asarray(X), jnp.asarray(y), jnp.asarray(home)[None]
     numbers = dict(richness=richness, decay=decay, elastic=elastic)
+    anchors = Anchors(Coordinates(X), y, jnp.sum(X * X, 1), X @ X.T)
     return ParticleFlow(
-        ak.activations.get("relu"), Objective(get("squared")), Anchors(Coordinates(X), X @ X.T, y),
+        ak.activations.get("relu"), Objective(get("squared")), anchors,
         jnp.zeros((1, *y.shape)), home=home, **{k: jnp.asarray(v) for k, v in numbers.items()},
     )  # fmt: skip
 
@@ -212,10 +213,11 @@ def test_a_pull_weighs_dual_coefficients_as_the_weights_they_stand_for():
         ]
         burdens = []
         for coordinates, home, w in cases:
+            anchors = Anchors(coordinates, y, jnp.diag(gram), gram)
             flow = ParticleFlow(
-                ak.activations.get("relu"), Objective(get("squared")),
-                Anchors(coordinates, gram, y), jnp.zeros((1, 5, 1)), home=jnp.asarray(home),
-                richness=jnp.asarray(0.7), decay=jnp.asarray(0.0), elastic=jnp.asarray(0.5),
+                ak.activations.get("relu"), Objective(get("squared")), anchors,
+                jnp.zeros((1, 5, 1)), home=jnp.asarray(home), richness=jnp.asarray(0.7),
+                decay=jnp.asarray(0.0), elastic=jnp.asarray(0.5),
             )  # fmt: skip
             burdens.append(float(flow.burden(Law(jnp.asarray(w), z))))
         assert burdens[1] == pytest.approx(burdens[0], rel=1e-12) and burdens[0] > 0
@@ -231,7 +233,9 @@ def flows():
         phi = ak.activations.get("tanh")
         w, z = rng.standard_normal((1, 20, 12)), rng.standard_normal((1, 20, 1))
         zero = jnp.zeros((1, len(y), 1))
-        anchors = Anchors(Coordinates(jnp.asarray(X)), jnp.asarray(X @ X.T), jnp.asarray(y))
+        anchors = Anchors(
+            Coordinates(jnp.asarray(X)), *map(jnp.asarray, (y, np.sum(X * X, 1), X @ X.T))
+        )
         squared = Objective(get("squared"))
         particles = ParticleFlow(
             phi, squared, anchors, zero, home=jnp.asarray(w[:, ::-1]), **numbers, **elastic

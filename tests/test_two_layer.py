@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 from scipy.integrate import solve_ivp
 
 import adaptik as ak
@@ -15,6 +16,7 @@ from adaptik.limits.two_layer import limit as two_layer
 from adaptik.limits.two_layer.flow import Anchors, Coordinates, Law, ParticleFlow
 from adaptik.mathematics import deflation, losses, sampling
 from adaptik.mathematics.stepping import choice as stepped
+from adaptik.mathematics.stepping import exponential
 
 LIMIT = dict(particles=128, replicates=2, dtype="float64")
 
@@ -254,7 +256,7 @@ def test_the_stiff_part_is_as_precise_as_the_fields(dtype, error):
         X, w, z = (
             jnp.asarray(rng.standard_normal(s), dtype) for s in ((8, 6), (1, 40, 6), (1, 40, 1))
         )
-        anchors = Anchors(Coordinates(X), X @ X.T, jnp.ones((8, 1)))
+        anchors = Anchors(Coordinates(X), jnp.ones((8, 1)), jnp.sum(X * X, 1), X @ X.T)
         numbers = {k: jnp.asarray(v) for k, v in dict(richness=2.0, decay=0.0, elastic=0.0).items()}
         flow = ParticleFlow(
             ak.activations.get("relu"), losses.Objective(losses.get("squared")), anchors,
@@ -413,3 +415,36 @@ def test_what_decay_has_left_does_not_decide_new_readouts():
     np.testing.assert_allclose(one, other, atol=1e-12)
     np.testing.assert_allclose(np.einsum("rmk,rmc->rkc", w, one), 0, atol=1e-11)
     assert abs(one.mean()) < 1e-12 and np.mean(one**2) == pytest.approx(1)
+
+
+def sizes(jaxpr):
+    """Of all arrays of a program, those of its inner ones included."""
+    for equation in jaxpr.eqns:
+        yield from (var.aval.size for var in equation.outvars)
+        for inner in jaxprs_in_params(equation.params):
+            yield from sizes(inner)
+
+
+@pytest.mark.parametrize(("deflated", "within"), [(True, True), (False, False)])
+def test_steps_of_the_leading_part_hold_nothing_of_samples_times_samples(
+    monkeypatch, deflated, within
+):
+    samples = 400
+    rng = np.random.default_rng(0)
+    task = ak.Task(rng.standard_normal((samples, 3)), rng.standard_normal(samples), name="many")
+    chosen = stepped.Chosen(stepped.Exponential(), deflated=deflated)
+    monkeypatch.setattr(two_layer, "stepper_for", lambda *_: chosen)
+    limit, stage = ak.TwoLayer("relu", particles=8, replicates=1), ak.Stage(task, 1.0, duration=1.0)
+    state = limit.start([stage], {"many": task}, rng)
+    with jax.enable_x64(True):
+        course = limit.course(state, stage, {("many", "train"): task.X})
+
+        def step(flow, recorder, y):
+            t, memory = jnp.ones(()), flow.memory(y)
+            y1 = exponential._step(flow, y, t, memory)
+            return y1, flow.progress(y), recorder(t, y)
+
+        given = course.flow, course.recorder, course.y0
+        program = jax.make_jaxpr(step)(*given)
+    largest = max(*sizes(program.jaxpr), *(leaf.size for leaf in jax.tree.leaves(given)))
+    assert (largest < samples**2) == within

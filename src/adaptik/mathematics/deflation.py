@@ -53,15 +53,17 @@ def kernel(at: Reduced, z: Float[Array, "R M C"]) -> Float[Array, "R modes*C mod
 
     def member(given):
         features, gradients, constant, z = given
-        count, outputs = z.shape
-        modes = features.shape[-1]
+        (count, outputs), modes = z.shape, features.shape[-1]
         feature = features.T @ features
         if constant is not None:
             feature = feature + count * jnp.outer(constant, constant)
-        own = feature[:, None, :, None] * jnp.eye(outputs, dtype=z.dtype)[None, :, None, :]
-        moves = gradients[..., None] * z[:, None, None, :]
-        moves = moves.reshape(-1, modes * outputs)
-        return (own.reshape(modes * outputs, -1) + moves.T @ moves) / count
+        own = feature[:, None, :, None] * jnp.eye(outputs, dtype=z.dtype)[:, None]
+        # All outputs share a particle's T: its products come first, and are of few directions.
+        inner = jnp.swapaxes(gradients, 1, 2) @ gradients
+        outer = z[:, :, None] * z[:, None, :]
+        moves = inner.reshape(count, -1).T @ outer.reshape(count, -1)
+        moves = moves.reshape(modes, modes, outputs, outputs).swapaxes(1, 2)
+        return (own + moves).reshape(modes * outputs, -1) / count
 
     return jax.lax.map(member, (*at, z))
 

@@ -14,11 +14,12 @@ of a step it does at the start of the next: there, too, one that slides has no s
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Shaped
 
 MOST = 48  # kinks of one particle that are solved for together
 SWEEPS = 1  # of Gauss and Seidel
@@ -35,6 +36,13 @@ class Above(NamedTuple):
 
     share: Float[Array, "..."]  # of the step that it is above
     ending: Float[Array, "..."]  # the same once it has arrived: 0 below, 1 above, between: slides
+
+
+class Met(NamedTuple):
+    """The kinks of every particle that are solved for together."""
+
+    near: Int[Array, "R M kinks"]
+    kernel: Float[Array, "kinks kinks n"]  # K_x among them, of all n = R M particles
 
 
 def share_above(h: Float[Array, "..."], rest: Float[Array, "..."], own: Float[Array, "..."]):
@@ -71,34 +79,43 @@ def share_above(h: Float[Array, "..."], rest: Float[Array, "..."], own: Float[Ar
 
 
 def shares(
-    gram: Float[Array, "P P"],
+    squares: Float[Array, " P"],
+    among: Callable[[Int[Array, "kinks n"]], Float[Array, "kinks kinks n"]],
     h: Float[Array, "R M P"],
     moved: Float[Array, "R M P"],
     assumed: Float[Array, "R M P"],
     push: Float[Array, "R M P"],
-) -> Above:
+    met: Met | None = None,
+) -> tuple[Above, Met]:
     """How every particle spends a step at every kink.
 
     Parameters
     ----------
-    gram
-        K_x.
+    squares
+        K_x(mu, mu).
+    among
+        K_x of the samples in each column among themselves.
     h
         Preactivations at the start.
     moved
         By how much they move if the shares are those ``assumed``.
     push
         own / K_x(mu, mu).
+    met
+        Kinks to solve for together, as they were found at another node of the step; those that
+        are nearest unless they are given.
     """
-    own = jnp.diagonal(gram) * push
+    own = squares * push
     found = share_above(h, moved - own * assumed, own)
-    count = together(h.shape[-1])
-    near, found = jax.lax.optimization_barrier((_nearest(h, moved, own, count), found))
+    near = _nearest(h, moved, own, together(h.shape[-1])) if met is None else met.near
+    near, found = jax.lax.optimization_barrier((near, found))
+    if met is None:
+        met = Met(near, jax.lax.optimization_barrier(among(_columns(near))))
     take = [jnp.take_along_axis(a, near, -1) for a in (h, moved, assumed, push, *found)]
-    solved = _solved(gram, near, *take)
+    solved = _solved(squares, met, *take)
     replicate, particle = (jnp.arange(n) for n in h.shape[:2])
     here = replicate[:, None, None], particle[:, None], near
-    return Above(*(a.at[here].set(b) for a, b in zip(found, solved, strict=True)))
+    return Above(*(a.at[here].set(b) for a, b in zip(found, solved, strict=True))), met
 
 
 def _nearest(h, moved, own, count: int):
@@ -110,19 +127,19 @@ def _nearest(h, moved, own, count: int):
     return jax.lax.top_k(jnp.where(own < 0, -distance, -jnp.inf), count)[1]
 
 
-def _solved(gram, near, h, moved, assumed, push, share, ending) -> Above:
-    """The same at the kinks ``near``, which push one another; all of shape ``(R, M, kinks)``."""
-    count = near.shape[-1]
+def _columns(a: Shaped[Array, "R M kinks"]) -> Shaped[Array, "kinks n"]:
+    return jnp.moveaxis(a.reshape(-1, a.shape[-1]), -1, 0)
+
+
+def _solved(squares, met: Met, h, moved, assumed, push, share, ending) -> Above:
+    """The same at the kinks that are met, which push one another; all ``(R, M, kinks)``."""
+    near, count = met.near, met.near.shape[-1]
     at, h, moved, assumed, push, share, ending = jax.lax.optimization_barrier(
-        tuple(
-            jnp.moveaxis(a.reshape(-1, count), -1, 0)
-            for a in (near, h, moved, assumed, push, share, ending)
-        )
+        tuple(_columns(a) for a in (near, h, moved, assumed, push, share, ending))
     )
-    pair = at[:, None] * len(gram) + at
     # Of j on i; kinks that push away hold nobody and are left as they were found.
-    pushes = jax.lax.optimization_barrier(gram.ravel()[pair]) * jnp.minimum(push, 0.0)
-    own = jnp.diagonal(gram)[at] * push
+    pushes = met.kernel * jnp.minimum(push, 0.0)
+    own = squares[at] * push
     base = moved - jnp.sum(pushes * assumed, 1)
 
     def one(n, found: Above):

@@ -127,12 +127,18 @@ class AbstractParticleFlow(LinearisedFlow):
 
     def weighed(self, y: Law, error: Law, change: Float[Array, "R P C"]) -> Float[Array, ""]:
         """Size of an error that changes the predictor on the samples so."""
+        return self.size_of(y, self.felt(error.w), error, change)
+
+    def size_of(
+        self, y: Law, felt: Float[Array, "R M"], error: Law, change: Float[Array, "R P C"]
+    ) -> Float[Array, ""]:
+        """The same, ``felt`` being what the error does to preactivations."""
         # Errors of single particles average out there (a kink of phi is crossed by a few particles
         # at a time), so the Cauchy-Schwarz bound (rms dz rms phi + rms z rms dh)/gamma enters with
         # a small weight only.
-        moved, turned = self.felt(error.w), error.readouts_squared()
         size = 1 + jnp.mean(jnp.sum(jnp.square(y.z), -1))
-        bound = jnp.sqrt(jnp.mean(moved + turned).astype(jnp.float64) * size) / self.richness
+        moved = jnp.mean(felt + error.readouts_squared()).astype(jnp.float64)
+        bound = jnp.sqrt(moved * size) / self.richness
         return jnp.sqrt(jnp.mean(jnp.square(change))) + PARTICLE_WEIGHT * bound
 
 

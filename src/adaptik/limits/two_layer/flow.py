@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ...kernels.particles.flow import AbstractParticleFlow, left_after
 from ...kernels.particles.law import Law, Tangent, readout, tangent_readout
@@ -15,15 +15,27 @@ from ...mathematics import deflation
 from ...mathematics.activations import Activation
 from ...mathematics.losses import Objective
 from ...mathematics.stepping import Linearised
-from .linearised import Coordinates, Leading, Memory, Point, Whole, push_of
+from .leading import Leading
+from .linearised import Coordinates, Memory, Point, Whole, entries, push_of
 
 
 class Anchors(eqx.Module):
     """The active stage's training samples."""
 
     coordinates: Coordinates
-    gram: Float[Array, "P P"]  # K_x
     labels: Float[Array, "P C"]
+    squares: Float[Array, " P"]  # K_x(mu, mu)
+    gram: Float[Array, "P P"] | None = None  # K_x, for what needs all of it
+
+    def among(self, at: Int[Array, "kinks n"], dtype) -> Float[Array, "kinks kinks n"]:
+        """K_x of the samples in each column among themselves.
+
+        Without all of it, what different samples have in common along the principal axes.
+        """
+        if self.gram is not None:
+            return entries(self.gram.astype(dtype), at)
+        own = jnp.eye(len(at), dtype=bool)[..., None]
+        return jnp.where(own, self.squares.astype(dtype)[at], self.coordinates.among(at))
 
 
 class ParticleFlow(AbstractParticleFlow):
@@ -54,9 +66,13 @@ class ParticleFlow(AbstractParticleFlow):
 
     def forward(self, y: Law):
         h = self.anchors.coordinates.preactivations(y.w)
+        return h, *self.readout(h, y)
+
+    def readout(self, h: Float[Array, "R M P"], y: Law):
+        """Features and the predictor."""
         phi = self.activation.phi(h)
         mean = jnp.einsum("rmc,rmp->rpc", y.z, phi).astype(jnp.float64) / y.z.shape[1]
-        return h, phi, self.offset + (mean + y.constant(self.bias)) / self.richness
+        return phi, self.offset + (mean + y.constant(self.bias)) / self.richness
 
     def predictor(self, law: Law):
         return self.forward(law)[2]
@@ -106,13 +122,13 @@ class ParticleFlow(AbstractParticleFlow):
         h, phi, f = self.forward(y)
         above = (h > 0).astype(h.dtype) if self.activation.has_kink else None
         if not self.deflated:
-            return Memory(above, None)
+            return Memory(above)
         slope, root = self.activation.derivative(h), self._root(f)
         # Features of particles to begin with: they are the same for samples in any order.
         found = jnp.swapaxes(phi[:, : self._directions], 1, 2)
         for _ in range(deflation.ITERATIONS):
             found = self._turned(y, phi, slope, root, deflation.orthonormal(found))[1]
-        return Memory(above, found)
+        return Memory(above, found, h)
 
     @property
     def _directions(self):
@@ -146,20 +162,23 @@ class ParticleFlow(AbstractParticleFlow):
         """
         memory = self.memory(y) if memory is None else memory
         y = self.cast(y)
-        h, phi, f = self.forward(y)
+        h = self.anchors.coordinates.preactivations(y.w) if memory.h is None else memory.h
+        phi, f = self.readout(h, y)
         above = memory.above
         slope = self.activation.derivative(h) if above is None else self.slope(above)
         coordinates, rate = self.anchors.coordinates, self.head_rate
         at = Point(y, h, phi, slope, above, coordinates, self.richness, rate, self.bias)
         if memory.directions is None:
             stiff, rates = self._whole(at, f)
+            velocity = self.move(y, phi, slope, self.signal(f))
         else:
             stiff, rates = self._leading(at, self._root(f), memory.directions)
-        velocity = self.move(y, phi, slope, self.signal(f))
+            velocity = stiff.motion(self, y, phi, slope, self.signal(f))
         return Linearised(stiff, velocity, jnp.maximum(rates, 0.0), self.decay)
 
     def _whole(self, at: Point, f):
         phi, gram = _weighted(at.phi, at.head_rate), self.anchors.gram
+        assert gram is not None
         samples, outputs = f.shape[1:]
         constant = 0.0 if self.bias is None else jnp.square(_weighted(self.bias, at.head_rate))
 
@@ -180,7 +199,7 @@ class ParticleFlow(AbstractParticleFlow):
         # much time.
         rates, modes = (part.astype(phi.dtype) for part in jnp.linalg.eigh(stiff.astype(phi.dtype)))
         modes = jnp.einsum("rpac,rpcn->rpan", root, modes.reshape(*f.shape, -1))
-        return Whole(at, None, modes), rates
+        return Whole(at, modes), rates
 
     def _leading(self, at: Point, root, directions):
         directions = deflation.orthonormal(directions)

@@ -66,7 +66,7 @@ class Held(NamedTuple):
     def squares(self, flow: ParticleFlow) -> Float[Array, "#M P"]:
         """Squared lengths of what of the samples is in no normal."""
         lift = flow.anchors.coordinates.lift
-        square = jnp.diag(flow.anchors.gram)
+        square = flow.anchors.squares
 
         def without():
             parts = jnp.einsum("mkc,pc->mkp", self.normals, lift)
@@ -114,7 +114,7 @@ def _pushes(flow: ParticleFlow, law: Law):
 def caught(flow: ParticleFlow, held: Held, before: Law, after: Law) -> Bool[Array, "M P"]:
     """Kinks that a step crosses where both sides push towards them."""
     if not flow.activation.has_kink:
-        return jnp.zeros((before.w.shape[1], len(flow.anchors.gram)), bool)
+        return jnp.zeros((before.w.shape[1], len(flow.labels)), bool)
     was, now = (flow.anchors.coordinates.preactivations(law.w)[0] for law in (before, after))
     crossed = was * now < 0
 

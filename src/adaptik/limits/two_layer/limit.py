@@ -132,9 +132,9 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         recorded = 24 * sum(
             t.n_train + (0 if t.X_test is None else len(t.X_test)) for t in tasks.values()
         )
-        kernels = largest**2  # K_x
+        kernels = largest**2 if any(s.ends_at_rest for s in stages) else 0  # K_x
         if largest * outputs <= EXPONENTIAL_UP_TO:
-            kernels += 6 * self.replicates * (largest * outputs) ** 2
+            kernels = largest**2 + 6 * self.replicates * (largest * outputs) ** 2
         else:
             moving += self.replicates * count * 3 * COORDINATES * DIRECTIONS * outputs * width
         return int(moving + 8 * (recorded * self.replicates * outputs + kernels))
@@ -195,7 +195,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         if chosen.deflated and stage.loss_weights is not None:
             # Leading directions are those of samples, whose outputs have to count alike.
             chosen = Chosen(Chebyshev(), "several tasks")
-        flow, recorder, y0 = self._started(state, stage, motion, recorded, chosen.deflated)
+        flow, recorder, y0 = self._started(state, stage, motion, recorded, chosen)
         state_at = partial(self._state_at, state, recorder, stage)
         # The head's rate says when the flow comes to rest, not where.
         ending = partial(at_rest, flow.at_equal_rates()) if stage.ends_at_rest else None
@@ -208,7 +208,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         stage: Stage,
         motion: "Motion",
         recorded: dict[tuple[str, str], np.ndarray],
-        deflated: bool,
+        chosen: Chosen,
     ) -> tuple[ParticleFlow, Recorder, Law]:
         """The flow of a stage, the recorder of its predictions, and where they start."""
         task, scalar = stage.task, rates(stage)
@@ -216,7 +216,8 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         start = None if motion.h is None else spread(motion.h)
         lift, principal = (on_device(a, self.dtype) for a in (motion.lift, motion.principal))
         coordinates = Coordinates(lift, start, motion.dual, principal)
-        anchors = Anchors(coordinates, on_device(motion.gram), on_device(task.y))
+        whole = chosen.decomposes or stage.ends_at_rest
+        anchors = _anchors(motion.samples, coordinates, task.y, whole)
         c = state.particles.c
         y0 = Law(spread(motion.law), spread(state.particles.z), None if c is None else spread(c))
         bias = on_device(state.bias, self.dtype) if state.bias else None
@@ -228,7 +229,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
             offset=targets[task.name, "train"].base,
             home=home,
             head_rate=None if stage.head_rate == 1 else on_device(stage.head_rate, self.dtype),
-            deflated=deflated,
+            deflated=chosen.deflated,
             bias=bias,
             **scalar,
         )
@@ -279,6 +280,17 @@ def _weights_at(recorder: Recorder, t, w):
     return recorder.weights(t, w), recorder.fade(t)
 
 
+def _anchors(
+    samples: Float[np.ndarray, "P s"], coordinates: Coordinates, labels, whole: bool
+) -> Anchors:
+    """Samples, with all of K_x or, where nothing works with matrices of that size, without."""
+    if whole:
+        gram = samples @ samples.T
+        return Anchors(coordinates, *map(on_device, (labels, np.diag(gram), gram)))
+    squares = np.einsum("pk,pk->p", samples, samples)
+    return Anchors(coordinates, on_device(labels), on_device(squares))
+
+
 def _dual_pays(samples: int, active: int) -> bool:
     return samples <= DUAL_UP_TO * active
 
@@ -287,9 +299,9 @@ class Motion(NamedTuple):
     """How weights move in a stage: ``resting + law @ basis.T``, preactivations by ``law @ lift.T``.
 
     ``h`` are those at the start where the law holds what was added since: ``dual`` coefficients of
-    samples, or moves along few directions. ``gram`` is by how much samples move preactivations of
-    each other, K_x or x . A x' / D, ``principal`` its samples' leading coordinates, and ``leading``
-    the share of its largest eigenvalue in its trace.
+    samples, or moves along few directions. ``samples`` are what moves preactivations: their
+    products are K_x or x . A x' / D, ``principal`` their leading coordinates, and ``leading`` the
+    share of the largest eigenvalue in the trace of that.
     """
 
     basis: Float[np.ndarray, "rank k"]
@@ -298,7 +310,7 @@ class Motion(NamedTuple):
     law: Float[np.ndarray, "R M k"]
     h: Float[np.ndarray, "R M P"] | None
     dual: bool
-    gram: Float[np.ndarray, "P P"]
+    samples: Float[np.ndarray, "P s"]
     principal: Float[np.ndarray, "P q"]
     leading: float
 
@@ -307,7 +319,7 @@ def _coordinates(
     anchor: Float[np.ndarray, "P rank"],
     w: Float[np.ndarray, "R M rank"],
     still: bool,
-    directions: Float[np.ndarray, "rank r"] | None,
+    directions: Float[np.ndarray, "rank r"] | None = None,
 ) -> Motion:
     """Coordinates in the span of the samples, or dual coefficients.
 
@@ -320,17 +332,17 @@ def _coordinates(
     left, values, rows = np.linalg.svd(seen, full_matrices=False)
     active = int((values > values[0] * 1e-7).sum())
     leading = float(values[0] ** 2 / max(np.sum(values**2), 1e-300))
-    gram, principal = seen @ seen.T, (left * values)[:, : min(active, COORDINATES)]
+    principal = (left * values)[:, : min(active, COORDINATES)]
     dual = still and _dual_pays(len(anchor), active)
     basis = seen.T if dual else rows[:active].T
-    lift = gram if dual else seen @ basis
+    lift = seen @ basis
     if directions is not None:
         basis = directions @ basis
     if dual or directions is not None:
         law = np.zeros((*w.shape[:2], basis.shape[1]), dtype)
         return Motion(
-            basis, lift, w, law, w @ anchor.T.astype(dtype), dual, gram, principal, leading
+            basis, lift, w, law, w @ anchor.T.astype(dtype), dual, seen, principal, leading
         )
     law = w @ basis.astype(dtype)
     resting = w - law @ basis.T.astype(dtype)
-    return Motion(basis, lift, resting, law, None, dual, gram, principal, leading)
+    return Motion(basis, lift, resting, law, None, dual, seen, principal, leading)

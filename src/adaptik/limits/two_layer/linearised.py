@@ -1,16 +1,19 @@
 """How error signals move particles, and the stiff part of that at one point."""
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int
 
 from ...kernels.particles.law import Law
-from ...mathematics import deflation
-from ...mathematics.sliding import shares
+from ...mathematics.sliding import Met, shares
 from ...mathematics.stepping import AbstractLinearisation, Node
+
+AXES = 64  # leading span coordinates in which samples are compared where K_x is not held
 
 
 class Coordinates(eqx.Module):
@@ -55,17 +58,41 @@ class Coordinates(eqx.Module):
         scale = jnp.sum(jnp.square(self.principal), 0)
         return jnp.einsum("rmq,pq->rmp", moved, self.principal / scale)
 
+    def among(self, at: Int[Array, "kinks n"]) -> Float[Array, "kinks kinks n"]:
+        """K_x of the samples in each column, of span coordinates along the leading ones."""
+        if self.dual:
+            return entries(self.lift, at)
+        inside = self.lift[:, :AXES][at.T]
+        return jnp.moveaxis(inside @ jnp.swapaxes(inside, 1, 2), 0, -1)
+
+    def columns(self, some: Int[np.ndarray, " s"]) -> Float[Array, "P s"]:
+        """K_x of all samples with some."""
+        if self.dual:
+            return self.lift[:, some]
+        return self.lift @ self.lift[some].T
+
     def pushed(self, strength: Float[Array, "R M P"]):
         """The move of w that adds ``strength`` times the samples to the weights."""
         return strength if self.dual else jnp.einsum("rmp,pk->rmk", strength, self.lift)
 
 
+def entries(gram: Float[Array, "P P"], at: Int[Array, "kinks n"]):
+    """Those of the pairs in each column, shape ``(kinks, kinks, n)``."""
+    return gram.ravel()[at[:, None] * len(gram) + at]
+
+
 def push_of(z, phi, slope, coordinates: Coordinates, signal, richness, bias=None) -> Law:
     """How error signals move weights, readouts, and those of the constant feature ``bias``."""
+    strength, readouts = strengths_of(z, phi, slope, signal, richness, bias)
+    return Law(coordinates.pushed(strength), *readouts)
+
+
+def strengths_of(z, phi, slope, signal, richness, bias=None):
+    """How strongly samples are added to weights; how readouts move, those of ``bias`` too."""
     signal = (richness * signal).astype(z.dtype)
-    dw = coordinates.pushed(slope * jnp.einsum("rmc,rpc->rmp", z, signal))
+    strength = slope * jnp.einsum("rmc,rpc->rmp", z, signal)
     dz = jnp.einsum("rmp,rpc->rmc", phi, signal)
-    return Law(dw, dz, None if bias is None else alike(bias * jnp.sum(signal, 1), z))
+    return strength, (dz, None if bias is None else alike(bias * jnp.sum(signal, 1), z))
 
 
 def alike(values: Float[Array, "R C"], z: Float[Array, "R M C"]) -> Float[Array, "R M C"]:
@@ -77,7 +104,8 @@ class Memory(NamedTuple):
     """What a step hands on to the next."""
 
     above: Float[Array, "R M P"] | None  # shares of time above kinks, where phi has them
-    directions: Float[Array, "R P modes"] | None  # leading ones of the kernel, of deflated flows
+    directions: Float[Array, "R P modes"] | None = None  # leading ones of the kernel, if deflated
+    h: Float[Array, "R M P"] | None = None  # preactivations there, if deflated
 
 
 class Point(eqx.Module):
@@ -94,49 +122,66 @@ class Point(eqx.Module):
     bias: Float[Array, ""] | None  # constant feature of the readout, None without
 
 
+class Slopes(NamedTuple):
+    """What a node sees of phi' where particles cross kinks on their way, or slide along them."""
+
+    there: Float[Array, "R M P"]  # at the node, without what jumped
+    sudden: Float[Array, "R M P"]  # a jump at once, times what it pushes by
+    way: tuple[Float[Array, "R M P"], Float[Array, "R M P"], Met]  # for the node after
+    ending: Float[Array, "R M P"]  # shares above kinks at the end
+
+
 class Linearisation(AbstractLinearisation):
     """B and B~ at one point, in eigenmodes of the stiff matrix."""
 
     at: Point
-    directions: Float[Array, "R P directions"] | None  # of the next step
+    meets_once: ClassVar[bool] = False  # kinks to solve for together: as at the node before
 
-    def field(self, flow: Any, y: Law, change: Law, part, h, before):
-        start = self.at.above
-        if start is None:
-            node = super().field(flow, y, change, part, h, before)
-            return node._replace(memory=Memory(None, self.directions))
-        there = jax.tree.map(jnp.add, y, change)
-        preactivations, phi, f = flow.forward(there)
-        signal = flow.signal(f)
-        ones = jnp.ones((), phi.dtype)
+    def slopes(self, flow: Any, h, z, signal, part, length, before) -> Slopes:
+        """At the node with preactivations h, readouts and error signals; phi has kinks."""
+        start, dtype = self.at.above, h.dtype
+        assert start is not None
+        ones = jnp.ones((), dtype)
         jump = flow.slope(ones) - flow.slope(0 * ones)
-        push = jnp.einsum(
-            "rmc,rpc->rmp", there.z, (jump * flow.richness * signal).astype(phi.dtype)
-        )
-        spent = shares(
-            flow.anchors.gram.astype(phi.dtype),
+        push = jnp.einsum("rmc,rpc->rmp", z, (jump * flow.richness * signal).astype(dtype))
+        spent, met = shares(
+            flow.anchors.squares.astype(dtype),
+            partial(flow.anchors.among, dtype=dtype),
             self.at.h,
-            (preactivations - self.at.h) / part,
+            (h - self.at.h) / part,
             start if before is None else before[0] + part / 2 * before[1],
-            h.astype(phi.dtype) * push,
+            length.astype(dtype) * push,
+            before[2] if self.meets_once and before is not None else None,
         )
         # Above the kink for a constant part of the step, and for one that grows along it.
         sudden = 2 * spent.share - spent.ending - start
         gradual = 2 * (spent.ending - spent.share)
         slope = flow.slope(start + sudden + part * gradual)
-        moved = self.at.coordinates.pushed(sudden * push)
-        return Node(
-            value=flow.move(there, phi, slope, signal),
-            jump=Law(moved, *jax.tree.map(jnp.zeros_like, there[1:])),
-            way=(start + sudden, gradual),
-            memory=Memory(spent.ending, self.directions),
-        )
+        return Slopes(slope, sudden * push, (start + sudden, gradual, met), spent.ending)
 
 
 class Whole(Linearisation):
     """Of all samples and outputs."""
 
     modes: Float[Array, "R P C modes"]  # R V
+
+    def field(self, flow: Any, y: Law, change: Law, part, h, before):
+        if self.at.above is None:
+            node = super().field(flow, y, change, part, h, before)
+            return node._replace(memory=Memory(None))
+        there = jax.tree.map(jnp.add, y, change)
+        preactivations, phi, f = flow.forward(there)
+        signal = flow.signal(f)
+        seen = self.slopes(flow, preactivations, there.z, signal, part, h, before)
+        return Node(
+            value=flow.move(there, phi, seen.there, signal),
+            jump=Law(
+                self.at.coordinates.pushed(seen.sudden),
+                *jax.tree.map(jnp.zeros_like, there[1:]),
+            ),
+            way=seen.way,
+            memory=Memory(seen.ending),
+        )
 
     def spread(self, u):
         at = self.at
@@ -152,37 +197,3 @@ class Whole(Linearisation):
         change = change.astype(jnp.float64) / (at.phi.shape[1] * at.richness)
         change = change + v.constant(at.bias) / at.richness
         return jnp.einsum("rpcn,rpc->rn", self.modes, change)
-
-
-class Leading(Linearisation):
-    """Of leading directions of the samples, and of leading coordinates of the inputs."""
-
-    reduced: deflation.Reduced
-    modes: Float[Array, "R directions C modes"]
-
-    def spread(self, u):
-        at = self.at
-        u = jnp.einsum("rjcn,rn->rjc", self.modes, u.astype(self.modes.dtype))
-        u = (at.richness / at.phi.shape[-1]).astype(u.dtype) * u
-        dz = jnp.einsum("rmj,rjc->rmc", self.reduced.features, u)
-        constant, dc = self.reduced.constant, None
-        if constant is not None:
-            dc = alike(jnp.einsum("rj,rjc->rc", constant, u), dz)
-        moved = jnp.einsum("rmkj,rmj->rmk", self.reduced.gradients, at.y.z @ jnp.swapaxes(u, 1, 2))
-        move = Law(at.coordinates.of_axes(moved), dz, dc)
-        # The features have the root of the head's rate.
-        return move if at.head_rate is None else move.with_rate(jnp.sqrt(at.head_rate))
-
-    def read(self, v: Law):
-        at = self.at
-        v = jax.tree.map(lambda leaf: leaf.astype(at.phi.dtype), v)
-        moved = jnp.einsum("rmkj,rmk->rmj", self.reduced.gradients, at.coordinates.along(v.w))
-        move = v if at.head_rate is None else v.with_rate(1 / jnp.sqrt(at.head_rate))
-        change = jnp.einsum("rmj,rmc->rjc", self.reduced.features, move.z)
-        change = change + jnp.einsum("rmj,rmc->rjc", moved, at.y.z)
-        if self.reduced.constant is not None:
-            assert move.c is not None
-            total = jnp.sum(move.c, 1)[:, None]
-            change = change + self.reduced.constant[..., None] * total
-        change = change.astype(jnp.float64) / (at.phi.shape[1] * at.richness)
-        return jnp.einsum("rjcn,rjc->rn", self.modes, change)

@@ -92,7 +92,7 @@ def _descend(flow: ParticleFlow, law: Law) -> tuple[Resting | None, int]:
     """One replicate's particles at rest, nothing where they were not found, and the steps taken."""
     decay = float(flow.decay)
     sigma, factor = FIRST * decay, FASTER
-    on = jnp.zeros((law.w.shape[1], len(flow.anchors.gram)), bool)
+    on = jnp.zeros((law.w.shape[1], len(flow.labels)), bool)
     fresh, most = on, KINKED_STEPS if flow.activation.has_kink else STEPS
     for step in range(1, most + 1):
         tried = _attempt(flow, law, on, fresh, jnp.asarray(sigma))
@@ -213,6 +213,7 @@ class Curvature(eqx.Module):
         pull = flow.richness * flow.signal(f)
         a, b = sigma + flow.decay + flow.elastic, sigma + flow.decay
         gram = flow.anchors.gram
+        assert gram is not None
         # phi'_mu V^T x_mu: how the weights' part of U_mu acts on the readout, without z/a.
         strength = slope[..., None] * pull[:, None]
         felt = slope[..., None] * jnp.einsum("pq,rmqc->rmpc", gram, strength)

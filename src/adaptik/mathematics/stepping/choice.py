@@ -27,6 +27,11 @@ class Chosen(NamedTuple):
     deflated: bool = False  # exponential steps are exact for the leading part of the kernel
 
     @property
+    def decomposes(self) -> bool:
+        """Whether steps decompose all of the kernel."""
+        return isinstance(self.solver, Exponential) and not self.deflated
+
+    @property
     def method(self) -> str:
         name = type(self.solver).__name__.lower()
         return f"{name} ({self.reason})" if self.reason else name

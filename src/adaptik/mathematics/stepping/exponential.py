@@ -33,7 +33,7 @@ class AbstractLinearisation(eqx.Module):
 
     @abstractmethod
     def spread(self, u: Float[Array, "members modes"]) -> PyTree:
-        """(1/P) B R V u, shaped like y."""
+        """(1/P) B R V u, shaped like a velocity."""
 
     @abstractmethod
     def read(self, v: PyTree) -> Float[Array, "members modes"]:
@@ -51,6 +51,13 @@ class AbstractLinearisation(eqx.Module):
     def weigh(self, flow: Any, y: PyTree, error: PyTree) -> Float[Array, ""]:
         """Size of an error at y, in units of the predictor: what ``flow.weigh`` is."""
         return flow.weigh(y, error)
+
+    def arrive(self, flow: Any, y0: PyTree, change: PyTree, memory: Any) -> tuple[PyTree, Any]:
+        """Where a step ends, in the precision of y0, and what the step after must know of it.
+
+        ``memory`` is that of the last node.
+        """
+        return jax.tree.map(lambda leaf, c: leaf + c.astype(leaf.dtype), y0, change), memory
 
 
 class Node(NamedTuple):
@@ -87,7 +94,8 @@ class Linearised(NamedTuple):
     stiff
         B and B~ in the eigenmodes of S = R^T K R/P.
     velocity
-        dy/dt = A y0 + N(y0), shaped like y.
+        dy/dt = A y0 + N(y0), shaped like y or, where the stiff part knows how a step ends
+        (:meth:`AbstractLinearisation.arrive`), like whatever it takes for a move.
     rates
         Eigenvalues of S, at least 0: ``stiff.read(stiff.spread(u)) = rates * u``.
     decay
@@ -213,7 +221,8 @@ def _step(flow: LinearisedFlow, y0: PyTree, h, memory: Any = None):
         return _add(*apart, (1.0, stiff.spread(within))), read
 
     # In the precision of the flow, which may be less than that of y.
-    low = jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), y0, velocity)
+    dtype = jax.tree.leaves(velocity)[0].dtype
+    low = jax.tree.map(lambda leaf: leaf.astype(dtype), y0)
 
     def parts(apart, within):
         return _Parts(apart, within, stiff.read(apart) + rates * within)
@@ -238,8 +247,8 @@ def _step(flow: LinearisedFlow, y0: PyTree, h, memory: Any = None):
     change, change_read = moved(2 / 3, (2 / 3, 1, start), (8 / 9, 2, d2), *at_once(2 / 3, jump2))
     d3, jump3, node = defect(2 / 3, change, change_read, node.way)
     change, _ = moved(1.0, (1.0, 1, start), (1.5, 2, d3), *at_once(1.0, jump3))
-    y1 = jax.tree.map(lambda leaf, c: leaf + c.astype(leaf.dtype), y0, change)
+    y1, memory = stiff.arrive(flow, y0, change, node.memory)
     jumps = *at_once(1.0, jump3), *at_once(-1.0, jump2)
     error, _ = moved(1.0, (1.5, 2, d3), (-2.0, 2, d2), *jumps)
     spread = spread_error(stiff.weigh(flow, low, error), y0)
-    return y1, spread, node.memory
+    return y1, spread, memory

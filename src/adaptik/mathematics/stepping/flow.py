@@ -193,17 +193,31 @@ class _Allowed(NamedTuple):
     step: Float[Array, ""]
 
 
+def _stops(times: _Times, allowed: _Allowed, watched: bool) -> Callable[..., Bool[Array, ""]]:
+    """Whether a stage ends at a time and a state."""
+
+    def stop(t, y, args, **_):
+        def judged():
+            now, settled = _settled(args, y, allowed.loss, allowed.rate)
+            if watched:
+                jax.debug.callback(progress.report, t, now.loss)
+            return settled
+
+        if watched:
+            return judged() | (t >= times.duration)
+        # How far a stage of given duration has come decides nothing.
+        asked = (allowed.loss >= 0) | (allowed.rate >= 0)
+        settled = jax.lax.cond(asked, judged, lambda: jnp.zeros((), bool))
+        return settled | (t >= times.duration)
+
+    return stop
+
+
 @kept
 def _integrate(
     flow, y0, record, solver, times: _Times, allowed: _Allowed, max_steps: int, watched: bool
 ) -> dict[str, Any]:
     """The fields of :class:`Integration`, of states the leaves alone."""
-
-    def stop(t, y, args, **_):
-        now, settled = _settled(args, y, allowed.loss, allowed.rate)
-        if watched:
-            jax.debug.callback(progress.report, t, now.loss)
-        return settled | (t >= times.duration)
 
     # With one time alone, steps take as long as if each were recorded: keep y, record it after.
     once = len(times.record) == 1
@@ -230,7 +244,7 @@ def _integrate(
         args=flow,
         saveat=diffrax.SaveAt(subs=subsaves),
         stepsize_controller=controller,
-        event=diffrax.Event(stop),
+        event=diffrax.Event(_stops(times, allowed, watched)),
         max_steps=max_steps,
         throw=False,
     )
