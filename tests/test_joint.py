@@ -352,7 +352,7 @@ def test_particles_are_pushed_by_the_weighted_loss():
     Of linear neurons, for which phi'' is 0.
     """
     limit = ak.TwoLayer("linear", particles=16, replicates=1, dtype="float64")
-    stage = ak.Stage([A, B], 2.0, 1.0, weight_decay=0.1, weights=[1, 2])
+    stage = ak.Stage([A, B], 2.0, weight_decay=0.1, weights=[1, 2])  # to rest
     tasks = {"a": A, "b": B}
     state = limit.start([stage], tasks, np.random.default_rng(0))
     recorded = {(n, "train"): t.X for n, t in (tasks | {stage.task.name: stage.task}).items()}
