@@ -296,7 +296,7 @@ def reduced_chi_square(theory: ak.Solution, network: ak.Solution, X: np.ndarray)
         pytest.param("none", dict(head="kept"), marks=pytest.mark.evidence),
         pytest.param("none", dict(trains="readout"), marks=pytest.mark.evidence),
         pytest.param("none", dict(richness=0.0), marks=pytest.mark.evidence),
-        pytest.param("root", dict(head="kept"), marks=pytest.mark.evidence),
+        pytest.param("root", dict(head="kept"), marks=[pytest.mark.evidence, pytest.mark.wide]),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )

@@ -145,7 +145,7 @@ def test_transfer_with_a_deep_source_is_that_of_its_spike():
 
 
 @pytest.mark.evidence
-@pytest.mark.parametrize("head", ["fresh", "kept"])
+@pytest.mark.parametrize("head", ["fresh", pytest.param("kept", marks=pytest.mark.wide)])
 def test_the_spike_of_all_weights_is_that_of_the_ntk(head):
     D, rng = 8, np.random.default_rng(0)
     white = np.sqrt(D) * np.linalg.qr(rng.standard_normal((D, D)))[0]

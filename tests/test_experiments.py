@@ -110,7 +110,14 @@ def test_the_registry_covers_the_paper_and_is_light():
     assert done.returncode == 0, done.stderr
 
 
-QUICK, LONG = ["aligned_source_helps"], ["pull_helps_related_tasks", "pull_on_images"]
+QUICK, LONG = (
+    ["aligned_source_helps"],
+    [
+        "pull_helps_related_tasks",
+        "pull_on_images",
+        "local_features",
+    ],
+)
 
 
 def _marks(name):

@@ -139,6 +139,7 @@ def test_lazy_networks_are_those_of_little_richness(depth):
 
 
 @pytest.mark.evidence
+@pytest.mark.wide
 def test_lazy_decaying_networks_are_those_of_little_richness():
     """Of pairs (w, z), (w, -z): their readout is 0, so that nothing that decays is over gamma."""
     network, stage = ak.Network(64, "tanh", tol=1e-5), ak.Stage(SOURCE, 0.0, 1.0, head_rate=ETA)

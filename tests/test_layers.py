@@ -144,7 +144,7 @@ def test_a_wholly_fresh_network_forgets_the_source():
 
 
 @pytest.mark.evidence
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("activation", ["tanh", pytest.param("relu", marks=pytest.mark.wide)])
 @pytest.mark.parametrize("second", [dict(trains=1, fresh_above=1), dict(fresh_above=1)])
 def test_nonlinear_networks_with_kept_layers_are_their_limit(activation, second):
     plan = stages(**second)

@@ -430,7 +430,7 @@ def far(found: dict[str, Any], expected: dict[str, Any], tol: float) -> dict[str
     return {name: pair for name, pair in pairs.items() if not same(*pair)}
 
 
-FRONT_ENDS = {"point": (2, 25), "study": (2, 25), "sweep": (1, 8), "command": (1, 5)}
+FRONT_ENDS = {"point": (2, 25), "study": (2, 25), "sweep": (1, 8), "command": (1, 3)}
 
 
 @pytest.mark.parametrize("kind", KINDS)

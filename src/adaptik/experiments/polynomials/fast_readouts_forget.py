@@ -41,7 +41,7 @@ class Config(Accuracy):
     n_test: int = 1000
     richness: float = 2.0
     source_duration: float = 100.0
-    loss_tol: float = 0.01
+    loss_tol: float = 0.05
     rate: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
     draws: int = 5
 
