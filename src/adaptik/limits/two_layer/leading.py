@@ -98,6 +98,7 @@ class Leading(Linearisation):
 
     def read(self, v: Move):
         at, axes = self.at, self.at.coordinates.principal
+        assert axes is not None
         strength, rest = jax.tree.map(lambda leaf: leaf.astype(at.phi.dtype), v)
         along = at.coordinates.along(rest.w) + jnp.einsum("rmp,pq->rmq", strength, axes)
         moved = jnp.einsum("rmkj,rmk->rmj", self.reduced.gradients, along)
