@@ -76,8 +76,8 @@ class AbstractState(ABC):
     >>> task, _ = ak.tasks.linear_pair(0.5, n_source=4, n_target=4, dimension=5)
     >>> limit = ak.TwoLayer("relu", particles=64, replicates=3)
     >>> state = ak.solve([ak.Stage(task, richness=0.0)], limit).states[-1]
-    >>> state.exact, state.hidden_layers
-    (False, 1)
+    >>> state.exact, state.hidden_layers, state.biases
+    (False, 1, (0.0, 0.0))
     >>> state.predict(task.X).shape, state.preactivations(task.X).shape  # members come first
     ((3, 4, 1), (3, 64, 4))
     >>> state.kernel(task.X, None, "ntk").shape, state.ntk(task.X).shape
