@@ -31,7 +31,7 @@ def limit(activation="erf", temperature=0.05, particles=1024, replicates=2, **mo
 
 
 @pytest.mark.parametrize("richness", [0.4, 2.0])
-@pytest.mark.parametrize("elastic", [0.0, 1.0])
+@pytest.mark.parametrize("elastic", [pytest.param(0.0, marks=pytest.mark.evidence), 1.0])
 def test_linear_neurons_against_the_closed_form(elastic, richness):
     stages = [ak.Stage(SOURCE, richness), ak.Stage(TARGET, richness, elastic=elastic)]
     sampled = ak.solve(stages, limit("linear", particles=2048))

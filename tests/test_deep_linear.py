@@ -170,7 +170,7 @@ def test_the_spike_of_all_weights_is_that_of_the_ntk(head):
     [
         (2, "rich kept"),
         pytest.param(2, "lazy with decay", marks=pytest.mark.evidence),
-        (3, "three outputs"),
+        pytest.param(3, "three outputs", marks=pytest.mark.evidence),
         pytest.param(3, "rich kept", marks=pytest.mark.evidence),
     ],
 )

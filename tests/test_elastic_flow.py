@@ -55,6 +55,7 @@ def test_the_limit_agrees_with_networks(elastic, decay):
     assert np.mean(moved**2) > 10 * np.mean(gap.standard_error**2)
 
 
+@pytest.mark.evidence
 def test_weights_outside_the_span_rest_between_zero_and_their_start():
     pair = ak.tasks.linear_pair(0.5, n_source=3, n_target=2, dimension=9, n_test=5)
     lam, delta = 0.2, 0.5

@@ -83,7 +83,7 @@ STAGES = {
 }
 
 
-FEW = [("decay", 2), ("lazy decay", 1)]  # the others for evidence
+FEW = [("decay", 2)]  # the others for evidence
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def test_sliding_particles_do_not_limit_the_step():
     assert errors[0] < 1.5 * errors[1]
 
 
+@pytest.mark.evidence
 def test_nor_where_samples_contradict_one_another():
     """In three dimensions: neurons slide for long, and stiff modes must not see their jumps."""
     rng = np.random.default_rng(12)

@@ -21,7 +21,8 @@ def both(stages, limit, network, seeds):
     return theory, ak.train(theory.timed_stages, network, seeds=range(seeds), record=2)
 
 
-@pytest.mark.parametrize("head", [pytest.param("fresh", marks=pytest.mark.evidence), "kept"])
+@pytest.mark.evidence
+@pytest.mark.parametrize("head", ["fresh", "kept"])
 def test_hermite_pair_within_error_bars(head):
     source, target = ak.tasks.hermite_pair(
         1, 2, 0.8, n_source=20, n_target=15, dimension=8, n_test=100
