@@ -3,16 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from ...tasks.low_rank import LowRank
 from ...tasks.stages import Stage
-from .. import curves
+from .. import few
 from ..both import PAPER, Accuracy, Both, named, stacked
 from ..finding import cases, configuration, decode, listed
-from ..verdict import Claim, means, over_draws, ratio_over_draws, sides
+from ..verdict import Claim
 from .pairs import Images
 
 
@@ -58,9 +57,9 @@ def case(config: str, draw: int) -> xr.Dataset:
     source, target = c.load(c.seed + draw)
 
     def after(richness: float, share: float) -> xr.Dataset:
-        few = LowRank(max(1, round(share * target.dimension)), seed=c.seed + draw)
+        along = LowRank(max(1, round(share * target.dimension)), seed=c.seed + draw)
         first = Stage(source, c.source_richness, duration=c.duration)
-        then = Stage(target, richness, duration=c.duration, rank=few)
+        then = Stage(target, richness, duration=c.duration, rank=along)
         return named(Both.run([first, then], c, draw, record=2).final(target), "loss")
 
     found = {
@@ -72,16 +71,9 @@ def case(config: str, draw: int) -> xr.Dataset:
 
 def draw(dataset: xr.Dataset) -> Figure:
     """Target loss against the share of directions, a line for each richness of the target stage."""
-    c = configuration(dataset, Config)
-    figure, (ax,) = curves.panels(width=6.2)
-    curves.family(ax, dataset, "loss", "target_richness", lambda v: f"γ₂ = {v:g}", ordered=True)
-    ax.set_xscale("log")
-    curves.ticks(ax, c.share)
-    ax.set(xlabel="share of directions r/D of the target stage", ylabel="target test loss")
-    ax.set_title(c.title)
-    ax.set_ylim(bottom=0)
-    curves.beside(ax, "target richness")
-    return figure
+    title = configuration(dataset, Config).title
+    label = "share of directions r/D of the target stage"
+    return few.against_directions(dataset, "share", label, title)
 
 
 def caption(c: Config) -> str:
@@ -95,22 +87,9 @@ def caption(c: Config) -> str:
 
 
 def check(dataset: xr.Dataset) -> tuple[Claim, ...]:
-    """A fifth or less of the directions against all, rich and lazy."""
+    """A fifth or less of the directions against all."""
     shares = dataset.share.values
-    few = float(shares[shares <= 0.2].max())
-    lazy, rich = (dataset.isel(target_richness=end) for end in (0, -1))
-    low, full = (sides(rich, "loss", share=s) for s in (few, shares[-1]))
-
-    def excess(of: xr.Dataset) -> list[np.ndarray]:
-        along, over = (means(of, "loss", share=s) for s in (few, shares[-1]))
-        return [a / b - 1 for a, b in zip(along, over, strict=True)]
-
-    more = [a - b for a, b in zip(excess(rich), excess(lazy), strict=True)]
-    return (
-        ratio_over_draws(
-            f"at γ₂ = {float(rich.target_richness):g} all directions end below {few:.0%} of them",
-            low,
-            full,
-        ),
-        over_draws(f"{few:.0%} of them cost more, of the full stage's loss, than when lazy", *more),
+    fifth = float(shares[shares <= 0.2].max())
+    return few.costs(
+        dataset, dict(share=fifth), dict(share=shares[-1]), f"{fifth:.0%} of directions"
     )

@@ -6,24 +6,20 @@ from typing import Any
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ...tasks import hermite_pair
 from ...tasks.stages import Stage
 from .. import curves
 from ..both import PAPER, Accuracy, Both, named, stacked
 from ..finding import cases, configuration, decode, listed
 from ..verdict import Claim, ratio_over_draws, sides
+from .pairs import Teachers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Accuracy):
-    """Teachers, samples and rates.
+class Config(Teachers, Accuracy):
+    """Teachers He2 -> He2, and rates.
 
     Attributes
     ----------
-    alignment, dimension
-        Of the teachers He2 -> He2, and D.
-    n_source, n_target, n_test
-        Numbers of samples.
     richness
         gamma of both stages.
     source_duration
@@ -38,7 +34,6 @@ class Config(Accuracy):
     dimension: int = 8
     n_source: int = 200
     n_target: int = 80
-    n_test: int = 1000
     richness: float = 2.0
     source_duration: float = 100.0
     loss_tol: float = 0.05
@@ -62,16 +57,7 @@ def compute(config: Config, **sweep: Any) -> xr.Dataset:
 def case(config: str, draw: int) -> xr.Dataset:
     """One draw of the data."""
     c = decode(Config, config)
-    source, target = hermite_pair(
-        2,
-        2,
-        c.alignment,
-        n_source=c.n_source,
-        n_target=c.n_target,
-        dimension=c.dimension,
-        n_test=c.n_test,
-        seed=c.seed + draw,
-    )
+    source, target = c.pair(2, 2, c.seed + draw)
     first = Stage(source, c.richness, duration=c.source_duration)
     before = Both.run([first], c, draw, observe=[target], record=2)
 

@@ -6,25 +6,21 @@ from typing import Any
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ...tasks import hermite_pair
 from ...tasks.low_rank import LowRank
 from ...tasks.stages import Stage
-from .. import curves
+from .. import few
 from ..both import PAPER, Accuracy, Both, named, stacked
 from ..finding import cases, configuration, decode, listed
-from ..verdict import Claim, means, over_draws, ratio_over_draws, sides
+from ..verdict import Claim
+from .pairs import Teachers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Accuracy):
-    """Teachers, samples, ranks and richness.
+class Config(Teachers, Accuracy):
+    """Teachers He1 -> He2, ranks and richness.
 
     Attributes
     ----------
-    alignment, dimension
-        Of the teachers He1 -> He2, and D.
-    n_source, n_target, n_test
-        Numbers of samples.
     source_richness, target_richness
         gamma_1, and levels of gamma_2.
     duration
@@ -34,10 +30,6 @@ class Config(Accuracy):
     """
 
     alignment: float = 0.8
-    dimension: int = 12
-    n_source: int = 60
-    n_target: int = 60
-    n_test: int = 1000
     source_richness: float = 1.0
     target_richness: tuple[float, ...] = (0.0, 0.5, 2.0)
     duration: float = 60.0
@@ -67,22 +59,13 @@ def compute(config: Config, **sweep: Any) -> xr.Dataset:
 def case(config: str, draw: int) -> xr.Dataset:
     """One draw of the data and of the directions."""
     c = decode(Config, config)
-    source, target = hermite_pair(
-        1,
-        2,
-        c.alignment,
-        n_source=c.n_source,
-        n_target=c.n_target,
-        dimension=c.dimension,
-        n_test=c.n_test,
-        seed=c.seed + draw,
-    )
+    source, target = c.pair(1, 2, c.seed + draw)
     first = Stage(source, c.source_richness, duration=c.duration)
     before = Both.run([first], c, draw, observe=[target], record=2)
 
     def after(richness: float, rank: int) -> xr.Dataset:
-        few = LowRank(rank, seed=c.seed + draw)
-        stage = Stage(target, richness, duration=c.duration, rank=few)
+        along = LowRank(rank, seed=c.seed + draw)
+        stage = Stage(target, richness, duration=c.duration, rank=along)
         return named(Both.run([stage], c, draw, after=before, record=2).final(target), "loss")
 
     found = {
@@ -93,16 +76,8 @@ def case(config: str, draw: int) -> xr.Dataset:
 
 def draw(dataset: xr.Dataset) -> Figure:
     """Target loss against the rank, a line for each richness of the target stage."""
-    c = configuration(dataset, Config)
-    figure, (ax,) = curves.panels(width=6.2)
-    curves.family(ax, dataset, "loss", "target_richness", lambda v: f"γ₂ = {v:g}", ordered=True)
-    ax.set_xscale("log")
-    curves.ticks(ax, c.rank)
-    ax.set(xlabel=f"directions r of the target stage (D = {c.dimension})")
-    ax.set(ylabel="target test loss", title="He1 → He2 along few directions")
-    ax.set_ylim(bottom=0)
-    curves.beside(ax, "target richness")
-    return figure
+    label = f"directions r of the target stage (D = {configuration(dataset, Config).dimension})"
+    return few.against_directions(dataset, "rank", label, "He1 → He2 along few directions")
 
 
 def caption(c: Config) -> str:
@@ -116,20 +91,9 @@ def caption(c: Config) -> str:
 
 
 def check(dataset: xr.Dataset) -> tuple[Claim, ...]:
-    """A quarter of the directions against all, and what they cost at most and at no richness."""
+    """A quarter of the directions against all."""
     ranks = dataset["rank"].values
-    few = int(ranks[ranks <= ranks[-1] / 4].max())
-    lazy, rich = (dataset.isel(target_richness=end) for end in (0, -1))
-    richest, all_ = float(rich.target_richness), int(ranks[-1])
-    low, full = (sides(rich, "loss", rank=r) for r in (few, all_))
-    excess = [
-        [a / b - 1 for a, b in zip(*(means(of, "loss", rank=r) for r in (few, all_)), strict=True)]
-        for of in (rich, lazy)
-    ]
-    more = [of_rich - of_lazy for of_rich, of_lazy in zip(*excess, strict=True)]
-    return (
-        ratio_over_draws(
-            f"at γ₂ = {richest:g} all {all_} directions end below {few} of them", low, full
-        ),
-        over_draws(f"{few} directions cost more, of the full stage's loss, than when lazy", *more),
+    quarter = int(ranks[ranks <= ranks[-1] / 4].max())
+    return few.costs(
+        dataset, dict(rank=quarter), dict(rank=int(ranks[-1])), f"{quarter} directions"
     )

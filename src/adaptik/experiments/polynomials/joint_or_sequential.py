@@ -7,12 +7,12 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ...tasks import hermite_pair
 from ...tasks.stages import Stage
 from .. import curves
 from ..both import PAPER, Accuracy, Both, stacked
 from ..finding import cases, configuration, decode
 from ..verdict import Claim, ratio_over_draws, sides
+from .pairs import Teachers
 
 ALONE, SEQUENTIAL, JOINT, TUNED = RUNS = (
     "target alone",
@@ -23,15 +23,13 @@ ALONE, SEQUENTIAL, JOINT, TUNED = RUNS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Accuracy):
+class Config(Teachers, Accuracy):
     """Degrees of the polynomials, which share their direction, samples and times.
 
     Attributes
     ----------
     source_degree, target_degree
         Of the teachers ``He_k(beta.x/|beta|)/sqrt(k!)``.
-    dimension, n_source, n_target, n_test
-        D and numbers of samples.
     richness
         gamma of every stage.
     duration, target_duration
@@ -42,9 +40,7 @@ class Config(Accuracy):
     source_degree: int = 1
     target_degree: int = 2
     dimension: int = 8
-    n_source: int = 60
     n_target: int = 30
-    n_test: int = 1000
     richness: float = 2.0
     duration: float = 60.0
     target_duration: float = 60.0
@@ -73,16 +69,7 @@ def compute(config: Config, **sweep: Any) -> xr.Dataset:
 def case(config: str, draw: int) -> xr.Dataset:
     """One draw of the data; both tasks count as their samples in a joint stage."""
     c = decode(Config, config)
-    source, target = hermite_pair(
-        c.source_degree,
-        c.target_degree,
-        1.0,
-        n_source=c.n_source,
-        n_target=c.n_target,
-        dimension=c.dimension,
-        n_test=c.n_test,
-        seed=c.seed + draw,
-    )
+    source, target = c.pair(c.source_degree, c.target_degree, c.seed + draw)
     whole = c.duration + c.target_duration
     first = {
         SEQUENTIAL: Stage(source, c.richness, duration=c.duration),

@@ -4,31 +4,28 @@ Found for single-index models trained online (arXiv 2602.02855), even for aligne
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ...tasks import hermite_pair
 from ...tasks.low_rank import LowRank
 from ...tasks.stages import Stage
 from .. import curves
 from ..both import PAPER, Accuracy, Both, named, stacked
 from ..finding import cases, configuration, decode, listed
 from ..verdict import Claim, gains_of_best, means, over_draws
+from .pairs import Teachers, switched
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Accuracy):
+class Config(Teachers, Accuracy):
     """Teachers, samples and times.
 
     Attributes
     ----------
-    degree, alignment, dimension
-        Of both teachers, their overlap, and D.
-    n_source, n_target, n_test
-        Numbers of samples.
+    degree
+        Of both teachers.
     richness
         gamma of both stages.
     switch
@@ -44,7 +41,6 @@ class Config(Accuracy):
     dimension: int = 8
     n_source: int = 300
     n_target: int = 100
-    n_test: int = 1000
     richness: float = 2.0
     switch: tuple[float, ...] = (3.0, 10.0, 30.0, 100.0, 300.0)
     duration: float = 3.0
@@ -73,23 +69,11 @@ def compute(config: Config, **sweep: Any) -> xr.Dataset:
 def case(config: str, draw: int) -> xr.Dataset:
     """One draw; the source stage goes on from one switch time to the next."""
     c = decode(Config, config)
-    source, target = hermite_pair(
-        c.degree,
-        c.degree,
-        c.alignment,
-        n_source=c.n_source,
-        n_target=c.n_target,
-        dimension=c.dimension,
-        n_test=c.n_test,
-        seed=c.seed + draw,
-    )
+    source, target = c.pair(c.degree, c.degree, c.seed + draw)
     few = LowRank(c.rank, seed=c.seed + draw)
     ranks: dict[str, LowRank | None] = {f"rank {c.rank}": few, "all directions": None}
-    before, found = None, {name: {} for name in ranks}
-    for time, length in zip(c.switch, np.diff((0.0, *c.switch)), strict=True):
-        head: Literal["fresh", "kept"] = "fresh" if before is None else "kept"
-        stage = Stage(source, c.richness, duration=float(length), head=head)
-        before = Both.run([stage], c, draw, after=before, observe=[target], record=2)
+    found = {name: {} for name in ranks}
+    for time, before in switched(source, c.richness, c.switch, c, draw, target):
         for name, rank in ranks.items():
             then = Stage(target, c.richness, duration=c.duration, head="kept", rank=rank)
             both = Both.run([then], c, draw, after=before, record=2)

@@ -7,25 +7,23 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from ...tasks.stages import Stage
-from ...tasks.teachers import hermite_pair
 from .. import curves
 from ..both import PAPER, Accuracy, Both, stacked
 from ..finding import cases, configuration, decode
 from ..verdict import Claim, means, over_draws, ratio_over_draws, sides
+from .pairs import Teachers
 
 RUNS = ("scratch", "fresh head", "kept head")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Accuracy):
+class Config(Teachers, Accuracy):
     """Degrees of the polynomials, samples and times.
 
     Attributes
     ----------
-    source_degree, target_degree, alignment
-        Of the teachers ``He_k(beta.x/|beta|)/sqrt(k!)`` and the overlap of their directions.
-    dimension, n_source, n_target, n_test
-        D and numbers of samples.
+    source_degree, target_degree
+        Of the teachers ``He_k(beta.x/|beta|)/sqrt(k!)``.
     richness
         gamma of both stages.
     source_duration, target_duration
@@ -34,10 +32,7 @@ class Config(Accuracy):
 
     source_degree: int
     target_degree: int
-    alignment: float = 1.0
-    dimension: int = 12
     n_source: int = 120
-    n_target: int = 60
     n_test: int = 2000
     richness: float = 2.0
     source_duration: float = 100.0
@@ -64,16 +59,7 @@ def compute(config: Config, **sweep: Any) -> xr.Dataset:
 def case(config: str, draw: int) -> xr.Dataset:
     """One draw of the data."""
     c = decode(Config, config)
-    source, target = hermite_pair(
-        c.source_degree,
-        c.target_degree,
-        c.alignment,
-        n_source=c.n_source,
-        n_target=c.n_target,
-        dimension=c.dimension,
-        n_test=c.n_test,
-        seed=c.seed + draw,
-    )
+    source, target = c.pair(c.source_degree, c.target_degree, c.seed + draw)
     stage = Stage(source, c.richness, duration=c.source_duration)
     before = Both.run([stage], c, draw, observe=[target])
     found = {}

@@ -1,31 +1,30 @@
 """Beyond the paper: how long should a noisy source be trained before the switch to the target?"""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from ...display.plots.style import look
-from ...tasks import hermite_pair
-from ...tasks.stages import Stage, target_stage
+from ...tasks.stages import target_stage
 from .. import curves
 from ..both import PAPER, Accuracy, Both, named, stacked
 from ..finding import cases, configuration, decode, listed
 from ..verdict import Claim, gains_of_best, means, over_draws
+from .pairs import Teachers, switched
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Accuracy):
+class Config(Teachers, Accuracy):
     """Degrees, samples, noise, richness and switch times.
 
     Attributes
     ----------
-    degree, alignment, dimension
-        Of both teachers, their overlap, and D.
-    n_source, source_noise, n_target, n_test
-        Numbers of samples and the variance of the source's label noise.
+    degree
+        Of both teachers.
+    source_noise
+        Variance of the source's label noise.
     richness
         gamma_1.
     switch
@@ -33,9 +32,7 @@ class Config(Accuracy):
     """
 
     degree: int = 2
-    alignment: float = 1.0
     dimension: int = 8
-    n_source: int = 60
     source_noise: float = 1.0
     n_target: int = 20
     n_test: int = 300
@@ -65,22 +62,9 @@ def compute(config: Config, **sweep: Any) -> xr.Dataset:
 def case(config: str, draw: int) -> xr.Dataset:
     """One draw of the data; the source stage goes on from one switch time to the next."""
     c = decode(Config, config)
-    source, target = hermite_pair(
-        c.degree,
-        c.degree,
-        c.alignment,
-        n_source=c.n_source,
-        n_target=c.n_target,
-        dimension=c.dimension,
-        n_test=c.n_test,
-        source_noise=c.source_noise,
-        seed=c.seed + draw,
-    )
-    before, found = None, {}
-    for time, length in zip(c.switch, np.diff((0.0, *c.switch)), strict=True):
-        head: Literal["fresh", "kept"] = "fresh" if before is None else "kept"
-        stage = Stage(source, c.richness, duration=float(length), head=head)
-        before = Both.run([stage], c, draw, after=before, observe=[target], record=2)
+    source, target = c.pair(c.degree, c.degree, c.seed + draw, source_noise=c.source_noise)
+    found = {}
+    for time, before in switched(source, c.richness, c.switch, c, draw, target):
         after = Both.run([target_stage(target, "readout")], c, draw, after=before, record=2)
         losses = named(before.final(source), "source"), named(after.final(target), "target")
         found[time] = xr.merge(losses)
