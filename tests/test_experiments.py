@@ -276,6 +276,55 @@ def test_the_claims_on_local_features_fail_where_they_are_reversed():
     assert words == ["differs"] * 2  # patches gain less
 
 
+@pytest.mark.parametrize(
+    ("name", "axis", "levels"),
+    [
+        ("few_directions", "rank", [1, 3, 12]),
+        ("few_directions_of_images", "share", [0.05, 0.2, 1.0]),
+    ],
+)
+def test_the_claims_on_few_directions_fail_where_they_are_reversed(name, axis, levels):
+    """The lazy stage loses 10 % along few directions, the rich one 50 % of its smaller loss."""
+    loss = {"loss": [[0.9, 0.88, 0.8], [0.9, 0.6, 0.4]]}
+    good = synthetic(name, ("target_richness", axis), loss)
+    good = good.assign_coords({"target_richness": [0.0, 2.0], axis: levels})
+    claims = find(name).load().check(good)
+    assert [c.word for c in claims] == ["reproduced"] * 2
+    assert [round(c.value, 2) for c in claims] == pytest.approx([0.33, 0.4], abs=0.03)
+    names = ["theory_loss", "network_loss"]
+    fewer = reversed_runs(good, names, axis, levels[1], levels[2])
+    assert [c.word for c in find(name).load().check(fewer)] == ["differs"] * 2
+    lazier = reversed_runs(good, names, "target_richness", 0.0, 2.0)
+    assert [c.word for c in find(name).load().check(lazier)] == ["reproduced", "differs"]
+
+
+def test_the_claims_on_long_pretraining_fail_where_they_are_reversed():
+    name = "long_pretraining"
+    loss = {"loss": [[0.9, 0.5, 1.0], [0.9, 0.5, 0.6]]}  # rank r, all directions
+    good = synthetic(name, ("of", "switch"), loss)
+    good = good.assign_coords(of=["rank 2", "all directions"], switch=[1.0, 10.0, 100.0])
+    claims = find(name).load().check(good)
+    assert [c.word for c in claims] == ["reproduced"] * 2
+    assert [round(c.value, 2) for c in claims] == pytest.approx([0.5, 0.33], abs=0.03)
+    names = ["theory_loss", "network_loss"]
+    swapped = reversed_runs(good, names, "of", "rank 2", "all directions")
+    assert [c.word for c in find(name).load().check(swapped)] == ["reproduced", "differs"]
+    best_last = reversed_runs(good, names, "switch", 10.0, 100.0)
+    assert find(name).load().check(best_last)[0].word == "not reproduced"  # nothing is lost
+
+
+def test_the_claims_on_fast_readouts_fail_where_they_are_reversed():
+    name = "fast_readouts_forget"
+    loss = {"source": [0.5, 0.8, 1.0], "target": [0.3, 0.4, 0.6]}
+    good = synthetic(name, ("rate",), loss).assign_coords(rate=[0.1, 1.0, 10.0])
+    claims = find(name).load().check(good)
+    assert [c.word for c in claims] == ["reproduced"] * 2
+    assert [round(c.value, 2) for c in claims] == pytest.approx([0.5, 0.5], abs=0.03)
+    names = [f"{side}_{what}" for side in ("theory", "network") for what in loss]
+    bad = reversed_runs(good, names, "rate", 0.1, 10.0)
+    assert [c.word for c in find(name).load().check(bad)] == ["differs"] * 2
+
+
 def test_linear_claims_fail_on_reversed_curves():
     finding, config = find("fig1a").load(), tiny("aligned_source_helps")
     dataset = finding.compute(config)
