@@ -44,6 +44,7 @@ SMALL = {  # what each experiment needs besides to be over in a second
     "long_pretraining": dict(dimension=4, n_source=10, n_target=8, n_test=20, rank=2),
     "fast_readouts_forget": dict(dimension=4, n_source=10, n_target=8, n_test=20),
     "joint_or_sequential": dict(dimension=4, n_source=10, n_target=8, n_test=20),
+    "shared_directions": dict(dimension=4, n_source=10, n_target=(6, 8), n_test=20),
     "pull_helps_related_tasks": dict(dimension=5, n_source=6, n_target=3, n_test=20),
     "pull_on_images": dict(n_source=6, n_target=(4, 6), n_test=20),
     "pull_on_polynomials": dict(dimension=3, n_source=6, n_target=4, n_test=20),
@@ -72,6 +73,7 @@ SHORT = {
     "long_pretraining": dict(switch=(0.5, 1.0, 2.0), duration=0.5),
     "fast_readouts_forget": dict(source_duration=2.0, rate=(0.3, 3.0), loss_tol=0.3),
     "joint_or_sequential": dict(duration=2.0, target_duration=3.0),
+    "shared_directions": dict(source_duration=2.0, target_duration=2.0),
     "pull_helps_related_tasks": dict(
         alignment=(0.0, 0.9), elastic=(0.0, 10.0), warmup=10, samples=10, width=100
     ),
@@ -323,6 +325,26 @@ def test_the_claims_on_fast_readouts_fail_where_they_are_reversed():
     names = [f"{side}_{what}" for side in ("theory", "network") for what in loss]
     bad = reversed_runs(good, names, "rate", 0.1, 10.0)
     assert [c.word for c in find(name).load().check(bad)] == ["differs"] * 2
+
+
+def test_the_claims_on_shared_directions_fail_where_they_are_reversed():
+    name = "shared_directions"
+    finding = find(name).load()
+    parts = [[0.2, 0.2, 0.0], [0.7, 0.3, 0.1]]  # along DIRECTIONS, without a source and with one
+    learned = [[[p] * 3] * 2 for p in parts]  # at three numbers of samples, in both stages
+    good = synthetic(name, ("source", "stage", "n_target", "direction"), {"learned": learned})
+    levels = dict(source=list(finding.SOURCES), stage=list(finding.STAGES))
+    good = good.assign_coords(**levels, direction=list(finding.DIRECTIONS))
+    claims = finding.check(good)
+    assert [c.word for c in claims] == ["reproduced"] * 6
+    assert [round(c.value, 2) for c in claims[:3]] == pytest.approx([0.5, 0.4, 0.25], abs=0.03)
+    names = ["theory_learned", "network_learned"]
+    without = reversed_runs(good, names, "source", *finding.SOURCES)
+    assert [c.word for c in finding.check(without)[:2]] == ["differs"] * 2
+    own = reversed_runs(good, names, "direction", *finding.DIRECTIONS[:2])
+    assert [c.word for c in finding.check(own)[:2]] == ["reproduced", "differs"]
+    foreign = reversed_runs(good, names, "direction", finding.SHARED, finding.FOREIGN)
+    assert finding.check(foreign)[2].word == "differs"
 
 
 def test_linear_claims_fail_on_reversed_curves():
