@@ -13,14 +13,16 @@ import xarray as xr
 from adaptik import sweeps
 from adaptik.display.reports import pages
 from adaptik.experiments import EXPERIMENTS, find, gallery, verdict
-from adaptik.experiments.both import Both
+from adaptik.experiments.both import Both, of_size
 from adaptik.experiments.finding import CaseFailed, cases, configuration
 from adaptik.experiments.posteriors import elastic_pull
 from adaptik.experiments.reproduce import configure, judge, reproduce
+from adaptik.limits import Convolutional
+from adaptik.limits.solving import solve
 from adaptik.networks import Network, train
 from adaptik.system.errors import InputError
 from adaptik.tasks import Task, load
-from adaptik.tasks.stages import Stage
+from adaptik.tasks.stages import Stage, target_stage
 
 TINY = dict(particles=128, replicates=2, width=64, networks=2, draws=2)
 LINEAR = dict(dimension=40, draws=3, networks=2, width=64, network_dimension=20)
@@ -153,6 +155,36 @@ def test_every_experiment_runs_draws_and_judges(entry):
     figure = finding.draw(dataset)
     assert figure.axes and all(ax.get_xlabel() and ax.get_ylabel() for ax in figure.axes[:1])
     assert len(gallery.small(figure)) < gallery.LARGEST
+
+
+@pytest.mark.evidence
+@pytest.mark.parametrize("figure", ["fig2b", "fig4"])
+def test_figures_of_images_are_those_of_a_convolution_where_it_is_asked_for(figure):
+    entry = find(figure)
+    asked = configure(entry.load(), "quick", "digits", patch=4, pooling="average")
+    sizes = {name: getattr(asked, name) for name in ("architecture", "patch", "stride")}
+    assert sizes == dict(architecture="average", patch=4, stride=4)
+    config = replace(tiny(entry.name), **sizes)
+    source, target = config.load(config.seed)
+    assert source.dimension == 64  # pixels in their places
+    dataset = entry.load().compute(config)
+    first = dict(richness=dataset.richness.values[-1], draw=0)
+    if figure == "fig2b":
+        source_stage = Stage(source, first["richness"], duration=config.duration)
+        last = target_stage(of_size(target, 8), "readout")
+        found = dataset.theory_loss.sel(n_target=8, **first)
+    else:
+        source_stage = Stage(source, config.source_richness, duration=config.source_duration)
+        last = Stage(target, first["richness"], duration=config.target_duration)
+        found = dataset.theory_target.sel(first).isel(time=-1)
+    limit = Convolutional("relu", 4, 4, "average", particles=128, replicates=2)
+    common = dict(key=config.seed, record=17 if figure == "fig4" else 2)
+    before = solve([source_stage], limit, observe=[target], key=config.seed, record=2)
+    expected = solve([last], limit, after=before, **common)
+    np.testing.assert_allclose(found, expected.losses(last.task)[-1], rtol=1e-4)
+    outcome = judge(entry, dataset, config)
+    assert "patches of 4 x 4 pixels at stride 4, pooled by their average" in outcome.caption
+    assert entry.load().draw(dataset).axes
 
 
 def reversed_runs(dataset, variables, dim, one, other):
@@ -450,6 +482,13 @@ def test_bad_commands_are_refused_before_computing(run, capsys, tmp_path):
     assert "quick, full" in refused("reproduce fig1a --preset fast")
     assert "draws its own data" in refused("reproduce fig3a --data digits")
     assert "cifar10" in refused("reproduce fig2b --data mnist")
+    digits = "reproduce fig2b --data digits"
+    assert "larger than the image of 8 x 8" in refused(f"{digits} --patch 9")
+    assert "integer >= 1, got 0" in refused(f"{digits} --patch 3 --stride 0")
+    assert "'average' or 'root'" in refused(f"{digits} --patch 3 --pooling max")
+    assert "give --patch too" in refused(f"{digits} --pooling root")
+    assert "leave it out" in refused("reproduce local_features --data digits --patch 3")
+    assert "--stride is for one figure" in refused("reproduce --all --stride 3")
     (tmp_path / "file").write_text("")
     assert "cannot make the output folder" in refused(
         f"reproduce fig2b --out {tmp_path}/file/x --data digits"
