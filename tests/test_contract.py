@@ -89,7 +89,9 @@ MODELS = {name: partial(ak.solve, limit=limit) for name, limit in LIMITS.items()
         ak.train, network=ak.ConvolutionalNetwork(16, "tanh", **PATCHES), seeds=2
     ),
     "train at depth 2": partial(ak.train, network=ak.Network(16, "tanh", 2), seeds=2),
-    f"train{BIASED}": partial(ak.train, network=ak.Network(16, "tanh", bias=0.5, scale=0.7), seeds=2),
+    f"train{BIASED}": partial(
+        ak.train, network=ak.Network(16, "tanh", bias=0.5, scale=0.7), seeds=2
+    ),
     "sample_posterior": partial(ak.sample_posterior, network=ak.Network(16, "tanh"), **SAMPLED),
     "sample_posterior at depth 2": partial(
         ak.sample_posterior, network=ak.Network(16, "tanh", 2), **SAMPLED
@@ -147,7 +149,12 @@ REFUSED = {
     "Bayesian of depth 2": POSTERIOR | {"elastic"},
     "BayesianLinear": POSTERIOR,
     "BayesianLinear of depth 2": POSTERIOR | {"elastic"},
-    "of the page": LAYERS | FIXED | RATE | SCALE | RANK | {"decay", "joint", "tolerances", "logistic"},
+    "of the page": LAYERS
+    | FIXED
+    | RATE
+    | SCALE
+    | RANK
+    | {"decay", "joint", "tolerances", "logistic"},
     "train": set(),
     "train convolution": RANK,
     "train at depth 2": {"elastic"} | RANK,

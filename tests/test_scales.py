@@ -76,9 +76,7 @@ def test_a_fast_head_is_a_small_one(name):
         for stage in (fast, small, lambda task, gamma: ak.Stage(task, gamma, 0.5))
     )
     for i in (0, 1):
-        f, g, other = (
-            s.predict(TARGET.X_test, stage=i).value for s in (found, expected, without)
-        )
+        f, g, other = (s.predict(TARGET.X_test, stage=i).value for s in (found, expected, without))
         assert np.abs(f - other).max() > 0.02
         np.testing.assert_allclose(f, g, atol=1e-5 if name == "train" else 1e-10)
 
@@ -210,7 +208,10 @@ def test_kernels_at_the_start_are_those_of_the_filters(pooling):
 
 @pytest.mark.parametrize(
     "name",
-    ["TwoLayer", *(pytest.param(n, marks=pytest.mark.evidence) for n in ("Convolutional", "train"))],
+    [
+        "TwoLayer",
+        *(pytest.param(n, marks=pytest.mark.evidence) for n in ("Convolutional", "train")),
+    ],
 )
 def test_rich_stages_of_little_richness_tend_to_lazy_ones(name):
     """Linear neurons, whose samples have the moments of all of them."""
