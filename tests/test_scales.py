@@ -260,3 +260,43 @@ def test_scales_without_a_meaning_are_refused():
         ak.sample_posterior([ak.Stage(SOURCE, 1.0)], network, temperature=0.5)
     with pytest.raises(ak.InputError, match=r"'exp.*must be finite, .* or smaller inputs$"):
         ak.solve([ak.Stage(SOURCE, 0.0)], ak.TwoLayer("exp", particles=32, scale=50.0))
+
+
+PAIR = ak.tasks.hermite_pair(1, 2, 0.8, n_source=20, n_target=15, dimension=8, n_test=60)
+
+
+def against_networks(head: str, widths):
+    """Of every width: squared differences of single networks, and the mean one in its own s.e."""
+    last = dict(head="kept") if head == "kept" else dict(head_scale=0.7)
+    stages = [ak.Stage(PAIR[0], 1.0, 8.0, head_scale=HEAD), ak.Stage(PAIR[1], 0.7, 8.0, **last)]
+    limit = ak.TwoLayer("relu", particles=2048, replicates=8, scale=SIGMA)
+    f = ak.solve(stages, limit, record=2).predict(PAIR[1].X_test)
+    assert np.abs(f.value).std() > 0.1
+    found = []
+    for width in widths:
+        trained = ak.train(stages, ak.Network(width, "relu", scale=SIGMA), seeds=8, record=2)
+        each = trained.states[-1].predict(PAIR[1].X_test)[..., 0] - f.value
+        gap = f - trained.predict(PAIR[1].X_test)
+        size = float(np.mean(gap.value**2) / np.mean(gap.standard_error**2))
+        assert np.mean(gap.standard_error**2) < (0.05 * PAIR[1].y_test.std()) ** 2
+        found.append((np.mean(each**2, axis=1), size))
+    return found
+
+
+@pytest.mark.parametrize("head", ["fresh", pytest.param("kept", marks=pytest.mark.wide)])
+@pytest.mark.evidence
+def test_particles_agree_with_networks(head):
+    ((_, size),) = against_networks(head, [4096])
+    assert 0.2 < size < 2.5
+
+
+@pytest.mark.evidence
+@pytest.mark.wide
+@pytest.mark.parametrize("head", ["fresh", "kept"])
+def test_networks_approach_particles_like_one_over_width(head):
+    widths = [256, 1024, 4096]
+    found = against_networks(head, widths)
+    assert 0.3 < found[-1][1] < 2.5
+    slopes = np.polyfit(np.log(widths), np.log([squares for squares, _ in found]), 1)[0]
+    error = np.std(slopes, ddof=1) / np.sqrt(len(slopes))
+    assert abs(np.mean(slopes) + 1) < 2 * error
