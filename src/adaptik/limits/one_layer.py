@@ -48,7 +48,7 @@ class AbstractOneLayer(AbstractLimit[S]):
     What is left to a limit is where they start, and the flow of a stage whose kernel moves.
     """
 
-    computes: ClassVar = FLOW | {"elastic"}
+    computes: ClassVar = FLOW | {"elastic", "head scale"}
     samples: ClassVar = "particles"
 
     particles: int | None
@@ -96,6 +96,7 @@ class AbstractOneLayer(AbstractLimit[S]):
         particles, outputs = state.particles, stage.task.outputs
         if not untouched or state.outputs != outputs:
             particles = particles.with_fresh_head(rng, outputs * state.heads, self.sampling)
+        particles = particles.with_head_of(stage.head_scale)
         particles = particles.in_pairs() if is_paired(stage) else particles
         return state.altered(particles=particles, terms=())
 

@@ -106,7 +106,8 @@ def train(
         _check_stage(i, stage, network)
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
     _require_memory(network, stages[0].task.dimension, through[len(earlier) :], len(seeds))
-    check_finite(network.phi, preactivation_scale(tasks.values()), network.depth, network.dtype)
+    sizes = network.scale * preactivation_scale(tasks.values())
+    check_finite(network.phi, sizes, network.depth, network.dtype)
     programs.keep()
     records = list(after.records) if after else []
     states = list(after.states) if after else []
@@ -220,7 +221,8 @@ def _start(
     hidden = () if before is None else before.weights.layers[:-1][:kept]
     if len(hidden) < network.depth:
         hidden += network.initial_hidden(stage.task.dimension, rng)[len(hidden) :]
-    return Member(Weights((*hidden, network.initial_head(stage.task.outputs, rng))))
+    head = network.initial_head(stage.task.outputs, rng, stage.head_scale)
+    return Member(Weights((*hidden, head)))
 
 
 def _run_stage(

@@ -25,7 +25,13 @@ from ...mathematics.stepping import Chebyshev
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, Chosen, stepper_for
 from ...solution import Advance, Request
 from ...system.devices import gathered, on_device, spread
-from ...system.errors import InputError, require_between, require_integers, require_one_of
+from ...system.errors import (
+    InputError,
+    require_above_zero,
+    require_between,
+    require_integers,
+    require_one_of,
+)
 from ...tasks import Task
 from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage
@@ -65,6 +71,9 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         Standard deviation b of the hidden layer's biases at the start, or a pair (b, b_r); one
         number is both. The readout's bias is 0 under a fresh head and learns by the kernel b_r^2
         (theory section 1).
+    scale
+        Standard deviation of hidden weights at the start, those of their biases in units of b;
+        1 is that of all other weights. Readouts have :attr:`adaptik.Stage.head_scale`.
 
     Examples
     --------
@@ -87,6 +96,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
     sampling: Sampling = "quasi"
     max_steps: int = 4096
     bias: Bias = NONE
+    scale: float = 1.0
 
     def __post_init__(self):
         object.__setattr__(self, "activation", activations.get(self.activation))
@@ -97,6 +107,8 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         require_one_of(("float32", "float64"), dtype=self.dtype)
         require_one_of(("quasi", "iid"), sampling=self.sampling)
         require_between(0, 1, tol=self.tol)
+        require_above_zero(scale=self.scale)
+        object.__setattr__(self, "scale", float(self.scale))
 
     def _count(self, rank: int, outputs: int) -> int:
         least = rank + outputs
@@ -168,7 +180,8 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         count = self._count(span.rank, max(s.task.outputs for s in stages))
         w, z = neurons(rng, self.replicates, count, span.rank, outputs, self.sampling, self.dtype)
         c = np.zeros_like(z) if readout else None
-        return TwoLayerState(self.phi, span, Particles(w, z, c=c), bias=readout)
+        particles = Particles.drawn(w, z, self.scale, c)
+        return TwoLayerState(self.phi, span, particles, bias=readout)
 
     def moving(
         self, state: TwoLayerState, stage: Stage, request: Request

@@ -11,7 +11,12 @@ from jaxtyping import Float
 
 from ...mathematics import losses
 from ...mathematics.losses import Objective
-from ...system.errors import InputError, require_at_least_zero, require_integers
+from ...system.errors import (
+    InputError,
+    require_above_zero,
+    require_at_least_zero,
+    require_integers,
+)
 from ..base import Task
 from ..low_rank import LowRank
 from .joint import Joint, joined, shares_of
@@ -72,6 +77,10 @@ class Stage:
     weights
         Of the tasks of a joint stage in its loss, ``sum_k w_k mean_k``, scaled to sum to 1; by
         default as their numbers of samples.
+    head_scale
+        Standard deviation of the weights of a fresh head. Without decay and with one hidden layer
+        a small head is a fast one: ``head_scale=s`` is ``head_rate=1/s**2`` at richness and
+        duration over s and times s squared (theory section 1).
     head_of
         After a joint stage, the name of the task whose head is kept; by default that of the
         stage's own task. The other heads stay in the network and do not train.
@@ -124,6 +133,7 @@ class Stage:
     rank: int | LowRank | None = None
     weights: Sequence[float] | None = None
     head_of: str | None = None
+    head_scale: float = 1.0
 
     if TYPE_CHECKING:
 
@@ -144,6 +154,7 @@ class Stage:
             rank: int | LowRank | None = None,
             weights: Sequence[float] | None = None,
             head_of: str | None = None,
+            head_scale: float = 1.0,
         ) -> None: ...
 
     def __post_init__(self):
@@ -151,7 +162,7 @@ class Stage:
         for name in ("richness", "weight_decay", "elastic"):
             require_at_least_zero(**{name: getattr(self, name)})
             object.__setattr__(self, name, float(getattr(self, name)))
-        self._check_head_rate()
+        self._check_head()
         for name in ("duration", "loss_tol", "rate_tol"):
             value = getattr(self, name)
             if value is None:
@@ -159,8 +170,6 @@ class Stage:
             if not (isinstance(value, Real) and float(value) > 0):
                 raise InputError(f"{name} must be a number > 0 or None, got {value!r}")
             object.__setattr__(self, name, float(value))
-        if self.head not in ("fresh", "kept"):
-            raise InputError(f"head must be one of ('fresh', 'kept'), got {self.head!r}")
         self._check_layers()
         losses.get(self.loss)
         self._check_rank()
@@ -185,16 +194,22 @@ class Stage:
                 "task goes on; use it with head='kept', and with several tasks leave it out"
             )
 
-    def _check_head_rate(self):
-        rate = self.head_rate
-        if isinstance(rate, bool) or not (isinstance(rate, Real) and float(rate) > 0):
-            raise InputError(f"head_rate must be a finite number > 0, got {rate!r}")
-        if float(rate) == math.inf:
+    def _check_head(self):
+        if self.head not in ("fresh", "kept"):
+            raise InputError(f"head must be one of ('fresh', 'kept'), got {self.head!r}")
+        if self.head_rate == math.inf:
             raise InputError(
                 "head_rate=inf moves the readout alone; use trains='readout', which runs it to the "
                 "end, or a finite rate"
             )
-        object.__setattr__(self, "head_rate", float(rate))
+        require_above_zero(head_rate=self.head_rate, head_scale=self.head_scale)
+        for name in ("head_rate", "head_scale"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if self.head == "kept" and self.head_scale != 1:
+            raise InputError(
+                f"head_scale={self.head_scale:g} is of a head that is drawn, and head='kept' goes "
+                "on with one; use head='fresh' or head_scale=1"
+            )
 
     def _check_rank(self):
         if self.rank is None:
