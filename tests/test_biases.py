@@ -411,13 +411,3 @@ def test_deep_ensembles_agree_with_networks(head):
     limit = ak.Deep(2, "relu", width=512, replicates=8)
     ((_, size),) = against_networks(limit, 2, [1024], two_stages(head))
     assert 0.2 < size < 3
-
-
-def test_low_ranks_move_no_biases():
-    stages = [ak.Stage(SOURCE, 1.0, 0.5, rank=2)]
-    for bias in (BIAS, (B, 0.0)):
-        refused = rf"^stage 0: rank=2 moves no biases .* \(0, {bias[1]:g}\)$"
-        with pytest.raises(ak.InputError, match=refused):
-            ak.solve(stages, ak.TwoLayer("tanh", particles=32, bias=bias))
-        with pytest.raises(ak.InputError, match=refused):
-            ak.train(stages, ak.Network(16, "tanh", bias=bias))

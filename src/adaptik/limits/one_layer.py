@@ -13,10 +13,10 @@ import numpy as np
 
 from ..kernels.particles.flow import AbstractParticleFlow, TangentFlow
 from ..kernels.particles.frozen import advance_frozen
-from ..kernels.particles.law import Law, Tangent
+from ..kernels.particles.law import Tangent
 from ..kernels.particles.state import ParticleState
 from ..mathematics.sampling import Sampling
-from ..mathematics.stepping import Chebyshev, Rest
+from ..mathematics.stepping import AbstractFlow, Chebyshev, Rest
 from ..mathematics.stepping.choice import Chosen
 from ..solution import Advance, Outcome, Request, Solution, recorded_inputs
 from ..tasks import Task
@@ -33,8 +33,8 @@ S = TypeVar("S", bound=ParticleState)
 class Course(NamedTuple, Generic[S]):
     """A stage whose kernel moves, as :func:`step_through` takes it."""
 
-    flow: AbstractParticleFlow
-    y0: Law
+    flow: AbstractFlow
+    y0: Any
     recorder: Callable[[Any, Any], list]
     state_at: Callable[[float, Any], S]
     chosen: Chosen
@@ -110,6 +110,7 @@ class AbstractOneLayer(AbstractLimit[S]):
             if stage.is_lazy:
                 nothing = jax.tree.map(jnp.zeros_like, course["y0"])
                 course["y0"] = Tangent(course["y0"], nothing)
+                assert isinstance(course["flow"], AbstractParticleFlow)
                 course["flow"] = TangentFlow(course["flow"])
                 course["chosen"] = Chosen(Chebyshev(), "linearised flow")
             record, after, snapshots = step_through(

@@ -160,18 +160,14 @@ def _check_stage(i: int, stage: Stage, network: AnyNetwork) -> None:
             f"stage {i}: elastic={stage.elastic:g} is for one hidden layer, network has "
             f"depth {network.depth}; use 0"
         )
-    if stage.low_rank is not None and network.biases[0] > 0:
-        raise InputError(
-            f"stage {i}: rank={stage.low_rank.rank} moves no biases of the hidden layer; use "
-            f"rank=None, or a bias of the readout alone: (0, {network.biases[1]:g})"
-        )
-    if stage.low_rank is not None and (
-        network.depth > 1 or isinstance(network, ConvolutionalNetwork)
-    ):
+    if stage.low_rank is None:
+        return
+    if network.depth > 1 or isinstance(network, ConvolutionalNetwork):
         raise InputError(
             f"stage {i}: rank={stage.low_rank.rank} is for one dense hidden layer, not for "
             "deeper or convolutional networks; use None"
         )
+    stage.low_rank.check(stage.task.dimension, network.biases[0])
 
 
 def _check_arguments(network, seeds, record, after):

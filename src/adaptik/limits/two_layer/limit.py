@@ -36,6 +36,7 @@ from ...tasks import Task
 from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage
 from ..one_layer import AbstractOneLayer, Course, is_paired
+from .directions import Adapted, DirectionFlow, DirectionRecorder, along
 from .flow import Anchors, Coordinates, ParticleFlow, Recorder, Targets
 from .rest import at_rest, peak_bytes
 from .state import TwoLayerState
@@ -153,19 +154,22 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
 
     def check_all(self, stages, first, state) -> None:
         for i, stage in enumerate(stages[first:], first):
-            if stage.low_rank is not None and self._biases[0] > 0:
-                raise InputError(
-                    f"stage {i}: rank={stage.low_rank.rank} moves no biases of the hidden layer; "
-                    f"use rank=None, or a bias of the readout alone: (0, {self._biases[1]:g})"
-                )
-            if stage.low_rank is None or not isinstance(state, TwoLayerState):
+            if stage.low_rank is None:
                 continue
-            if state.span.points(stage.low_rank.reached(stage.task.X)).rho.any():
+            stage.low_rank.check(stage.task.dimension, self._biases[0])
+            if not isinstance(state, TwoLayerState):
+                continue
+            if state.span.points(self._reached(stage)).rho.any():
                 raise InputError(
                     f"stage {i}: rank={stage.low_rank.rank} moves weights along directions for "
                     "which the earlier solve has no coordinates; solve all stages in one call, or "
-                    "name a task in its observe= whose inputs are Stage.reached of this one"
+                    "(without a bias of the hidden layer) name a task in its observe= whose inputs "
+                    "are Stage.reached of this one"
                 )
+
+    def _reached(self, stage: Stage) -> np.ndarray:
+        assert stage.low_rank is not None
+        return stage.low_rank.reached(stage.task.X, self._biases[0])
 
     def least(self, tasks: dict[str, Task]) -> int:
         return largest_rank(tasks.values(), self._biases[0]) + max(
@@ -174,7 +178,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
 
     def start(self, stages, tasks, rng) -> TwoLayerState:
         first, readout = self._biases
-        also = [s.reached for s in stages if s.reached is not None]
+        also = [self._reached(s) for s in stages if s.low_rank is not None]
         span = Span.of(tasks.values(), first, also)
         outputs = stages[0].task.outputs
         count = self._count(span.rank, max(s.task.outputs for s in stages))
@@ -197,19 +201,26 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         stage: Stage,
         recorded: dict[tuple[str, str], np.ndarray],
     ) -> Course[TwoLayerState]:
-        task, still = stage.task, stage.weight_decay == 0
-        directions = None
-        if stage.low_rank is not None:
-            directions = state.span.basis.T @ stage.low_rank.directions(task.dimension)
-        anchor = state.span.training_points(task.X)
+        task, few, span = stage.task, stage.low_rank, state.span
+        rate = 0.0 if few is None else few.rate
+        still = stage.weight_decay == 0 and rate == 0
+        directions = None if few is None else span.basis.T @ few.directions(len(span.basis))
+        anchor = span.training_points(task.X)
         motion = _coordinates(anchor, state.particles.w, still, directions)
         modes, (_, count, coordinates) = task.n_train * task.outputs, motion.law.shape
         chosen = stepper_for(modes, coordinates, count, self.tol, motion.leading)
+        if rate > 0:
+            chosen = Chosen(Chebyshev(), "directions train")
         if chosen.deflated and stage.loss_weights is not None:
             # Leading directions are those of samples, whose outputs have to count alike.
             chosen = Chosen(Chebyshev(), "several tasks")
         flow, recorder, y0 = self._started(state, stage, motion, recorded, chosen)
         state_at = partial(self._state_at, state, recorder, stage)
+        if rate > 0:
+            own = np.broadcast_to(motion.basis, (len(motion.law), *motion.basis.shape))
+            inputs, a = (on_device(part, self.dtype) for part in (anchor, own))
+            turning = DirectionFlow(flow, inputs, on_device(rate, self.dtype))
+            return Course(turning, Adapted(y0, a), DirectionRecorder(recorder), state_at, chosen)
         # The head's rate says when the flow comes to rest, not where.
         ending = partial(at_rest, flow.at_equal_rates()) if stage.ends_at_rest else None
         patience = PATIENCE if self.phi.has_kink else None
@@ -247,13 +258,22 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
             **scalar,
         )
         resting, basis = spread(motion.resting), on_device(motion.basis, self.dtype)
+        if stage.low_rank is not None:  # what its directions do not move stays
+            scalar = scalar | {"decay": on_device(0.0)}
         recorder = Recorder(self.phi, list(targets.values()), resting, basis, bias=bias, **scalar)
         return flow, recorder, y0
 
     def _state_at(
-        self, before: TwoLayerState, recorder: Recorder, stage: Stage, t: float, y: Law | Tangent
+        self,
+        before: TwoLayerState,
+        recorder: Recorder,
+        stage: Stage,
+        t: float,
+        y: Law | Tangent | Adapted,
     ) -> TwoLayerState:
         """The state at time t of a stage, from what the stepper carries."""
+        if isinstance(y, Adapted):
+            recorder, y = along(recorder, y)
         y = jax.tree.map(lambda leaf: spread(leaf, self.dtype), y)
         base = y.base if isinstance(y, Tangent) else y
         w, fade = _weights_at(recorder, on_device(t), base.w)

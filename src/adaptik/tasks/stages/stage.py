@@ -50,7 +50,7 @@ class Stage:
         With weight decay or an elastic pull the rate is that of the loss and their terms, which
         are of all outputs together, in the mean square of all labels. Where weight decay is on and
         none of the three is given, :class:`adaptik.TwoLayer` goes on to where the flow comes to
-        rest.
+        rest (by the tolerances where the directions of a low rank train).
     head
         ``"fresh"`` starts from a new random readout and a zero predictor; ``"kept"``
         continues with the readout and the predictor of the stage before.
@@ -59,7 +59,8 @@ class Stage:
         is above hidden layer k, whose features stay frozen (0 is all weights, the depth is the
         readout).
     weight_decay
-        Rate lambda >= 0 at which all trained weights decay.
+        Rate lambda >= 0 at which all trained weights decay; in a low-rank stage, of the first
+        layer, what it has moved.
     elastic
         Elastic coupling delta >= 0 of the first-layer weights to their values at the end of the
         stage before; networks with one hidden layer only.
@@ -69,8 +70,9 @@ class Stage:
         Rate eta > 0 of the readout over that of the other weights: dz/dt, decay included, is
         multiplied by it. 1 is the flow of all weights together.
     rank
-        Low-rank stage: first-layer weights move along ``rank`` fixed directions alone, an integer
-        or a :class:`LowRank`; ``None`` moves them freely. Networks with one hidden layer only.
+        Low-rank stage: first-layer weights move along ``rank`` directions alone, which all
+        neurons share: an integer, or a :class:`LowRank`, whose directions may train; ``None``
+        moves them freely. Networks with one hidden layer only.
     fresh_above
         Hidden layers above this one are drawn anew at the stage's start, as the readout is, and
         those up to it keep their weights; 0 draws a new network, ``None`` only what ``head`` says.
@@ -101,7 +103,7 @@ class Stage:
     ((0.0001, 1e-06), False)
     >>> few = Stage(task, richness=2.0, rank=1)  # of 2
     >>> few.low_rank, few.reached.shape
-    (LowRank(rank=1, draw='orthogonal', seed=0), (2, 2))
+    (LowRank(rank=1, draw='orthogonal', seed=0, rate=0.0), (2, 2))
     >>> Stage(task, richness=2.0, trains="readout").frozen_layers(depth=3)
     3
     >>> Stage(task, 0.0, trains="readout", weight_decay=0.1, head_rate=4).fade_rate
@@ -217,18 +219,22 @@ class Stage:
         if not isinstance(self.rank, LowRank):
             object.__setattr__(self, "rank", LowRank(self.rank))
         assert isinstance(self.rank, LowRank)
-        self.rank.check(self.task.dimension)
+        self.rank.check(self.task.dimension, bias=1.0)  # whether there is one, models know
         for name, neutral, why in (
             ("trains", "all", "acts on first-layer weights, which have to train"),
             ("fresh_above", None, "keeps the first layer and adds to it"),
             ("elastic", 0, "keeps weights near where they were by itself"),
-            ("weight_decay", 0, "leaves most of the first layer where it is, decay moves all"),
         ):
             if getattr(self, name) != neutral:
                 raise InputError(
                     f"{name}={getattr(self, name)!r} with rank={self.rank.rank}: a low rank {why}; "
                     f"use {name}={neutral!r} or rank=None"
                 )
+        if self.rank.rate > 0 and self.weight_decay > 0 and self.is_lazy:
+            raise InputError(
+                f"rank={self.rank.rank} with rate={self.rank.rate:g}, richness=0 and weight decay: "
+                "directions learn nothing at richness 0 and would fade alone; use rate=0"
+            )
 
     def _check_layers(self):
         if isinstance(self.trains, str):
@@ -295,7 +301,10 @@ class Stage:
 
     @property
     def reached(self) -> Float[np.ndarray, "P D"] | None:
-        """Directions in which samples move first-layer weights, where they are not the samples."""
+        """Directions in which samples move first-layer weights, where they are not the samples.
+
+        Where those of a low rank start, and without a bias of the hidden layer.
+        """
         return None if self.low_rank is None else self.low_rank.reached(self.task.X)
 
     @property
