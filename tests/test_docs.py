@@ -100,7 +100,7 @@ def test_citations_lead_to_sections():
     [
         "(theory section 12)",
         "(theory sections 2 and 3.9)",
-        "theory\n    section 3.7",
+        "theory\n    section 3.8",
         "theory\n# section 17",
         "theory section 2, point 9",
         "docs/theory.md, section 14",

@@ -17,12 +17,24 @@ from .isotropic import (
 from .regularised import regularised_transfer_loss
 from .simulation import simulate, simulate_isotropic, simulate_spikes
 from .spectral import spectral_transfer_loss
+from .stopped import (
+    Best,
+    Stopped,
+    best_source_ridge,
+    best_source_time,
+    stopped_source,
+    stopped_transfer_loss,
+)
 
 __all__ = [
+    "Best",
     "KernelParts",
     "LinearEstimate",
     "LinearModel",
+    "Stopped",
     "baseline_loss",
+    "best_source_ridge",
+    "best_source_time",
     "effective_alignment",
     "estimate",
     "kernel_parts",
@@ -36,6 +48,8 @@ __all__ = [
     "spectral_transfer_loss",
     "spike",
     "spike_loss",
+    "stopped_source",
+    "stopped_transfer_loss",
     "transfer_gain",
     "transfer_loss",
 ]

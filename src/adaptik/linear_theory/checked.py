@@ -37,6 +37,7 @@ RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "source_ridge": _RIDGE,
     "target_ridge": _RIDGE,
     "time": (lambda x: (x > 0) & (x < np.inf), "above 0 and finite; None trains to the end"),
+    "source_time": (lambda x: (x > 0) & (x < np.inf), "above 0 and finite"),
     "coefficients": (
         lambda C: _leaves_a_kernel(C),
         "symmetric with eigenvalues above -1 (I + C is that of a kernel)",
