@@ -208,7 +208,8 @@ class EnsembleState(SpanState):
         """
         replicates, width, depth = sizes
         first, z = sampling.neurons(rng, replicates, width, span.rank, outputs)
-        inside = span.points(X).inside
+        _, distinct = np.unique(X, axis=0, return_index=True)  # tasks may share inputs
+        inside = span.points(X[np.sort(distinct)]).inside
         drawn = [
             conditioned(rng, W @ inside.T, W, head, depth - 1, activation, bias[0])
             for W, head in zip(first, z, strict=True)
