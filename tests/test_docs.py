@@ -100,7 +100,7 @@ def test_citations_lead_to_sections():
     [
         "(theory section 12)",
         "(theory sections 2 and 3.9)",
-        "theory\n    section 3.7",
+        "theory\n    section 3.8",
         "theory\n# section 17",
         "theory section 2, point 9",
         "docs/theory.md, section 14",
@@ -109,7 +109,7 @@ def test_citations_lead_to_sections():
 )
 def test_broken_citations_are_seen(text):
     assert broken(text)
-    mended = re.sub(r"12|3\.9|3\.7|17|14", "3.1", text).replace("point 9", "point 2")
+    mended = re.sub(r"12|3\.9|3\.8|17|14", "3.1", text).replace("point 9", "point 2")
     assert not broken(mended.replace("(theory 3.4)", "(theory section 3.4)"))
 
 

@@ -32,6 +32,9 @@ SMALL = {  # what each experiment needs besides to be over in a second
     "over_rich_source": LINEAR,
     "richer_source_helps": LINEAR,
     "anisotropic_noise_hurts": LINEAR,
+    "spikes_that_hurt": dict(
+        dimension=40, draws=4, flow_dimension=8, flows=2, flow_richness=(1.0, 4.0), depth=(1, 2)
+    ),
     "rich_features_need_fewer_images": dict(n_source=12, n_target=(4, 8), n_test=20),
     "gain_fades_with_target_data": dict(n_source=12, n_target=(4, 8), n_test=20),
     "readout_beats_lazy": dict(n_source=12, n_target=(4, 8), n_test=20),

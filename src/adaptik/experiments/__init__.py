@@ -142,6 +142,12 @@ EXPERIMENTS = (
         "with anisotropic inputs and a noisy source, transfer of identical tasks can hurt",
     ),
     Entry(
+        "linear",
+        "spikes_that_hurt",
+        "",
+        "only kernels that no gradient flow leaves hurt a fresh head: crosstalk beyond one spike's",
+    ),
+    Entry(
         "polynomials",
         "when_to_switch",
         "",

@@ -20,6 +20,8 @@ _RIDGE = (lambda x: (x >= 0) & (x < np.inf), "finite and >= 0")
 _COORDINATE = (lambda x: abs(x) <= 1, "between -1 and 1")
 _DENSITY = (lambda x: x > 0, "above 0 (samples per input dimension)")
 _SAMPLES = (lambda x: x > 0, "above 0 (a number of samples)")
+# Dimensions that belong to one value of an argument; those before them broadcast.
+CORES = {"coefficients": 2, "alignments": 1, "start": 1}
 RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "alignment": _COORDINATE,
     "noise_alignment": _COORDINATE,
@@ -35,6 +37,15 @@ RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "source_ridge": _RIDGE,
     "target_ridge": _RIDGE,
     "time": (lambda x: (x > 0) & (x < np.inf), "above 0 and finite; None trains to the end"),
+    "source_time": (lambda x: (x > 0) & (x < np.inf), "above 0 and finite"),
+    "coefficients": (
+        lambda C: _leaves_a_kernel(C),
+        "symmetric with eigenvalues above -1 (I + C is that of a kernel)",
+    ),
+    "alignments": (
+        lambda a: (a**2).sum(-1) <= 1 + 1e-6,
+        "components of one unit vector, their squares summing to at most 1",
+    ),
 }
 ARRAYS = ("source_spectrum", "target_spectrum", "source_teacher", "target_teacher")
 CHOICES = {
@@ -111,7 +122,12 @@ def _numeric(name: str, value: Any) -> np.ndarray:
 
 
 def _check_shapes(values: dict[str, Any]) -> None:
-    numbers = {name: v.shape for name, v in values.items() if name not in ARRAYS}
+    _check_cores({name: values[name].shape for name in CORES if name in values})
+    numbers = {
+        name: v.shape[: v.ndim - CORES.get(name, 0)]
+        for name, v in values.items()
+        if name not in ARRAYS
+    }
     try:
         np.broadcast_shapes(*numbers.values())
     except ValueError as error:
@@ -130,11 +146,23 @@ def _check_shapes(values: dict[str, Any]) -> None:
             )
 
 
+def _check_cores(shapes: dict[str, tuple[int, ...]]) -> None:
+    directions = shapes.get("coefficients", ())[-1:]
+    for name, shape in shapes.items():
+        count = CORES[name]
+        if shape[-count:] != directions * count or directions in ((), (0,)):
+            kind = "(..., k, k)" if count == 2 else "(..., k)"
+            k = f" with k = {directions[0]} like coefficients" if count == 1 else ""
+            raise InputError(f"{name} must have shape {kind}{k}, got {shape}")
+
+
 def _check_values(name: str, value: np.ndarray) -> None:
     if name in RULES:
         wrong = ~np.asarray(RULES[name][0](value))
         if wrong.any():
-            raise InputError(f"{name} must be {RULES[name][1]}, got {value[wrong].flat[0]:g}")
+            first = value[wrong][0]
+            got = first.tolist() if name in CORES else f"{first:g}"
+            raise InputError(f"{name} must be {RULES[name][1]}, got {got}")
     elif not np.isfinite(value).all():
         raise InputError(f"{name} must be finite; remove NaN and infinite entries")
     elif name.endswith("spectrum") and not _usable(name, value):
@@ -162,6 +190,16 @@ def _usable(name: str, value):
     eigenvalues = math.linalg.eigvalsh(value)
     positive = eigenvalues[0] >= -1e-6 * abs(eigenvalues[-1])
     return finite & _is_symmetric(value) & positive & (eigenvalues[-1] > 0)
+
+
+def _leaves_a_kernel(C):
+    """Whether I + C is symmetric and positive, for every matrix of a stack."""
+    math = jnp if isinstance(C, jax.Array) else np
+    finite = math.isfinite(C).all((-2, -1))
+    C = math.where(finite[..., None, None], C, 0.0)
+    skew = abs(C - C.swapaxes(-2, -1)).max((-2, -1))
+    symmetric = skew <= 1e-6 * (1 + abs(C).max((-2, -1)))
+    return finite & symmetric & (math.linalg.eigvalsh(C)[..., 0] > -1)
 
 
 def _is_symmetric(value):

@@ -140,13 +140,7 @@ def transfer_loss(
         (alignment, nu_target, richness, nu_source, noise_alignment, source_noise, target_noise),
     )
     q, effective = source(align, nu1, noise_align, s1)
-    finite, lost = learned(q, gamma, head, finetune)
-    chi = strength(gamma, finite, finetune, head, depth)
-    start = jnp.sqrt(finite) if head == "kept" else 0.0
-    c = (start + chi * nu2 * effective) / (1 + chi * nu2)
-    c = jnp.where(lost, jnp.inf, c)
-    distance = 1 - effective**2 + (c - effective) ** 2
-    loss = jnp.where(nu2 < 1, (1 - nu2) * distance, 0.0) + interpolated_noise(nu2, s2)
+    loss = fine_tuned(q, effective, nu2, gamma, s2, head, finetune, depth)
     return loss if depth == 1 else jnp.where(jnp.isinf(nu1), loss, jnp.nan)
 
 
@@ -321,6 +315,17 @@ def kernel_parts(
     bounded = finetune == "all" and head == "kept"
     noise = jnp.where(jnp.isinf(q) & (gamma > 0) & (not bounded), jnp.inf, chi * sigma**2 / finite)
     return KernelParts(chi * m**2 / finite, chi * m * sigma / finite, noise)
+
+
+def fine_tuned(q, effective, nu2, gamma, s2, head: Head, finetune: Finetune, depth: int = 1):
+    """Target loss after a source stage that left a predictor of norm q with this overlap."""
+    finite, lost = learned(q, gamma, head, finetune)
+    chi = strength(gamma, finite, finetune, head, depth)
+    start = jnp.sqrt(finite) if head == "kept" else 0.0
+    c = (start + chi * nu2 * effective) / (1 + chi * nu2)
+    c = jnp.where(lost, jnp.inf, c)
+    distance = 1 - effective**2 + (c - effective) ** 2
+    return jnp.where(nu2 < 1, (1 - nu2) * distance, 0.0) + interpolated_noise(nu2, s2)
 
 
 def _baseline(nu, noise):

@@ -219,6 +219,69 @@ def simulate_isotropic(
     )
 
 
+def simulate_spikes(
+    coefficients: Float[np.ndarray, "k k"],
+    alignments: Float[np.ndarray, " k"],
+    nu_target: float,
+    *,
+    start: Float[np.ndarray, " k"] | None = None,
+    target_noise: float = 0.0,
+    dimension: int = 600,
+    draws: int = 20,
+    seed: int = 0,
+) -> Float[np.ndarray, " draws"]:
+    """Losses of finite samples with a planted kernel; arguments as in :func:`spike_loss`.
+
+    Parameters
+    ----------
+    dimension
+        D; at least one more than there are directions. The number of samples is rounded.
+    draws, seed
+        Number of independent draws, and what fixes them: the samples are the same for every C.
+
+    Returns
+    -------
+    array
+        Excess target loss of every draw.
+
+    Raises
+    ------
+    InputError
+        As :func:`spike_loss`, and for too few dimensions, draws or samples.
+
+    Examples
+    --------
+    >>> from adaptik.linear_theory import spike_loss
+    >>> loss = simulate_spikes([[2.0]], [1.0], 0.5, dimension=200, draws=20)
+    >>> bool(abs(loss.mean() - spike_loss([[2.0]], [1.0], 0.5)) < 0.02)
+    True
+    """
+    names: dict[str, Any] = dict(coefficients=coefficients, alignments=alignments)
+    names |= dict(nu_target=nu_target, target_noise=target_noise)
+    values = checked(names if start is None else names | dict(start=start))
+    C, a = values["coefficients"], values["alignments"]
+    if C.ndim != 2 or a.ndim != 1:
+        raise InputError("coefficients must be one matrix and alignments one vector to simulate")
+    k, D, P = len(a), dimension, round(nu_target * dimension)
+    if k >= D or P < 1 or draws < 1 or seed < 0:
+        raise InputError(
+            f"dimension must be above {k} directions, draws and rounded samples at least 1, seed "
+            f">= 0; got dimension={D}, {P} samples, draws={draws}, seed={seed}"
+        )
+    teacher, first = np.zeros(D), np.zeros(D)
+    teacher[:k], teacher[k] = a, math.sqrt(max(1 - a @ a, 0.0))
+    first[:k] = values.get("start", 0.0)
+    rng, inputs, losses = np.random.default_rng(seed), Inputs(np.ones(D)), []
+    for _ in range(draws):
+        X, y = inputs.labelled(rng, P, teacher, target_noise)
+        spread = X.copy()  # X (I + U C U^T)
+        spread[:, :k] += X[:, :k] @ C
+        y = y - X @ first
+        w = spread.T @ np.linalg.solve(X @ spread.T, y) if P < D else inputs.least_squares(X, y)
+        losses.append(inputs.quadratic(first + w - teacher))
+    return np.array(losses)
+
+
 class Inputs:
     """Gaussian inputs with eigenvalues or a covariance matrix ``spectrum``."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
@@ -217,9 +218,13 @@ def _apart_from_theory(found: xr.Dataset, config: Config) -> Iterator[tuple[str,
         place = found.network_x, found.network_y
         sides.append(("network", *place, difference, error, config.networks))
     for what, x, y, difference, error, count in sides:
-        t = difference / np.where(error < 1e-12, np.nan, error)  # nothing is random there
-        apart = np.copysign(-stats.norm.ppf(stats.t.sf(np.abs(t), count - 1)), t)
-        yield what, x.values, y.values, apart
+        yield what, x.values, y.values, deviates(difference, error, count)
+
+
+def deviates(difference: np.ndarray, error: np.ndarray, count: int) -> Float[np.ndarray, "..."]:
+    """Differences whose standard errors are of ``count`` draws, as normal deviates."""
+    t = difference / np.where(error < 1e-12, np.nan, error)  # nothing is random there
+    return np.copysign(-stats.norm.ppf(stats.t.sf(np.abs(t), count - 1)), t)
 
 
 def fall(
