@@ -10,13 +10,14 @@ from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
-from ..kernels.particles.flow import AbstractParticleFlow, TangentFlow
+from ..kernels.particles.flow import TangentFlow
 from ..kernels.particles.frozen import advance_frozen
 from ..kernels.particles.law import Law, Tangent
 from ..kernels.particles.state import ParticleState
 from ..mathematics.sampling import Sampling
-from ..mathematics.stepping import Chebyshev, Rest
+from ..mathematics.stepping import AbstractFlow, Chebyshev, Rest
 from ..mathematics.stepping.choice import Chosen
 from ..solution import Advance, Outcome, Request, Solution, recorded_inputs
 from ..tasks import Task
@@ -33,8 +34,8 @@ S = TypeVar("S", bound=ParticleState)
 class Course(NamedTuple, Generic[S]):
     """A stage whose kernel moves, as :func:`step_through` takes it."""
 
-    flow: AbstractParticleFlow
-    y0: Law
+    flow: AbstractFlow
+    y0: Law | Array  # weights alone where readouts follow from them
     recorder: Callable[[Any, Any], list]
     state_at: Callable[[float, Any], S]
     chosen: Chosen
@@ -127,7 +128,8 @@ class AbstractOneLayer(AbstractLimit[S]):
 
 def is_paired(stage: Stage) -> bool:
     """Whether a stage starts with every neuron twice, so that f stays 0 under decay alone."""
-    return stage.head == "fresh" and stage.weight_decay > 0 and not stage.has_fixed_kernel
+    fades = stage.weight_decay > 0 and not stage.has_fixed_kernel
+    return stage.head == "fresh" and fades and math.isfinite(stage.head_rate)
 
 
 def judged(outcome: Outcome, stage: Stage, z: np.ndarray, f: np.ndarray) -> Outcome:
