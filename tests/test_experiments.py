@@ -13,14 +13,16 @@ import xarray as xr
 from adaptik import sweeps
 from adaptik.display.reports import pages
 from adaptik.experiments import EXPERIMENTS, find, gallery, verdict
-from adaptik.experiments.both import Both
+from adaptik.experiments.both import Both, of_size
 from adaptik.experiments.finding import CaseFailed, cases, configuration
 from adaptik.experiments.posteriors import elastic_pull
 from adaptik.experiments.reproduce import configure, judge, reproduce
+from adaptik.limits import Convolutional
+from adaptik.limits.solving import solve
 from adaptik.networks import Network, train
 from adaptik.system.errors import InputError
 from adaptik.tasks import Task, load
-from adaptik.tasks.stages import Stage
+from adaptik.tasks.stages import Stage, target_stage
 
 TINY = dict(particles=128, replicates=2, width=64, networks=2, draws=2)
 LINEAR = dict(dimension=40, draws=3, networks=2, width=64, network_dimension=20)
@@ -45,6 +47,7 @@ SMALL = {  # what each experiment needs besides to be over in a second
     "fast_readouts_forget": dict(dimension=4, n_source=10, n_target=8, n_test=20),
     "small_scales_refine": dict(dimension=4, n_source=10, n_target=8, n_test=20),
     "joint_or_sequential": dict(dimension=4, n_source=10, n_target=8, n_test=20),
+    "shared_directions": dict(dimension=4, n_source=10, n_target=(6, 8), n_test=20),
     "pull_helps_related_tasks": dict(dimension=5, n_source=6, n_target=3, n_test=20),
     "pull_on_images": dict(n_source=6, n_target=(4, 6), n_test=20),
     "pull_on_polynomials": dict(dimension=3, n_source=6, n_target=4, n_test=20),
@@ -74,6 +77,7 @@ SHORT = {
     "fast_readouts_forget": dict(source_duration=2.0, rate=(0.3, 3.0), loss_tol=0.3),
     "small_scales_refine": dict(duration=2.0, target_duration=3.0, scale=(0.5, 2.0)),
     "joint_or_sequential": dict(duration=2.0, target_duration=3.0),
+    "shared_directions": dict(source_duration=2.0, target_duration=2.0),
     "pull_helps_related_tasks": dict(
         alignment=(0.0, 0.9), elastic=(0.0, 10.0), warmup=10, samples=10, width=100
     ),
@@ -153,6 +157,36 @@ def test_every_experiment_runs_draws_and_judges(entry):
     figure = finding.draw(dataset)
     assert figure.axes and all(ax.get_xlabel() and ax.get_ylabel() for ax in figure.axes[:1])
     assert len(gallery.small(figure)) < gallery.LARGEST
+
+
+@pytest.mark.evidence
+@pytest.mark.parametrize("figure", ["fig2b", "fig4"])
+def test_figures_of_images_are_those_of_a_convolution_where_it_is_asked_for(figure):
+    entry = find(figure)
+    asked = configure(entry.load(), "quick", "digits", patch=4, pooling="average")
+    sizes = {name: getattr(asked, name) for name in ("architecture", "patch", "stride")}
+    assert sizes == dict(architecture="average", patch=4, stride=4)
+    config = replace(tiny(entry.name), **sizes)
+    source, target = config.load(config.seed)
+    assert source.dimension == 64  # pixels in their places
+    dataset = entry.load().compute(config)
+    first = dict(richness=dataset.richness.values[-1], draw=0)
+    if figure == "fig2b":
+        source_stage = Stage(source, first["richness"], duration=config.duration)
+        last = target_stage(of_size(target, 8), "readout")
+        found = dataset.theory_loss.sel(n_target=8, **first)
+    else:
+        source_stage = Stage(source, config.source_richness, duration=config.source_duration)
+        last = Stage(target, first["richness"], duration=config.target_duration)
+        found = dataset.theory_target.sel(first).isel(time=-1)
+    limit = Convolutional("relu", 4, 4, "average", particles=128, replicates=2)
+    common = dict(key=config.seed, record=17 if figure == "fig4" else 2)
+    before = solve([source_stage], limit, observe=[target], key=config.seed, record=2)
+    expected = solve([last], limit, after=before, **common)
+    np.testing.assert_allclose(found, expected.losses(last.task)[-1], rtol=1e-4)
+    outcome = judge(entry, dataset, config)
+    assert "patches of 4 x 4 pixels at stride 4, pooled by their average" in outcome.caption
+    assert entry.load().draw(dataset).axes
 
 
 def reversed_runs(dataset, variables, dim, one, other):
@@ -344,6 +378,26 @@ def test_the_claims_on_small_scales_fail_where_they_are_reversed():
     assert find(name).load().check(large)[2].word == "differs"
 
 
+def test_the_claims_on_shared_directions_fail_where_they_are_reversed():
+    name = "shared_directions"
+    finding = find(name).load()
+    parts = [[0.2, 0.2, 0.0], [0.7, 0.3, 0.1]]  # along DIRECTIONS, without a source and with one
+    learned = [[[p] * 3] * 2 for p in parts]  # at three numbers of samples, in both stages
+    good = synthetic(name, ("source", "stage", "n_target", "direction"), {"learned": learned})
+    levels = dict(source=list(finding.SOURCES), stage=list(finding.STAGES))
+    good = good.assign_coords(**levels, direction=list(finding.DIRECTIONS))
+    claims = finding.check(good)
+    assert [c.word for c in claims] == ["reproduced"] * 6
+    assert [round(c.value, 2) for c in claims[:3]] == pytest.approx([0.5, 0.4, 0.15], abs=0.03)
+    names = ["theory_learned", "network_learned"]
+    without = reversed_runs(good, names, "source", *finding.SOURCES)
+    assert [c.word for c in finding.check(without)[:2]] == ["differs"] * 2
+    own = reversed_runs(good, names, "direction", *finding.DIRECTIONS[:2])
+    assert [c.word for c in finding.check(own)[:2]] == ["reproduced", "differs"]
+    foreign = reversed_runs(good, names, "direction", finding.SHARED, finding.FOREIGN)
+    assert finding.check(foreign)[2].word == "differs"
+
+
 def test_linear_claims_fail_on_reversed_curves():
     finding, config = find("fig1a").load(), tiny("aligned_source_helps")
     dataset = finding.compute(config)
@@ -447,6 +501,13 @@ def test_bad_commands_are_refused_before_computing(run, capsys, tmp_path):
     assert "quick, full" in refused("reproduce fig1a --preset fast")
     assert "draws its own data" in refused("reproduce fig3a --data digits")
     assert "cifar10" in refused("reproduce fig2b --data mnist")
+    digits = "reproduce fig2b --data digits"
+    assert "larger than the image of 8 x 8" in refused(f"{digits} --patch 9")
+    assert "integer >= 1, got 0" in refused(f"{digits} --patch 3 --stride 0")
+    assert "'average' or 'root'" in refused(f"{digits} --patch 3 --pooling max")
+    assert "give --patch too" in refused(f"{digits} --pooling root")
+    assert "leave it out" in refused("reproduce local_features --data digits --patch 3")
+    assert "--stride is for one figure" in refused("reproduce --all --stride 3")
     (tmp_path / "file").write_text("")
     assert "cannot make the output folder" in refused(
         f"reproduce fig2b --out {tmp_path}/file/x --data digits"

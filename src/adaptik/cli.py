@@ -284,6 +284,15 @@ def reproduce(
     data: Annotated[
         str | None, typer.Option(help="other images: cifar10, fashion-mnist or digits")
     ] = None,
+    patch: Annotated[
+        int | None, typer.Option(help="a convolution in place of dense networks: pixels a side")
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option(help=escaped("pixels between its patches [default: a side]"))
+    ] = None,
+    pooling: Annotated[
+        str | None, typer.Option(help=escaped("of its patches: root or average [default: root]"))
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help=escaped("folder [default: adaptik-reproduce/FIGURE-PRESET]"))
     ] = None,
@@ -302,8 +311,10 @@ def reproduce(
     if everything == (figure is not None):
         raise InputError("name one figure, or give --all or --list")
     entries = EXPERIMENTS if everything else (find(figure or ""),)
-    if everything and data is not None:
-        raise InputError("--data chooses the images of one figure; leave it out with --all")
+    chosen = dict(data=data, patch=patch, stride=stride, pooling=pooling)
+    for name, value in chosen.items() if everything else ():
+        if value is not None:
+            raise InputError(f"--{name} is for one figure; leave it out with --all")
 
     interrupts.orderly()
     where: dict[str, Any] = dict(executor=dask or "processes", workers=workers)
@@ -311,23 +322,24 @@ def reproduce(
     def folder(entry: "Entry") -> Path:
         if out is not None and not everything:
             return out
-        suffix = f"-{preset}-{data}" if data else f"-{preset}"
+        sizes = [f"{k}{chosen[k]}" for k in ("patch", "stride") if chosen[k] is not None]
+        suffix = "-".join(["", preset, *filter(None, (data, *sizes, pooling))])
         above = Path("adaptik-reproduce") if out is None else out
         return above / f"{entry.figure or entry.name}{suffix}"
 
-    if not all([_reproduced(entry, folder(entry), preset, data, where) for entry in entries]):
+    if not all([_reproduced(entry, folder(entry), preset, chosen, where) for entry in entries]):
         raise typer.Exit(2)
 
 
 def _reproduced(
-    entry: "Entry", folder: Path, preset: str, data: str | None, where: dict[str, Any]
+    entry: "Entry", folder: Path, preset: str, chosen: dict[str, Any], where: dict[str, Any]
 ) -> bool:
     """Compute one experiment and say what it found; whether all of its cases could be computed."""
     from .display.reports import pages
     from .experiments.finding import CaseFailed
     from .experiments.reproduce import configure, reproduce
 
-    config = configure(entry.load(), preset, data)
+    config = configure(entry.load(), preset, **chosen)
     say(f"{entry.figure or 'ours'}, {entry.name}: {entry.claim}")
     say(f"  {config}")
     try:

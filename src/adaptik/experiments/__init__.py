@@ -184,6 +184,12 @@ EXPERIMENTS = (
         "a source learned together with the target helps more than one learned before it",
     ),
     Entry(
+        "polynomials",
+        "shared_directions",
+        "",
+        "of a teacher of several directions pretraining brings those that both tasks see",
+    ),
+    Entry(
         "images",
         "readout_beats_lazy",
         "",

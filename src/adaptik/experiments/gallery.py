@@ -25,7 +25,8 @@ simulations of finite samples). *Reproduced* means that every claim holds with a
 97.5 %, *differs* that one is contradicted as clearly, *not reproduced* that the numbers leave it
 open. [Differences](notes/differences.md) says what we found that is not in the paper.
 `adaptik reproduce --list` lists the names; `--preset full` is the paper's scale (width 20 000),
-`--data fashion-mnist` or `--data digits` shows figures of images on other data.
+`--data fashion-mnist` or `--data digits` shows figures of images on other data, `--patch 8`
+figures of a convolution.
 
 | figure | finding | verdict | theory and networks within 3 s.e. |
 |---|---|---|---|

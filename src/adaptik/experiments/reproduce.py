@@ -8,10 +8,16 @@ import xarray as xr
 
 from ..display.reports.folder import as_json, checked_folder, png, write_file
 from ..solution.to_xarray import save_dataset
-from ..system.errors import DatasetNotFoundError, InputError
+from ..system.errors import (
+    DatasetNotFoundError,
+    InputError,
+    require_integers,
+    require_one_of,
+)
 from ..tasks import DATASETS, images
 from . import Entry, verdict
 from .finding import Finding
+from .images.architecture import ARCHITECTURES, Seen
 
 PRESETS = ("quick", "full")
 FILES = ("results.zarr.zip", "verdict.json", "report.html")
@@ -65,13 +71,31 @@ class Outcome:
         }
 
 
-def configure(finding: Finding, preset: str = "quick", data: str | None = None) -> Any:
-    """The configuration of a preset, with other images where ``data`` names them.
+def configure(
+    finding: Finding,
+    preset: str = "quick",
+    data: str | None = None,
+    patch: int | None = None,
+    stride: int | None = None,
+    pooling: str | None = None,
+) -> Any:
+    """The configuration of a preset, on other images or of convolutions where these are asked for.
+
+    Parameters
+    ----------
+    preset
+        ``"quick"`` or ``"full"``.
+    data
+        Name of a data set of images.
+    patch, stride, pooling
+        Side of a convolution's patches in pixels, which dense networks then give way to; steps
+        between patches, by default their side; ``"root"`` (the default) or ``"average"``.
 
     Raises
     ------
     InputError
-        For an unknown preset or data set, or data for an experiment without images.
+        For an unknown preset, data set or pooling, a patch or stride below 1, data for an
+        experiment without images, and patches for one that knows dense networks alone.
     DatasetNotFoundError
         If the images are not on this machine.
     """
@@ -92,6 +116,25 @@ def configure(finding: Finding, preset: str = "quick", data: str | None = None) 
             raise DatasetNotFoundError(
                 f"{missing}. The figure can be seen on other images: --data digits"
             ) from None
+    if (patch, stride, pooling) == (None,) * 3:
+        return config
+    return _convolutional(config, patch, stride, pooling or "root")
+
+
+def _convolutional(config: Any, patch: int | None, stride: int | None, pooling: str) -> Any:
+    if patch is None:
+        raise InputError("--stride and --pooling belong to a convolution; give --patch too")
+    require_integers(1, **{"--patch": patch, "--stride": patch if stride is None else stride})
+    require_one_of(ARCHITECTURES[1:], **{"--pooling": pooling})
+    if not isinstance(config, Seen):
+        raise InputError(
+            "--patch: this experiment compares networks of its own, or knows dense ones alone; "
+            "leave it out"
+        )
+    sizes = dict(patch=patch, stride=patch if stride is None else stride)
+    config = replace(config, architecture=pooling, **sizes)
+    source, _ = config.load(config.seed)
+    config.limit.patches(source)  # which says whether they fit into the images
     return config
 
 

@@ -6,13 +6,13 @@ from typing import Any
 import xarray as xr
 
 from ...tasks.stages import Stage
-from ..both import PAPER, Accuracy, Both, fine_tuned
+from ..both import PAPER, Both, fine_tuned
 from ..finding import cases, decode, listed
-from .pairs import Images
+from .architecture import Seen
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Images, Accuracy):
+class Config(Seen):
     """Images, several numbers of target samples, and richness.
 
     Attributes

@@ -12,21 +12,19 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ...limits import AbstractLimit, Convolutional, TwoLayer
-from ...networks import ConvolutionalNetwork, Network
 from ...tasks import Task, load_pair
 from ...tasks.stages import Stage
 from .. import curves
-from ..both import Accuracy, Both, named, stacked
+from ..both import Both, named, stacked
 from ..finding import cases, configuration, decode, listed
 from ..verdict import Claim, over_draws, sides
+from .architecture import ARCHITECTURES, Architecture
 
-ARCHITECTURES = ("dense", "average", "root")  # the latter two are poolings
 STARTS = ("scratch", "pretrained")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Accuracy):
+class Config(Architecture):
     """Images, patches and richness.
 
     Attributes
@@ -35,14 +33,10 @@ class Config(Accuracy):
         Data set, and pairs of classes: two of the source, two of the target.
     n_source, n_target, n_test
         P1, P2, test samples.
-    patch, stride
-        Of the convolution.
     source_richness, target_richness
         gamma_1, gamma_2.
     loss_tol
         Training loss, relative to the labels, at which either stage ends.
-    architecture
-        Which of them one case computes.
     """
 
     data: str = "fashion-mnist"
@@ -55,28 +49,10 @@ class Config(Accuracy):
     source_richness: float = 2.0
     target_richness: float = 1.0
     loss_tol: float = 0.03
-    architecture: str = "dense"
     particles: int = 256
     width: int = 384
     networks: int = 2
     draws: int = 4
-
-    @property
-    def limit(self) -> AbstractLimit:
-        sizes: dict[str, Any] = dict(particles=self.particles, replicates=self.replicates)
-        if self.architecture == "dense":
-            return TwoLayer(self.activation, **sizes)
-        pooling: Any = self.architecture
-        return Convolutional(self.activation, self.patch, self.stride, pooling, **sizes)
-
-    @property
-    def network(self) -> Network | ConvolutionalNetwork:
-        if self.architecture == "dense":
-            return Network(self.width, self.activation, tol=3e-3)
-        pooling: Any = self.architecture
-        return ConvolutionalNetwork(
-            self.width, self.activation, self.patch, self.stride, pooling, tol=3e-3
-        )
 
 
 PRESETS = {

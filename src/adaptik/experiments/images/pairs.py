@@ -45,7 +45,11 @@ class Images:
         images are given by their coordinates in the span of all of them, which is smaller than
         their pixels.
         """
-        source, target = load_pair(
+        return in_span(*self.load_pixels(seed))
+
+    def load_pixels(self, seed: int) -> tuple[Task, Task]:
+        """:meth:`load` as they stand, for networks to which places matter."""
+        return load_pair(
             f"{self.data}:{self.source_classes}",
             f"{self.data}:{self.target_classes}",
             n_source=self.n_source,
@@ -53,7 +57,6 @@ class Images:
             n_test=self.n_test,
             seed=seed,
         )
-        return in_span(source, target)
 
 
 def in_span(source: Task, target: Task) -> tuple[Task, Task]:

@@ -1,5 +1,6 @@
 """Paper figure 4: jointly rich stages on images have an optimal stopping time."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import xarray as xr
@@ -10,7 +11,15 @@ from .. import curves
 from ..both import stacked
 from ..finding import cases, configuration, decode, listed
 from ..verdict import Claim, at_best, means, over_draws
-from .jointly_rich import FULL, Config, runs
+from . import jointly_rich
+from .architecture import Seen
+from .jointly_rich import FULL, runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(jointly_rich.Config, Seen):
+    """As of all jointly rich stages, of dense networks or convolutions."""
+
 
 PRESETS = {
     "quick": Config(),
