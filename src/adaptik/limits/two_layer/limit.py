@@ -146,8 +146,10 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
             t.n_train + (0 if t.X_test is None else len(t.X_test)) for t in tasks.values()
         )
         kernels = largest**2 if any(s.ends_at_rest for s in stages) else 0  # K_x
+        if any(math.isinf(s.head_rate) for s in stages):
+            kernels += 4 * self.replicates * outputs * largest**2  # Phi, solved for every output
         if largest * outputs <= EXPONENTIAL_UP_TO:
-            kernels = largest**2 + 6 * self.replicates * (largest * outputs) ** 2
+            kernels += largest**2 + 6 * self.replicates * (largest * outputs) ** 2
         else:
             moving += self.replicates * count * 3 * COORDINATES * DIRECTIONS * outputs * width
         return int(moving + 8 * (recorded * self.replicates * outputs + kernels))
