@@ -113,6 +113,7 @@ OPTIONS = {
     "duration": dict(duration=0.4),
     "tolerances": dict(duration=None, loss_tol=10.0, rate_tol=10.0),
     "head rate": dict(head_rate=3.0),
+    "optimal head": dict(head_rate=np.inf, weight_decay=0.5),
     "head scale": dict(head_scale=2.0),
     "low rank": dict(rank=2),
     "lazy low rank": dict(richness=0.0, rank=2, head_rate=2.0),
@@ -123,11 +124,13 @@ OPTIONS = {
 # What a model refuses that it could be asked for; everything else works.
 LAYERS = {"above a layer", "layers anew", "all layers anew"}
 RATE = {"head rate", "lazy low rank"}
+OPTIMAL = {"optimal head"}
 SCALE = {"head scale"}
 RANK = {"low rank", "lazy low rank"}
 POSTERIOR = (
     LAYERS
     | RATE
+    | OPTIMAL
     | SCALE
     | RANK
     | {"joint", "kept", "decay", "lazy decay", "duration", "tolerances", "logistic"}
@@ -135,16 +138,16 @@ POSTERIOR = (
 FIXED = {"lazy", "lazy decay", "readout"}
 REFUSED = {
     "TwoLayer": LAYERS,
-    "Convolutional": LAYERS | RATE | RANK,
-    "Linear": LAYERS | RANK,
-    "DeepLinear": RATE | RANK,
-    "Ensemble": {"lazy decay"} | RATE | SCALE | RANK,
-    "Reveal": FIXED | RATE | SCALE | RANK,
-    "Reveal in float64": FIXED | RATE | SCALE | RANK,
-    "Deep by TwoLayer": LAYERS | RATE | SCALE | RANK,
-    "Deep by Ensemble": {"lazy decay"} | RATE | SCALE | RANK,
-    "Deep by Reveal": FIXED | RATE | SCALE | RANK,
-    "Deep by DeepLinear": RATE | SCALE | RANK,
+    "Convolutional": LAYERS | RATE | RANK | OPTIMAL,
+    "Linear": LAYERS | RANK | OPTIMAL,
+    "DeepLinear": RATE | RANK | OPTIMAL,
+    "Ensemble": {"lazy decay"} | RATE | SCALE | RANK | OPTIMAL,
+    "Reveal": FIXED | RATE | SCALE | RANK | OPTIMAL,
+    "Reveal in float64": FIXED | RATE | SCALE | RANK | OPTIMAL,
+    "Deep by TwoLayer": LAYERS | RATE | SCALE | RANK | OPTIMAL,
+    "Deep by Ensemble": {"lazy decay"} | RATE | SCALE | RANK | OPTIMAL,
+    "Deep by Reveal": FIXED | RATE | SCALE | RANK | OPTIMAL,
+    "Deep by DeepLinear": RATE | SCALE | RANK | OPTIMAL,
     "Bayesian": POSTERIOR,
     "Bayesian of depth 2": POSTERIOR | {"elastic"},
     "BayesianLinear": POSTERIOR,
@@ -152,12 +155,13 @@ REFUSED = {
     "of the page": LAYERS
     | FIXED
     | RATE
+    | OPTIMAL
     | SCALE
     | RANK
     | {"decay", "joint", "tolerances", "logistic"},
-    "train": set(),
-    "train convolution": RANK,
-    "train at depth 2": {"elastic"} | RANK,
+    "train": OPTIMAL,
+    "train convolution": RANK | OPTIMAL,
+    "train at depth 2": {"elastic"} | RANK | OPTIMAL,
     "sample_posterior": POSTERIOR | FIXED,
     "sample_posterior at depth 2": POSTERIOR | FIXED | {"elastic"},
 }
@@ -171,6 +175,7 @@ DEEPER = {
     *(name for name in MODELS if BIASED in name),
 }
 SLOW = {("TwoLayer", "decay"), ("TwoLayer", "lazy decay"), ("train", "lazy decay"),
+        ("TwoLayer", "optimal head"),
         ("Deep by TwoLayer", "decay"), ("Deep by TwoLayer", "lazy decay"),
         ("TwoLayer", "elastic"), ("train", "elastic"), ("train", "head rate"),
         ("Linear", "logistic"), ("Linear", "readout"), ("Linear", "joint"),

@@ -195,11 +195,6 @@ def test_rates_that_are_none_are_refused(rate):
         ak.Stage(SOURCE, 1.0, head_rate=rate)
 
 
-def test_an_infinite_rate_names_the_readout():
-    with pytest.raises(ak.InputError, match=r"^head_rate=inf .* use trains='readout'"):
-        ak.Stage(SOURCE, 1.0, head_rate=np.inf)
-
-
 def test_limits_without_rates_say_who_has_them():
     with pytest.raises(ak.InputError, match=r"head_rate=2.0 is not .*: Linear, TwoLayer$"):
         ak.solve([ak.Stage(SOURCE, 1.0, head_rate=2)], ak.Deep(2, "tanh"))

@@ -52,7 +52,12 @@ OPTIONS = {
     "lazy": Option(("richness",), lambda s: s.is_lazy, "a richness > 0"),
     "decay": Option(("weight_decay",), lambda s: s.weight_decay > 0, "weight_decay=0"),
     "elastic": Option(("elastic",), lambda s: s.elastic > 0, "elastic=0"),
-    "head rate": Option(("head_rate",), lambda s: s.head_rate != 1, "head_rate=1"),
+    "head rate": Option(("head_rate",), lambda s: s.head_rate not in (1, math.inf), "head_rate=1"),
+    "optimal head": Option(
+        ("head_rate", "weight_decay"),
+        lambda s: s.head_rate == math.inf,
+        "a finite rate or weight_decay=0",
+    ),
     "head scale": Option(("head_scale",), lambda s: s.head_scale != 1, "head_scale=1"),
     "low rank": Option(("rank",), lambda s: s.rank is not None, "rank=None"),
     "joint": Option(("weights",), lambda s: s.weights is not None, "one task a stage"),
@@ -60,7 +65,7 @@ OPTIONS = {
 }
 LAYERS = frozenset({"above a layer", "layers anew"})  # what parts hidden layers
 FLOW = (
-    frozenset(OPTIONS) - LAYERS - {"elastic", "head rate", "head scale", "low rank"}
+    frozenset(OPTIONS) - LAYERS - {"elastic", "head rate", "optimal head", "head scale", "low rank"}
 )  # what gradient flow of one hidden layer knows
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..kernels.particles.flow import AbstractParticleFlow, TangentFlow
+from ..kernels.particles.flow import TangentFlow
 from ..kernels.particles.frozen import advance_frozen
 from ..kernels.particles.law import Tangent
 from ..kernels.particles.state import ParticleState
@@ -34,7 +34,7 @@ class Course(NamedTuple, Generic[S]):
     """A stage whose kernel moves, as :func:`step_through` takes it."""
 
     flow: AbstractFlow
-    y0: Any
+    y0: Any  # a law; weights alone where readouts follow from them; with directions that train
     recorder: Callable[[Any, Any], list]
     state_at: Callable[[float, Any], S]
     chosen: Chosen
@@ -128,7 +128,8 @@ class AbstractOneLayer(AbstractLimit[S]):
 
 def is_paired(stage: Stage) -> bool:
     """Whether a stage starts with every neuron twice, so that f stays 0 under decay alone."""
-    return stage.head == "fresh" and stage.weight_decay > 0 and not stage.has_fixed_kernel
+    fades = stage.weight_decay > 0 and not stage.has_fixed_kernel
+    return stage.head == "fresh" and fades and math.isfinite(stage.head_rate)
 
 
 def judged(outcome: Outcome, stage: Stage, z: np.ndarray, f: np.ndarray) -> Outcome:

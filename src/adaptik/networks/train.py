@@ -1,6 +1,7 @@
 """train: run finite networks through a sequence of stages by gradient flow, one per seed."""
 
 import importlib.metadata
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -155,6 +156,10 @@ def _check_stage(i: int, stage: Stage, network: AnyNetwork) -> None:
     """Refuse what these networks do not compute."""
     stage.frozen_layers(network.depth)
     check_elastic_flow(i, stage)
+    if stage.head_rate == math.inf:
+        raise InputError(
+            f"stage {i}: head_rate=inf is not computed for networks; use a large rate, such as 100"
+        )
     if stage.elastic > 0 and network.depth > 1:
         raise InputError(
             f"stage {i}: elastic={stage.elastic:g} is for one hidden layer, network has "

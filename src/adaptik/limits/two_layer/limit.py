@@ -38,6 +38,7 @@ from ...tasks.stages import Stage
 from ..one_layer import AbstractOneLayer, Course, is_paired
 from .directions import Adapted, DirectionFlow, DirectionRecorder, along
 from .flow import Anchors, Coordinates, ParticleFlow, Recorder, Targets
+from .optimal_head import OptimalHead, OptimalRecorder, law_of
 from .rest import at_rest, peak_bytes
 from .state import TwoLayerState
 
@@ -87,7 +88,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
     """
 
     state: ClassVar = TwoLayerState
-    computes: ClassVar = AbstractOneLayer.computes | {"head rate", "low rank"}
+    computes: ClassVar = AbstractOneLayer.computes | {"head rate", "optimal head", "low rank"}
 
     activation: str | Activation | Elementwise = "relu"
     particles: int | None = None
@@ -146,8 +147,10 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
             t.n_train + (0 if t.X_test is None else len(t.X_test)) for t in tasks.values()
         )
         kernels = largest**2 if any(s.ends_at_rest for s in stages) else 0  # K_x
+        if any(math.isinf(s.head_rate) for s in stages):
+            kernels += 4 * self.replicates * outputs * largest**2  # Phi, solved for every output
         if largest * outputs <= EXPONENTIAL_UP_TO:
-            kernels = largest**2 + 6 * self.replicates * (largest * outputs) ** 2
+            kernels += largest**2 + 6 * self.replicates * (largest * outputs) ** 2
         else:
             moving += self.replicates * count * 3 * COORDINATES * DIRECTIONS * outputs * width
         return int(moving + 8 * (recorded * self.replicates * outputs + kernels))
@@ -204,6 +207,10 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         task, few, span = stage.task, stage.low_rank, state.span
         rate = 0.0 if few is None else few.rate
         still = stage.weight_decay == 0 and rate == 0
+        optimal = math.isinf(stage.head_rate)
+        if optimal and stage.head == "fresh":  # where it starts is forgotten at once
+            particles = state.particles
+            state = replace(state, particles=replace(particles, z=np.zeros_like(particles.z)))
         directions = None if few is None else span.basis.T @ few.directions(len(span.basis))
         anchor = span.training_points(task.X)
         motion = _coordinates(anchor, state.particles.w, still, directions)
@@ -214,6 +221,8 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         if chosen.deflated and stage.loss_weights is not None:
             # Leading directions are those of samples, whose outputs have to count alike.
             chosen = Chosen(Chebyshev(), "several tasks")
+        if optimal:
+            chosen = Chosen(Chebyshev(), "readouts are at their optimum")
         flow, recorder, y0 = self._started(state, stage, motion, recorded, chosen)
         state_at = partial(self._state_at, state, recorder, stage)
         if rate > 0:
@@ -221,10 +230,32 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
             inputs, a = (on_device(part, self.dtype) for part in (anchor, own))
             turning = DirectionFlow(flow, inputs, on_device(rate, self.dtype))
             return Course(turning, Adapted(y0, a), DirectionRecorder(recorder), state_at, chosen)
+        if optimal:
+            return self._at_optimum(flow, recorder, y0, state_at, chosen, stage)
         # The head's rate says when the flow comes to rest, not where.
         ending = partial(at_rest, flow.at_equal_rates()) if stage.ends_at_rest else None
         patience = PATIENCE if self.phi.has_kink else None
         return Course(flow, y0, recorder, state_at, chosen, ending, patience)
+
+    def _at_optimum(
+        self,
+        flow: ParticleFlow,
+        recorder: Recorder,
+        y0: Law,
+        state_at,
+        chosen: Chosen,
+        stage: Stage,
+    ) -> Course[TwoLayerState]:
+        """The course of a stage whose readout has an infinite rate."""
+        own = OptimalHead(flow)
+
+        def at(t: float, w) -> TwoLayerState:
+            return state_at(t, law_of(own, on_device(w)))
+
+        ending = own.at_rest if stage.ends_at_rest else None
+        patience = PATIENCE if self.phi.has_kink else None
+        seen = OptimalRecorder(own, recorder)
+        return Course(own, y0.w, seen, at, chosen, ending, patience)
 
     def _started(
         self,
@@ -246,13 +277,14 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         y0 = Law(spread(motion.law), spread(state.particles.z), None if c is None else spread(c))
         bias = on_device(state.bias, self.dtype) if state.bias else None
         home = y0.w if stage.elastic > 0 else on_device(np.zeros((1, 1, 1)), self.dtype)
+        equal = stage.head_rate in (1, math.inf)  # OptimalHead has no rate
         flow = ParticleFlow(
             activation=self.phi,
             objective=stage.objective.placed(),
             anchors=anchors,
             offset=targets[task.name, "train"].base,
             home=home,
-            head_rate=None if stage.head_rate == 1 else on_device(stage.head_rate, self.dtype),
+            head_rate=None if equal else on_device(stage.head_rate, self.dtype),
             deflated=chosen.deflated,
             bias=bias,
             **scalar,

@@ -68,7 +68,9 @@ class Stage:
         ``"squared"``, or ``"logistic"`` (labels -1/+1, or one-hot), which needs a duration.
     head_rate
         Rate eta > 0 of the readout over that of the other weights: dz/dt, decay included, is
-        multiplied by it. 1 is the flow of all weights together.
+        multiplied by it. 1 is the flow of all weights together; ``math.inf`` keeps the readout
+        where it is best for the features of the moment: with weight decay these move with it,
+        without they stay, and the stage is that of ``trains="readout"`` without end.
     rank
         Low-rank stage: first-layer weights move along ``rank`` directions alone, which all
         neurons share: an integer, or a :class:`LowRank`, whose directions may train; ``None``
@@ -175,6 +177,8 @@ class Stage:
         self._check_layers()
         losses.get(self.loss)
         self._check_rank()
+        if self.head_rate == math.inf:
+            self._take_infinite_rate()
         self._check_combinations()
 
     def _take_tasks(self):
@@ -199,18 +203,36 @@ class Stage:
     def _check_head(self):
         if self.head not in ("fresh", "kept"):
             raise InputError(f"head must be one of ('fresh', 'kept'), got {self.head!r}")
-        if self.head_rate == math.inf:
-            raise InputError(
-                "head_rate=inf moves the readout alone; use trains='readout', which runs it to the "
-                "end, or a finite rate"
-            )
-        require_above_zero(head_rate=self.head_rate, head_scale=self.head_scale)
+        require_above_zero(head_scale=self.head_scale)
+        if self.head_rate != math.inf:
+            require_above_zero(head_rate=self.head_rate)
         for name in ("head_rate", "head_scale"):
             object.__setattr__(self, name, float(getattr(self, name)))
         if self.head == "kept" and self.head_scale != 1:
             raise InputError(
                 f"head_scale={self.head_scale:g} is of a head that is drawn, and head='kept' goes "
                 "on with one; use head='fresh' or head_scale=1"
+            )
+
+    def _take_infinite_rate(self):
+        """Without decay of features that move, the readout alone trains, to its end."""
+        if self.loss == "logistic":
+            raise InputError(
+                "head_rate=inf with loss='logistic' has no optimal readout on separable data, and "
+                "with weight decay none in closed form; use a finite rate or loss='squared'"
+            )
+        if self.low_rank is not None:
+            raise InputError(
+                f"head_rate=inf with rank={self.low_rank.rank} is not computed; use a finite rate "
+                "or rank=None"
+            )
+        if self.trains == "readout" or self.weight_decay == 0:
+            for name, value in (("trains", "readout"), ("head_rate", 1.0), ("duration", math.inf)):
+                object.__setattr__(self, name, value)
+        elif self.richness == 0:
+            raise InputError(
+                "head_rate=inf with richness=0 and weight_decay > 0 is not computed; use a small "
+                "richness or a finite rate"
             )
 
     def _check_rank(self):
