@@ -83,17 +83,9 @@ STAGES = {
 }
 
 
-FEW = [("decay", 2)]  # the others for evidence
-
-
-@pytest.mark.parametrize(
-    ("name", "outputs"),
-    [
-        pytest.param(name, outputs, marks=[] if (name, outputs) in FEW else pytest.mark.evidence)
-        for name in STAGES
-        for outputs in (1, 2)
-    ],
-)
+@pytest.mark.evidence
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("name", STAGES)
 def test_particles_are_the_linear_closed_form(name, outputs):
     """Two stages, of which the second starts from features that have moved."""
     task = WIDE if outputs == 2 else SOURCE

@@ -31,7 +31,7 @@ def final(solution: ak.Solution, split: str = "test") -> np.ndarray:
 @pytest.mark.parametrize(
     ("richness", "head", "bias"),
     [
-        (1.0, "kept", (0.0, 0.0)),
+        pytest.param(1.0, "kept", (0.0, 0.0), marks=pytest.mark.evidence),
         (0.0, "fresh", BIAS),
         pytest.param(0.0, "fresh", (0.0, 0.0), marks=pytest.mark.evidence),
         pytest.param(1.0, "fresh", BIAS, marks=pytest.mark.evidence),
@@ -118,6 +118,7 @@ def test_little_richness_tends_to_richness_0(rank):
     np.testing.assert_allclose(barely.mean(0), lazily.mean(0), atol=0.01)
 
 
+@pytest.mark.evidence
 def test_few_samples_in_many_dimensions():
     """Directions leave the span of the inputs: predictions elsewhere need coordinates for that."""
     rng = np.random.default_rng(0)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..kernels.particles.flow import TangentFlow
+from ..kernels.particles.flow import AbstractParticleFlow, TangentFlow
 from ..kernels.particles.frozen import advance_frozen
 from ..kernels.particles.law import Tangent
 from ..kernels.particles.state import ParticleState

@@ -304,19 +304,19 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         y: Law | Tangent | Adapted,
     ) -> TwoLayerState:
         """The state at time t of a stage, from what the stepper carries."""
-        if isinstance(y, Adapted):
-            recorder, y = along(recorder, y)
-        y = jax.tree.map(lambda leaf: spread(leaf, self.dtype), y)
-        base = y.base if isinstance(y, Tangent) else y
+        law: Law | Tangent
+        recorder, law = along(recorder, y) if isinstance(y, Adapted) else (recorder, y)
+        law = jax.tree.map(lambda leaf: spread(leaf, self.dtype), law)
+        base = law.base if isinstance(law, Tangent) else law
         w, fade = _weights_at(recorder, on_device(t), base.w)
         shrink = before.particles.shrink * float(fade)
         c = None if base.c is None else gathered(base.c)
         moved = Particles(gathered(w), gathered(base.z), shrink, False, False, c)
-        if not isinstance(y, Tangent):
+        if not isinstance(law, Tangent):
             return before.moved(moved, stage.richness)
-        push = np.einsum("rmk,jk->rmj", y.move.w, np.asarray(recorder.basis))
-        move_c = None if y.move.c is None else np.asarray(y.move.c)
-        term = TangentTerm(moved, push, np.asarray(y.move.z), move_c)
+        push = np.einsum("rmk,jk->rmj", law.move.w, np.asarray(recorder.basis))
+        move_c = None if law.move.c is None else np.asarray(law.move.c)
+        term = TangentTerm(moved, push, np.asarray(law.move.z), move_c)
         return replace(before, particles=moved, terms=(term,))
 
     def _targets(
