@@ -62,8 +62,7 @@ def require_at_least_zero(**values: object) -> None:
 def require_above_zero(**values: object) -> None:
     """Refuse named values that are no finite numbers > 0."""
     for name, value in values.items():
-        number = isinstance(value, Real) and not isinstance(value, bool)
-        if not (number and 0 < float(value) < math.inf):
+        if isinstance(value, bool) or not (isinstance(value, Real) and 0 < float(value) < math.inf):
             raise InputError(f"{name} must be a finite number > 0, got {value!r}")
 
 
