@@ -228,7 +228,9 @@ def _users_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir())
 
 
-IN_PROCESS, REAL = 460, 40
+def counts(few: int, all_: int):
+    """How many calls: some for evidence, all of them where time does not count."""
+    return pytest.mark.parametrize("calls", [few, pytest.param(all_, marks=pytest.mark.wide)])
 
 
 def called(arguments, monkeypatch):
@@ -260,20 +262,22 @@ def test_twenty_calls_of_the_command_line(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.evidence
+@counts(150, 460)
 @pytest.mark.filterwarnings("default")
-def test_calls_in_one_process(tmp_path, monkeypatch, capsys):
-    fuzz(tmp_path, IN_PROCESS, monkeypatch, capsys)
+def test_calls_in_one_process(calls, tmp_path, monkeypatch, capsys):
+    fuzz(tmp_path, calls, monkeypatch, capsys)
 
 
 @pytest.mark.evidence
-def test_calls_as_processes_of_their_own(tmp_path):
-    calls = Calls(tmp_path, seed=23)
+@counts(12, 40)
+def test_calls_as_processes_of_their_own(calls, tmp_path):
+    made = Calls(tmp_path, seed=23)
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     environment.pop("HOME", None)
-    for arguments in islice(calls, REAL):
+    for arguments in islice(made, calls):
         done = subprocess.run(
             [sys.executable, "-m", "adaptik", *arguments], capture_output=True, cwd=tmp_path,
             env=environment,
         )  # fmt: skip
         assert done.returncode in CODES and b"Traceback" not in done.stderr, (arguments, done)
-        calls.check()
+        made.check()
