@@ -304,19 +304,19 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         y: Law | Tangent | Adapted,
     ) -> TwoLayerState:
         """The state at time t of a stage, from what the stepper carries."""
-        law: Law | Tangent
-        recorder, law = along(recorder, y) if isinstance(y, Adapted) else (recorder, y)
-        law = jax.tree.map(lambda leaf: spread(leaf, self.dtype), law)
-        base = law.base if isinstance(law, Tangent) else law
+        if isinstance(y, Adapted):
+            recorder, y = along(recorder, y)
+        now: Law | Tangent = jax.tree.map(lambda leaf: spread(leaf, self.dtype), y)
+        base = now.base if isinstance(now, Tangent) else now
         w, fade = _weights_at(recorder, on_device(t), base.w)
         shrink = before.particles.shrink * float(fade)
         c = None if base.c is None else gathered(base.c)
         moved = Particles(gathered(w), gathered(base.z), shrink, False, False, c)
-        if not isinstance(law, Tangent):
+        if not isinstance(now, Tangent):
             return before.moved(moved, stage.richness)
-        push = np.einsum("rmk,jk->rmj", law.move.w, np.asarray(recorder.basis))
-        move_c = None if law.move.c is None else np.asarray(law.move.c)
-        term = TangentTerm(moved, push, np.asarray(law.move.z), move_c)
+        push = np.einsum("rmk,jk->rmj", now.move.w, np.asarray(recorder.basis))
+        move_c = None if now.move.c is None else np.asarray(now.move.c)
+        term = TangentTerm(moved, push, np.asarray(now.move.z), move_c)
         return replace(before, particles=moved, terms=(term,))
 
     def _targets(
