@@ -194,7 +194,7 @@ def _usable(name: str, value):
 
 def _leaves_a_kernel(C):
     """Whether I + C is symmetric and positive, for every matrix of a stack."""
-    math = jnp if isinstance(C, jax.Array) else np
+    math: Any = jnp if isinstance(C, jax.Array) else np
     finite = math.isfinite(C).all((-2, -1))
     C = math.where(finite[..., None, None], C, 0.0)
     skew = abs(C - C.swapaxes(-2, -1)).max((-2, -1))
