@@ -74,8 +74,13 @@ LIMITS = {
 }
 BIASED = " with biases"
 LIMITS |= {
-    f"{name}{BIASED}": replace(LIMITS[name], bias=(0.5, 0.8))
-    for name in ("TwoLayer", "Linear", "Ensemble", "Deep by Ensemble")
+    f"{name}{BIASED}": replace(LIMITS[name], bias=(0.5, 0.8), **scale)
+    for name, scale in (
+        ("TwoLayer", dict(scale=0.7)),
+        ("Linear", dict(scale=0.7)),
+        ("Ensemble", {}),
+        ("Deep by Ensemble", {}),
+    )
 }
 SAMPLED = dict(temperature=0.5, warmup=4, samples=4, keep=2)
 MODELS = {name: partial(ak.solve, limit=limit) for name, limit in LIMITS.items()} | {
@@ -84,7 +89,9 @@ MODELS = {name: partial(ak.solve, limit=limit) for name, limit in LIMITS.items()
         ak.train, network=ak.ConvolutionalNetwork(16, "tanh", **PATCHES), seeds=2
     ),
     "train at depth 2": partial(ak.train, network=ak.Network(16, "tanh", 2), seeds=2),
-    f"train{BIASED}": partial(ak.train, network=ak.Network(16, "tanh", bias=0.5), seeds=2),
+    f"train{BIASED}": partial(
+        ak.train, network=ak.Network(16, "tanh", bias=0.5, scale=0.7), seeds=2
+    ),
     "sample_posterior": partial(ak.sample_posterior, network=ak.Network(16, "tanh"), **SAMPLED),
     "sample_posterior at depth 2": partial(
         ak.sample_posterior, network=ak.Network(16, "tanh", 2), **SAMPLED
@@ -106,6 +113,8 @@ OPTIONS = {
     "duration": dict(duration=0.4),
     "tolerances": dict(duration=None, loss_tol=10.0, rate_tol=10.0),
     "head rate": dict(head_rate=3.0),
+    "optimal head": dict(head_rate=np.inf, weight_decay=0.5),
+    "head scale": dict(head_scale=2.0),
     "low rank": dict(rank=2),
     "lazy low rank": dict(richness=0.0, rank=2, head_rate=2.0),
     "logistic": dict(loss="logistic"),
@@ -115,34 +124,44 @@ OPTIONS = {
 # What a model refuses that it could be asked for; everything else works.
 LAYERS = {"above a layer", "layers anew", "all layers anew"}
 RATE = {"head rate", "lazy low rank"}
+OPTIMAL = {"optimal head"}
+SCALE = {"head scale"}
 RANK = {"low rank", "lazy low rank"}
 POSTERIOR = (
     LAYERS
     | RATE
+    | OPTIMAL
+    | SCALE
     | RANK
     | {"joint", "kept", "decay", "lazy decay", "duration", "tolerances", "logistic"}
 )
 FIXED = {"lazy", "lazy decay", "readout"}
 REFUSED = {
     "TwoLayer": LAYERS,
-    "Convolutional": LAYERS | RATE | RANK,
-    "Linear": LAYERS | RANK,
-    "DeepLinear": RATE | RANK,
-    "Ensemble": {"lazy decay"} | RATE | RANK,
-    "Reveal": FIXED | RATE | RANK,
-    "Reveal in float64": FIXED | RATE | RANK,
-    "Deep by TwoLayer": LAYERS | RATE | RANK,
-    "Deep by Ensemble": {"lazy decay"} | RATE | RANK,
-    "Deep by Reveal": FIXED | RATE | RANK,
-    "Deep by DeepLinear": RATE | RANK,
+    "Convolutional": LAYERS | RATE | RANK | OPTIMAL,
+    "Linear": LAYERS | RANK | OPTIMAL,
+    "DeepLinear": RATE | RANK | OPTIMAL,
+    "Ensemble": {"lazy decay"} | RATE | SCALE | RANK | OPTIMAL,
+    "Reveal": FIXED | RATE | SCALE | RANK | OPTIMAL,
+    "Reveal in float64": FIXED | RATE | SCALE | RANK | OPTIMAL,
+    "Deep by TwoLayer": LAYERS | RATE | SCALE | RANK | OPTIMAL,
+    "Deep by Ensemble": {"lazy decay"} | RATE | SCALE | RANK | OPTIMAL,
+    "Deep by Reveal": FIXED | RATE | SCALE | RANK | OPTIMAL,
+    "Deep by DeepLinear": RATE | SCALE | RANK | OPTIMAL,
     "Bayesian": POSTERIOR,
     "Bayesian of depth 2": POSTERIOR | {"elastic"},
     "BayesianLinear": POSTERIOR,
     "BayesianLinear of depth 2": POSTERIOR | {"elastic"},
-    "of the page": LAYERS | FIXED | RATE | RANK | {"decay", "joint", "tolerances", "logistic"},
-    "train": set(),
-    "train convolution": RANK,
-    "train at depth 2": {"elastic"} | RANK,
+    "of the page": LAYERS
+    | FIXED
+    | RATE
+    | OPTIMAL
+    | SCALE
+    | RANK
+    | {"decay", "joint", "tolerances", "logistic"},
+    "train": OPTIMAL,
+    "train convolution": RANK | OPTIMAL,
+    "train at depth 2": {"elastic"} | RANK | OPTIMAL,
     "sample_posterior": POSTERIOR | FIXED,
     "sample_posterior at depth 2": POSTERIOR | FIXED | {"elastic"},
 }
@@ -156,6 +175,7 @@ DEEPER = {
     *(name for name in MODELS if BIASED in name),
 }
 SLOW = {("TwoLayer", "decay"), ("TwoLayer", "lazy decay"), ("train", "lazy decay"),
+        ("TwoLayer", "optimal head"),
         ("Deep by TwoLayer", "decay"), ("Deep by TwoLayer", "lazy decay"),
         ("TwoLayer", "elastic"), ("train", "elastic"), ("train", "head rate"),
         ("Linear", "logistic"), ("Linear", "readout"), ("Linear", "joint"),

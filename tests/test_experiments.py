@@ -49,6 +49,7 @@ SMALL = {  # what each experiment needs besides to be over in a second
     "few_directions": dict(dimension=4, n_source=10, n_target=8, n_test=20, rank=(1, 2, 4)),
     "long_pretraining": dict(dimension=4, n_source=10, n_target=8, n_test=20, rank=2),
     "fast_readouts_forget": dict(dimension=4, n_source=10, n_target=8, n_test=20),
+    "small_scales_refine": dict(dimension=4, n_source=10, n_target=8, n_test=20),
     "joint_or_sequential": dict(dimension=4, n_source=10, n_target=8, n_test=20),
     "shared_directions": dict(dimension=4, n_source=10, n_target=(6, 8), n_test=20),
     "pull_helps_related_tasks": dict(dimension=5, n_source=6, n_target=3, n_test=20),
@@ -78,6 +79,7 @@ SHORT = {
     "few_directions": dict(duration=2.0, target_richness=(0.0, 1.0)),
     "long_pretraining": dict(switch=(0.5, 1.0, 2.0), duration=0.5),
     "fast_readouts_forget": dict(source_duration=2.0, rate=(0.3, 3.0), loss_tol=0.3),
+    "small_scales_refine": dict(duration=2.0, target_duration=3.0, scale=(0.5, 2.0)),
     "joint_or_sequential": dict(duration=2.0, target_duration=3.0),
     "shared_directions": dict(source_duration=2.0, target_duration=2.0),
     "pull_helps_related_tasks": dict(
@@ -381,6 +383,23 @@ def test_the_claims_on_shared_directions_fail_where_they_are_reversed():
     assert [c.word for c in finding.check(own)[:2]] == ["reproduced", "differs"]
     foreign = reversed_runs(good, names, "direction", finding.SHARED, finding.FOREIGN)
     assert finding.check(foreign)[2].word == "differs"
+
+
+def test_the_claims_on_small_scales_fail_where_they_are_reversed():
+    name, runs = "small_scales_refine", ["target alone", "source → readout", "source → all weights"]
+    loss = {"loss": [[0.8, 0.6, 0.4], [0.8, 0.75, 0.7]]}  # at a small scale, and at a large one
+    good = synthetic(name, ("scale", "run"), loss)
+    good = good.assign_coords(scale=[0.5, 2.0], run=runs)
+    claims = find(name).load().check(good)
+    assert [c.word for c in claims] == ["reproduced"] * 3
+    assert [round(c.value, 2) for c in claims] == pytest.approx([0.5, 0.33, 0.43], abs=0.03)
+    names = ["theory_loss", "network_loss"]
+    useless = reversed_runs(good, names, "run", runs[0], runs[2])
+    assert [c.word for c in find(name).load().check(useless)][:2] == ["differs", "differs"]
+    still = reversed_runs(good, names, "run", runs[1], runs[2])
+    assert [c.word for c in find(name).load().check(still)][1] == "differs"
+    large = reversed_runs(good, names, "scale", 0.5, 2.0)
+    assert find(name).load().check(large)[2].word == "differs"
 
 
 def test_linear_claims_fail_on_reversed_curves():

@@ -185,6 +185,12 @@ EXPERIMENTS = (
     ),
     Entry(
         "polynomials",
+        "small_scales_refine",
+        "",
+        "at a small initial scale of the first layer rich targets both reuse and refine features",
+    ),
+    Entry(
+        "polynomials",
         "joint_or_sequential",
         "",
         "a source learned together with the target helps more than one learned before it",

@@ -52,14 +52,20 @@ OPTIONS = {
     "lazy": Option(("richness",), lambda s: s.is_lazy, "a richness > 0"),
     "decay": Option(("weight_decay",), lambda s: s.weight_decay > 0, "weight_decay=0"),
     "elastic": Option(("elastic",), lambda s: s.elastic > 0, "elastic=0"),
-    "head rate": Option(("head_rate",), lambda s: s.head_rate != 1, "head_rate=1"),
+    "head rate": Option(("head_rate",), lambda s: s.head_rate not in (1, math.inf), "head_rate=1"),
+    "optimal head": Option(
+        ("head_rate", "weight_decay"),
+        lambda s: s.head_rate == math.inf,
+        "a finite rate or weight_decay=0",
+    ),
+    "head scale": Option(("head_scale",), lambda s: s.head_scale != 1, "head_scale=1"),
     "low rank": Option(("rank",), lambda s: s.rank is not None, "rank=None"),
     "joint": Option(("weights",), lambda s: s.weights is not None, "one task a stage"),
     "logistic": Option(("loss",), lambda s: s.loss == "logistic", "loss='squared'"),
 }
 LAYERS = frozenset({"above a layer", "layers anew"})  # what parts hidden layers
 FLOW = (
-    frozenset(OPTIONS) - LAYERS - {"elastic", "head rate", "low rank"}
+    frozenset(OPTIONS) - LAYERS - {"elastic", "head rate", "optimal head", "head scale", "low rank"}
 )  # what gradient flow of one hidden layer knows
 
 
@@ -213,7 +219,8 @@ class AbstractLimit(ABC, Generic[State]):
         activation = settings.get("activation")
         if isinstance(activation, Activation):
             depth, dtype = settings.get("depth", 1), settings.get("dtype", "float32")
-            check_finite(activation, preactivation_scale(tasks.values()), depth, dtype)
+            scale = settings.get("scale", 1.0) * preactivation_scale(tasks.values())
+            check_finite(activation, scale, depth, dtype)
 
     def _check_options(self, i: int, stage: Stage) -> None:
         for option, (names, asked, instead) in OPTIONS.items():

@@ -13,10 +13,10 @@ import numpy as np
 
 from ..kernels.particles.flow import AbstractParticleFlow, TangentFlow
 from ..kernels.particles.frozen import advance_frozen
-from ..kernels.particles.law import Law, Tangent
+from ..kernels.particles.law import Tangent
 from ..kernels.particles.state import ParticleState
 from ..mathematics.sampling import Sampling
-from ..mathematics.stepping import Chebyshev, Rest
+from ..mathematics.stepping import AbstractFlow, Chebyshev, Rest
 from ..mathematics.stepping.choice import Chosen
 from ..solution import Advance, Outcome, Request, Solution, recorded_inputs
 from ..tasks import Task
@@ -33,8 +33,8 @@ S = TypeVar("S", bound=ParticleState)
 class Course(NamedTuple, Generic[S]):
     """A stage whose kernel moves, as :func:`step_through` takes it."""
 
-    flow: AbstractParticleFlow
-    y0: Law
+    flow: AbstractFlow
+    y0: Any  # a law; weights alone where readouts follow from them; with directions that train
     recorder: Callable[[Any, Any], list]
     state_at: Callable[[float, Any], S]
     chosen: Chosen
@@ -48,7 +48,7 @@ class AbstractOneLayer(AbstractLimit[S]):
     What is left to a limit is where they start, and the flow of a stage whose kernel moves.
     """
 
-    computes: ClassVar = FLOW | {"elastic"}
+    computes: ClassVar = FLOW | {"elastic", "head scale"}
     samples: ClassVar = "particles"
 
     particles: int | None
@@ -96,6 +96,7 @@ class AbstractOneLayer(AbstractLimit[S]):
         particles, outputs = state.particles, stage.task.outputs
         if not untouched or state.outputs != outputs:
             particles = particles.with_fresh_head(rng, outputs * state.heads, self.sampling)
+        particles = particles.with_head_of(stage.head_scale)
         particles = particles.in_pairs() if is_paired(stage) else particles
         return state.altered(particles=particles, terms=())
 
@@ -109,6 +110,7 @@ class AbstractOneLayer(AbstractLimit[S]):
             if stage.is_lazy:
                 nothing = jax.tree.map(jnp.zeros_like, course["y0"])
                 course["y0"] = Tangent(course["y0"], nothing)
+                assert isinstance(course["flow"], AbstractParticleFlow)
                 course["flow"] = TangentFlow(course["flow"])
                 course["chosen"] = Chosen(Chebyshev(), "linearised flow")
             record, after, snapshots = step_through(
@@ -126,7 +128,8 @@ class AbstractOneLayer(AbstractLimit[S]):
 
 def is_paired(stage: Stage) -> bool:
     """Whether a stage starts with every neuron twice, so that f stays 0 under decay alone."""
-    return stage.head == "fresh" and stage.weight_decay > 0 and not stage.has_fixed_kernel
+    fades = stage.weight_decay > 0 and not stage.has_fixed_kernel
+    return stage.head == "fresh" and fades and math.isfinite(stage.head_rate)
 
 
 def judged(outcome: Outcome, stage: Stage, z: np.ndarray, f: np.ndarray) -> Outcome:

@@ -194,12 +194,13 @@ def _usable(name: str, value):
 
 def _leaves_a_kernel(C):
     """Whether I + C is symmetric and positive, for every matrix of a stack."""
-    math: Any = jnp if isinstance(C, jax.Array) else np
-    finite = math.isfinite(C).all((-2, -1))
+    math = jnp if isinstance(C, jax.Array) else np
+    finite = math.all(math.isfinite(C), (-2, -1))
     C = math.where(finite[..., None, None], C, 0.0)
     skew = abs(C - C.swapaxes(-2, -1)).max((-2, -1))
     symmetric = skew <= 1e-6 * (1 + abs(C).max((-2, -1)))
-    return finite & symmetric & (math.linalg.eigvalsh(C)[..., 0] > -1)
+    smallest = math.linalg.eigvalsh(C).min(-1)
+    return finite & symmetric & (smallest > -1)
 
 
 def _is_symmetric(value):

@@ -37,7 +37,7 @@ class Revealed:
     M
         Learned part in the bases S, Q, shape ``(s, q)``.
     shrink
-        Factor by which weight decay has scaled the initial part.
+        Standard deviation of the initial part, which weight decay scales.
     """
 
     Q: Float[np.ndarray, "n q"]
@@ -84,30 +84,30 @@ class LinearWeights:
     head: Float[np.ndarray, "n C"]
 
     @classmethod
-    def initial(cls, inputs: int, depth: int) -> "LinearWeights":
+    def initial(cls, inputs: int, depth: int, scale: float = 1.0) -> "LinearWeights":
         """Matrices of which nothing is revealed, without a readout."""
         none, empty = np.zeros(0, int), np.zeros((0, 0))
         matrices = tuple(
-            Revealed(np.zeros((inputs if k == 0 else 0, 0)), empty, none, none, empty)
+            Revealed(np.zeros((inputs if k == 0 else 0, 0)), empty, none, none, empty, scale)
             for k in range(depth)
         )
         return cls((inputs, *[0] * depth), matrices, np.zeros((0, 0)))
 
-    def with_fresh_layers(self, kept: int) -> "LinearWeights":
+    def with_fresh_layers(self, kept: int, scale: float = 1.0) -> "LinearWeights":
         """Layers above ``kept`` as if nothing of them had been revealed, and no readout.
 
         Nothing that was kept leads to their old coordinates.
         """
         if kept == len(self.matrices):
             return self
-        new = LinearWeights.initial(self.sizes[kept], len(self.matrices) - kept)
+        new = LinearWeights.initial(self.sizes[kept], len(self.matrices) - kept, scale)
         sizes, matrices = (*self.sizes[:kept], *new.sizes), (*self.matrices[:kept], *new.matrices)
         return LinearWeights(sizes, matrices, new.head)
 
-    def with_fresh_head(self, outputs: int) -> "LinearWeights":
+    def with_fresh_head(self, outputs: int, scale: float = 1.0) -> "LinearWeights":
         """A new readout in fresh directions."""
         top = self.sizes[-1]
-        head = np.concatenate([np.zeros((top, outputs)), np.eye(outputs)])
+        head = np.concatenate([np.zeros((top, outputs)), scale * np.eye(outputs)])
         return replace(self, sizes=(*self.sizes[:-1], top + outputs), head=head).aligned()
 
     def aligned(self) -> "LinearWeights":

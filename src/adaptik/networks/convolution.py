@@ -19,7 +19,13 @@ from jaxtyping import Array, Float
 from ..mathematics import activations
 from ..mathematics.activations import Activation, Elementwise
 from ..mathematics.biases import NONE
-from ..system.errors import InputError, require_between, require_integers, require_one_of
+from ..system.errors import (
+    InputError,
+    require_above_zero,
+    require_between,
+    require_integers,
+    require_one_of,
+)
 from ..system.registry import register
 from ..tasks import Task
 
@@ -86,7 +92,7 @@ class ConvolutionalNetwork:
         takes a square of one or three channels.
     padding
         Pixels of zeros on every side.
-    dtype, tol
+    dtype, tol, scale
         As for :class:`adaptik.Network`.
 
     Raises
@@ -109,6 +115,7 @@ class ConvolutionalNetwork:
     padding: int = 0
     dtype: str = "float32"
     tol: float = 1e-3
+    scale: float = 1.0
 
     depth = 1
     biases = NONE  # none
@@ -120,6 +127,8 @@ class ConvolutionalNetwork:
         require_one_of(("average", "root", "none"), pooling=self.pooling)
         require_one_of(("float32", "float64"), dtype=self.dtype)
         require_between(0, 1, tol=self.tol)
+        require_above_zero(scale=self.scale)
+        object.__setattr__(self, "scale", float(self.scale))
         for name in ("patch", "stride"):
             both = _two(name, getattr(self, name))
             require_integers(1, **{name: both[0]})
@@ -187,21 +196,24 @@ class ConvolutionalNetwork:
         names = ("width", "patch", "stride", "pooling", "image", "padding", "dtype", "tol")
         fields = {name: getattr(self, name) for name in names}
         listed = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
-        return listed | dict(activation=self.phi.name, depth=1)
+        return listed | dict(activation=self.phi.name, depth=1, scale=self.scale)
 
     def initial_hidden(self, dimension: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        """Standard normal filters ``(N, d)``."""
+        """Normal filters ``(N, d)``."""
         windows = self.windows
-        return (self._normal(rng, math.prod(windows.patch) * windows.image[2]),)
+        size = math.prod(windows.patch) * windows.image[2]
+        return (self._normal(rng, size, self.scale),)
 
-    def initial_head(self, outputs: int, rng: np.random.Generator) -> np.ndarray:
-        """A standard normal head: ``(N, C)``, or ``(N, H, C)`` where it reads sums."""
+    def initial_head(
+        self, outputs: int, rng: np.random.Generator, scale: float = 1.0
+    ) -> np.ndarray:
+        """A normal head: ``(N, C)``, or ``(N, H, C)`` where it reads sums."""
         heads = len(self.windows.corners) if self.pooling == "none" else 1
-        head = self._normal(rng, heads * outputs)
+        head = self._normal(rng, heads * outputs, scale)
         return head if self.pooling == "average" else head.reshape(self.width, heads, outputs)
 
-    def _normal(self, rng: np.random.Generator, columns: int) -> np.ndarray:
-        return rng.standard_normal((self.width, columns)).astype(self.dtype)
+    def _normal(self, rng: np.random.Generator, columns: int, scale: float) -> np.ndarray:
+        return (scale * rng.standard_normal((self.width, columns))).astype(self.dtype)
 
 
 def _two(name: str, given: int | tuple[int, int]) -> tuple[int, int]:

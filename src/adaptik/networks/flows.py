@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -62,9 +62,10 @@ def _rate(stage: Stage):
     return None if stage.head_rate == 1 else on_device(stage.head_rate)
 
 
-def _adapters(stage: Stage, dtype: str):
-    few = stage.low_rank
-    return None if few is None else on_device(few.directions(stage.task.dimension), dtype)
+def _directions(network: Network, stage: Stage) -> np.ndarray:
+    """The a_k of a low-rank stage as columns, where they start."""
+    assert stage.low_rank is not None
+    return stage.low_rank.directions(stage.task.dimension + (network.biases[0] > 0))
 
 
 class RichFlow(AbstractFlow):
@@ -85,17 +86,19 @@ class RichFlow(AbstractFlow):
     frozen: int = eqx.field(static=True)
     head_rate: Float[Array, ""] | None = None  # over that of other layers; None for 1
     biases: tuple[float, float] = eqx.field(static=True, default=NONE)
-    adapters: Float[Array, "D r"] | None = None  # along which alone W_0 moves; None for all of R^D
+
+    def layers(self, y: Layers) -> Layers:
+        return _cast(y, self.X.dtype)
+
+    def pushed(self, layers_of: Callable[[Any], Layers], y):
+        """gamma N (d raw/d y)^T Delta of layers that follow from ``y``."""
+        out, pull_back = jax.vjp(lambda v: raw(layers_of(v), self.X, self.phi, self.biases), y)
+        signal = self.objective.signal(self.offset + out / self.richness, self.y) / len(self.y)
+        push = self.richness * len(layers_of(y)[0]) * signal
+        return pull_back(push.astype(out.dtype))[0]
 
     def __call__(self, y: Layers) -> Layers:
-        layers = _cast(y, self.X.dtype)
-        out, pull_back = jax.vjp(lambda w: raw(w, self.X, self.phi, self.biases), layers)
-        signal = self.objective.signal(self.offset + out / self.richness, self.y) / len(self.y)
-        push = self.richness * len(layers[0]) * signal
-        (gradient,) = pull_back(push.astype(out.dtype))
-        if self.adapters is not None:  # W_0 moves by b a^T, and b follows its own gradient
-            of_b = gradient[0] @ self.adapters
-            gradient = (of_b @ self.adapters.T, *gradient[1:])
+        gradient = self.pushed(lambda layers: layers, self.layers(y))
         first, *rest = jax.tree.map(lambda g, w: g.astype(w.dtype) - self.decay * w, gradient, y)
         moves = (first - self.elastic * (y[0] - self.home), *rest)
         return only_above(self.frozen, _paced(moves, self.head_rate))
@@ -117,11 +120,56 @@ class RichFlow(AbstractFlow):
         return _weighed(self, y, error) / self.richness
 
 
+class Adapted(NamedTuple):
+    """What moves in a low-rank stage: W_0 = W_1 + b a^T, and the head."""
+
+    b: Float[Array, "N r"]
+    a: Float[Array, "D r"]
+    head: Float[Array, "N C"]
+
+
+class LowRankFlow(AbstractFlow):
+    """The same flow of b and the head, which decay; and of a, whose rate is eta_a gamma^2."""
+
+    inner: RichFlow
+    first: Float[Array, "N D"]  # W_1
+    rate: Float[Array, ""]  # eta_a; directions stay, and have no decay, at 0
+
+    def layers(self, y: Adapted) -> Layers:
+        b, a, head = jax.tree.map(lambda leaf: leaf.astype(self.first.dtype), y)
+        return self.first + b @ a.T, head
+
+    def __call__(self, y: Adapted) -> Adapted:
+        inner, given = self.inner, y
+        push = inner.pushed(self.layers, jax.tree.map(lambda v: v.astype(self.first.dtype), y))
+        push = push._replace(a=push.a / len(self.first))
+        move = jax.tree.map(lambda g, w: g.astype(w.dtype) - inner.decay * w, push, given)
+        eta = 1.0 if inner.head_rate is None else inner.head_rate
+        return Adapted(move.b, self.rate * move.a, eta * move.head)
+
+    def losses(self, y: Adapted):
+        return self.inner.losses(self.layers(y))
+
+    def units(self):
+        return self.inner.units()
+
+    def burden(self, y: Adapted):
+        inner, width = self.inner, len(self.first)
+        total = jnp.sum(jnp.square(y.b)) + jnp.sum(jnp.square(y.head))
+        total = total + jnp.where(self.rate > 0, width * jnp.sum(jnp.square(y.a)), 0.0)
+        scale = inner.decay * inner.objective.rate_factor / (inner.richness**2 * width)
+        return 0.5 * scale * total
+
+    def weigh(self, y: Adapted, error: Adapted):
+        return self.inner.weigh(*jax.jvp(self.layers, (y,), (error,)))
+
+
 class DecayingTangentFlow(AbstractFlow):
     """Richness 0 with weight decay; y = (s, u), the weights theta_0 s and their direction u.
 
     The head's are theta_0 s^eta and its direction moves at eta times the rate.
     s' = -lambda s, u' = N (d raw/d theta at s theta_0)^T Delta - lambda u, f = u . d raw/d theta.
+    In a low-rank stage the first layer stays theta_0, and what moves it goes through A = a a^T.
     """
 
     start: Layers
@@ -133,13 +181,15 @@ class DecayingTangentFlow(AbstractFlow):
     frozen: int = eqx.field(static=True)
     head_rate: Float[Array, ""] | None = None
     biases: tuple[float, float] = eqx.field(static=True, default=NONE)
+    directions: Float[Array, "D r"] | None = None  # the a_k of a low-rank stage
 
     def weights(self, scale: Float[Array, ""]) -> Layers:
         faded = jax.tree.map(lambda w: scale.astype(w.dtype) * w, self.start)
         if self.head_rate is not None:
             head = self.start[-1]
             faded = (*faded[:-1], (scale**self.head_rate).astype(head.dtype) * head)
-        return (*self.start[: self.frozen], *faded[self.frozen :])
+        kept = self.frozen if self.directions is None else 1
+        return (*self.start[:kept], *faded[kept:])
 
     def __call__(self, y):
         scale, u = y
@@ -147,6 +197,9 @@ class DecayingTangentFlow(AbstractFlow):
         pull_back = jax.vjp(lambda w: raw(w, self.X, self.phi, self.biases), layers)[1]
         signal = self.objective.signal(self.predictor(y), self.y) / len(self.y)
         (gradient,) = pull_back((len(layers[0]) * signal).astype(self.X.dtype))
+        if self.directions is not None:
+            first = (gradient[0] @ self.directions) @ self.directions.T
+            gradient = (first, *gradient[1:])
         fall = jax.tree.map(lambda g, v: g.astype(v.dtype) - self.decay * v, gradient, u)
         return -self.decay * scale, only_above(self.frozen, _paced(fall, self.head_rate))
 
@@ -169,16 +222,17 @@ class DecayingTangentFlow(AbstractFlow):
 class Recorder(eqx.Module):
     """f on all recorded inputs: ``record(t, y)`` of the time stepper."""
 
-    flow: RichFlow | DecayingTangentFlow
+    flow: RichFlow | LowRankFlow | DecayingTangentFlow
     X: Float[Array, "n D"]
     offset: Float[Array, "n C"]
 
     def __call__(self, t, y):
         flow = self.flow
-        if isinstance(flow, RichFlow):
-            layers = _cast(y, self.X.dtype)
-            grown = self._over_inputs(lambda x: raw(layers, x, flow.phi, flow.biases), layers[0])
-            return self.offset + grown / flow.richness
+        if not isinstance(flow, DecayingTangentFlow):
+            rich = flow.inner if isinstance(flow, LowRankFlow) else flow
+            layers = flow.layers(y)
+            grown = self._over_inputs(lambda x: raw(layers, x, rich.phi, rich.biases), layers[0])
+            return self.offset + grown / rich.richness
         layers, u = flow.weights(y[0]), _cast(y[1], self.X.dtype)
         moved = self._over_inputs(lambda x: tangent(layers, u, x, flow.phi, flow.biases), layers[0])
         return self.offset + moved
@@ -200,7 +254,7 @@ _raw = partial(jax.jit, static_argnums=(2, 3))(raw)
 class _Moving(NamedTuple):
     """A stage as a flow: what moves, from where, and what its predictions are added to."""
 
-    flow: RichFlow | DecayingTangentFlow
+    flow: RichFlow | LowRankFlow | DecayingTangentFlow
     y0: PyTree
     offset: Float[np.ndarray, "n C"]  # at the recorded inputs
     member: Callable[[PyTree], Member]  # of what has moved
@@ -235,14 +289,22 @@ def _rich(network: Network, stage: Stage, start: Member, inputs) -> _Moving:
         frozen=stage.frozen_layers(network.depth),
         head_rate=_rate(stage),
         biases=network.biases,
-        adapters=_adapters(stage, dtype),
     )
-    return _Moving(flow, layers, centred(inputs), member)
+    if stage.low_rank is None:
+        return _Moving(flow, layers, centred(inputs), member)
+    a = on_device(_directions(network, stage), dtype)
+    b = jnp.zeros((network.width, a.shape[1]), dtype)
+    few = LowRankFlow(flow, layers[0], on_device(stage.low_rank.rate))
+    offset = centred(inputs)
+    return _Moving(few, Adapted(b, a, layers[-1]), offset, lambda y: member(few.layers(y)))
 
 
 def _lazy(network: Network, stage: Stage, start: Member, inputs) -> _Moving:
     dtype, frozen = network.dtype, stage.frozen_layers(network.depth)
     layers = tuple(on_device(w, dtype) for w in start.weights.layers)
+    directions = None
+    if stage.low_rank is not None:
+        directions = on_device(_directions(network, stage), dtype)
 
     def member(y) -> Member:
         scale, direction = y
@@ -250,7 +312,8 @@ def _lazy(network: Network, stage: Stage, start: Member, inputs) -> _Moving:
         faded = (
             np.asarray(w * s, dtype) for w, s in zip(start.weights.layers, scales, strict=True)
         )
-        weights = Weights((*start.weights.layers[:frozen], *tuple(faded)[frozen:]))
+        kept = frozen if stage.low_rank is None else 1
+        weights = Weights((*start.weights.layers[:kept], *tuple(faded)[kept:]))
         return Member(weights, (Term(1.0, weights, _stored(direction, dtype)),))
 
     flow = DecayingTangentFlow(
@@ -263,6 +326,7 @@ def _lazy(network: Network, stage: Stage, start: Member, inputs) -> _Moving:
         frozen=frozen,
         head_rate=_rate(stage),
         biases=network.biases,
+        directions=directions,
     )
     y0 = (on_device(1.0), jax.tree.map(jnp.zeros_like, layers))
     return _Moving(flow, y0, np.zeros((len(inputs), stage.task.outputs)), member)

@@ -83,13 +83,20 @@ def _kernel(network: Network, weights: Weights, x, stage: Stage) -> np.ndarray:
         return eta * (kernel("feature", frozen) + constant)
     ntk = kernel("ntk", frozen)
     if stage.low_rank is not None:  # the first layer sees inputs along few directions alone
-        a = stage.low_rank.directions(X.shape[1]) / math.sqrt(X.shape[1])
-        lost = (x @ a) @ (X @ a).T - x @ X.T / X.shape[1]
+        seen, samples = (_with_constant(v, network.biases[0]) for v in (x, X))
+        a = stage.low_rank.directions(seen.shape[1])
+        lost = ((seen @ a) @ (samples @ a).T - seen @ samples.T) / X.shape[1]
         ntk = ntk + kernel("gradient", 1) * lost[:, None, :, None]
     if eta == 1:
         return ntk
     feature = kernel("feature", 0) + constant  # of the last layer
     return ntk + (eta - 1) * np.einsum("nm,cd->ncmd", feature, np.eye(ntk.shape[1]))
+
+
+def _with_constant(X, bias: float) -> np.ndarray:
+    """Inputs as first-layer weights see them: their last column, biases, sees b sqrt(D)."""
+    X = np.asarray(X)
+    return np.pad(X, ((0, 0), (0, 1)), constant_values=bias * X.shape[1] ** 0.5) if bias else X
 
 
 def _fade(decay: float, t: float) -> float:

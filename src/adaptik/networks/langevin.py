@@ -154,6 +154,11 @@ def sample_posterior(
 def _check_arguments(network, temperature, chains, warmup, samples, keep, key):
     if not isinstance(network, Network):
         raise InputError(f"network must be an adaptik.Network, got {type(network).__name__}")
+    if network.scale != 1:
+        raise InputError(
+            f"scale={network.scale:g} is not sampled by sample_posterior, whose prior has unit "
+            "variances; use scale=1"
+        )
     if network.biases != NONE:
         raise InputError(
             f"bias={network.biases} is not sampled by sample_posterior; leave it out, or give the "

@@ -25,7 +25,12 @@ from ..mathematics import activations
 from ..mathematics.activations import Activation, Elementwise
 from ..mathematics.biases import NONE, Bias, deviations
 from ..solution import AbstractState, Cost, Kernels, Outcome
-from ..system.errors import require_between, require_integers, require_one_of
+from ..system.errors import (
+    require_above_zero,
+    require_between,
+    require_integers,
+    require_one_of,
+)
 from ..system.registry import register
 from .convolution import Windows, is_convolutional
 from .forward import kernel, last, term_of
@@ -52,6 +57,9 @@ class Network:
     bias
         Standard deviation b of the biases of hidden layers at the start, or a pair (b, b_r); one
         number is both. The readout's bias starts at 0 and learns by the kernel b_r^2.
+    scale
+        Standard deviation of hidden weights at the start, those of their biases in units of b.
+        Readouts have :attr:`adaptik.Stage.head_scale`.
 
     Raises
     ------
@@ -74,6 +82,7 @@ class Network:
     dtype: str = "float32"
     tol: float = 1e-3
     bias: Bias = NONE
+    scale: float = 1.0
 
     def __post_init__(self):
         object.__setattr__(self, "activation", activations.get(self.activation))
@@ -81,6 +90,8 @@ class Network:
         require_integers(1, width=self.width, depth=self.depth)
         require_one_of(("float32", "float64"), dtype=self.dtype)
         require_between(0, 1, tol=self.tol)
+        require_above_zero(scale=self.scale)
+        object.__setattr__(self, "scale", float(self.scale))
 
     @property
     def phi(self) -> Activation:
@@ -92,7 +103,8 @@ class Network:
         """The fields as plain values."""
         name = self.phi.name
         fields = dict(width=self.width, activation=name, depth=self.depth)
-        return fields | dict(dtype=self.dtype, tol=self.tol, bias=self.biases)
+        fields |= dict(dtype=self.dtype, tol=self.tol)
+        return fields | dict(bias=self.biases, scale=self.scale)
 
     @property
     def biases(self) -> tuple[float, float]:
@@ -100,21 +112,23 @@ class Network:
         return deviations(self.bias)
 
     def initial_hidden(self, dimension: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        """Standard normal hidden weights: ``(N, D)`` and ``depth - 1`` times ``(N, N)``.
+        """Normal hidden weights: ``(N, D)`` and ``depth - 1`` times ``(N, N)``.
 
         With biases, one column more.
         """
         columns = [dimension, *[self.width] * (self.depth - 1)]
-        return tuple(self._normal(rng, n + (self.biases[0] > 0)) for n in columns)
+        return tuple(self._normal(rng, n + (self.biases[0] > 0), self.scale) for n in columns)
 
-    def initial_head(self, outputs: int, rng: np.random.Generator) -> np.ndarray:
-        """A standard normal head ``(N, C)``, and a row of zeros for a bias."""
-        head = self._normal(rng, outputs)
+    def initial_head(
+        self, outputs: int, rng: np.random.Generator, scale: float = 1.0
+    ) -> np.ndarray:
+        """A normal head ``(N, C)``, and a row of zeros for a bias."""
+        head = self._normal(rng, outputs, scale)
         return np.pad(head, ((0, 1), (0, 0))) if self.biases[1] > 0 else head
 
-    def _normal(self, rng: np.random.Generator, columns: int) -> np.ndarray:
+    def _normal(self, rng: np.random.Generator, columns: int, scale: float) -> np.ndarray:
         # Drawn in float64 so that both dtypes start from the same network.
-        return rng.standard_normal((self.width, columns)).astype(self.dtype)
+        return (scale * rng.standard_normal((self.width, columns))).astype(self.dtype)
 
 
 @register

@@ -1,6 +1,7 @@
 """train: run finite networks through a sequence of stages by gradient flow, one per seed."""
 
 import importlib.metadata
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -106,7 +107,8 @@ def train(
         _check_stage(i, stage, network)
     tasks = recorded_tasks(stages, [*(after.tasks.values() if after else ()), *observe])
     _require_memory(network, stages[0].task.dimension, through[len(earlier) :], len(seeds))
-    check_finite(network.phi, preactivation_scale(tasks.values()), network.depth, network.dtype)
+    sizes = network.scale * preactivation_scale(tasks.values())
+    check_finite(network.phi, sizes, network.depth, network.dtype)
     programs.keep()
     records = list(after.records) if after else []
     states = list(after.states) if after else []
@@ -154,23 +156,23 @@ def _check_stage(i: int, stage: Stage, network: AnyNetwork) -> None:
     """Refuse what these networks do not compute."""
     stage.frozen_layers(network.depth)
     check_elastic_flow(i, stage)
+    if stage.head_rate == math.inf:
+        raise InputError(
+            f"stage {i}: head_rate=inf is not computed for networks; use a large rate, such as 100"
+        )
     if stage.elastic > 0 and network.depth > 1:
         raise InputError(
             f"stage {i}: elastic={stage.elastic:g} is for one hidden layer, network has "
             f"depth {network.depth}; use 0"
         )
-    if stage.low_rank is not None and network.biases[0] > 0:
-        raise InputError(
-            f"stage {i}: rank={stage.low_rank.rank} moves no biases of the hidden layer; use "
-            f"rank=None, or a bias of the readout alone: (0, {network.biases[1]:g})"
-        )
-    if stage.low_rank is not None and (
-        network.depth > 1 or isinstance(network, ConvolutionalNetwork)
-    ):
+    if stage.low_rank is None:
+        return
+    if network.depth > 1 or isinstance(network, ConvolutionalNetwork):
         raise InputError(
             f"stage {i}: rank={stage.low_rank.rank} is for one dense hidden layer, not for "
             "deeper or convolutional networks; use None"
         )
+    stage.low_rank.check(stage.task.dimension, network.biases[0])
 
 
 def _check_arguments(network, seeds, record, after):
@@ -220,7 +222,8 @@ def _start(
     hidden = () if before is None else before.weights.layers[:-1][:kept]
     if len(hidden) < network.depth:
         hidden += network.initial_hidden(stage.task.dimension, rng)[len(hidden) :]
-    return Member(Weights((*hidden, network.initial_head(stage.task.outputs, rng))))
+    head = network.initial_head(stage.task.outputs, rng, stage.head_scale)
+    return Member(Weights((*hidden, head)))
 
 
 def _run_stage(

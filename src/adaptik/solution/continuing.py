@@ -41,7 +41,8 @@ def check_continues(
         raise InputError(
             f"after must be a result of {by}, got one of {made_by(after)}; run all stages by one"
         )
-    before = {"chains": after.members, "bias": NONE} | after.provenance | after.provenance["model"]
+    neutral = {"chains": after.members, "bias": NONE, "scale": 1.0}
+    before = neutral | after.provenance | after.provenance["model"]
     for name, value in model.items():
         if name not in (*OPEN, *free) and before.get(name) != value:
             raise InputError(f"after has {name}={before.get(name)!r}, got {value!r}; use the same")

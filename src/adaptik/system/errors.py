@@ -59,6 +59,13 @@ def require_at_least_zero(**values: object) -> None:
             raise InputError(f"{name} must be a finite number >= 0, got {value!r}")
 
 
+def require_above_zero(**values: object) -> None:
+    """Refuse named values that are no finite numbers > 0."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not (isinstance(value, Real) and 0 < float(value) < math.inf):
+            raise InputError(f"{name} must be a finite number > 0, got {value!r}")
+
+
 def require_between(low: float, high: float, **values: object) -> None:
     """Refuse named values that are no numbers above ``low`` and below ``high``."""
     for name, value in values.items():

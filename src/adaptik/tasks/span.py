@@ -91,9 +91,13 @@ class Span:
     def rank(self) -> int:
         return self.basis.shape[1]
 
+    def seen(self, X: Float[np.ndarray, "n D"]) -> np.ndarray:
+        """Inputs and the constant of a bias; what has a coordinate for that stays as it is."""
+        return X if X.shape[1] == len(self.basis) else with_constant(X, self.bias)
+
     def points(self, X: Float[np.ndarray, "n D"]) -> "Points":
         """In-span coordinates of inputs and what is left, in units where K_x = x.x'/D."""
-        seen, dimension = with_constant(X, self.bias), X.shape[1]
+        seen, dimension = self.seen(X), len(self.basis) - (self.bias > 0)
         inside = seen @ (self.basis / np.sqrt(dimension))
         size = np.einsum("nd,nd->n", seen, seen) / dimension
         rho = np.sqrt(np.maximum(size - np.einsum("nk,nk->n", inside, inside), 0.0))
@@ -167,8 +171,9 @@ class Points:
     @property
     def orthogonal(self) -> Float[np.ndarray, "n D"]:
         """The orthogonal parts themselves, in units where K_x = x.x'/D."""
-        seen = with_constant(self.inputs, self.span.bias)
-        return seen / np.sqrt(self.inputs.shape[1]) - self.inside @ self.span.basis.T
+        dimension = len(self.span.basis) - (self.span.bias > 0)
+        seen = self.span.seen(self.inputs) / np.sqrt(dimension)
+        return seen - self.inside @ self.span.basis.T
 
 
 def with_constant(X: Float[np.ndarray, "n D"], bias: float) -> np.ndarray:

@@ -227,7 +227,7 @@ def check(dataset: xr.Dataset) -> tuple[Claim, ...]:
     most = dataset.sel(crosstalk=max(c.crosstalk))
     last = most.isel(check=int(np.flatnonzero(np.isfinite(most.theory))[-1]))
     best = most.isel(check=int(np.nanargmin(most.theory.values)))
-    risen = float(last.theory - best.theory), float(last.simulated - best.simulated)
+    rise, seen = (float(last[side] - best[side]) for side in ("theory", "simulated"))
     error = float(np.hypot(last.standard_error, best.standard_error))
     reached = dataset.sel(crosstalk=[level for level in c.crosstalk if level <= 1])
     highest = reached.stack(point=("crosstalk", "check"))
@@ -243,7 +243,10 @@ def check(dataset: xr.Dataset) -> tuple[Claim, ...]:
             float(last.standard_error),
         ),
         simulated_claim(
-            f"a finite γ₁ is then best (rise from γ₁ = {float(best.check):.2g} on)", *risen, error
+            f"a finite γ₁ is then best (rise from γ₁ = {float(best.check):.2g} on)",
+            rise,
+            seen,
+            error,
         ),
         simulated_claim(
             "with as much crosstalk as a flow or less, pretraining never hurts (largest change)",

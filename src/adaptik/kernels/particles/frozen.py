@@ -35,7 +35,8 @@ def advance_frozen(state: State, stage: Stage, request: Request) -> Advance[Stat
     task, parts = stage.task, kernel_parts(stage)
     pooled = not is_analytic(state.particles, frozen_kind(stage))
     estimator = "pooled" if pooled else "analytic"
-    gram, start = _gram(state, parts, task.X, estimator, stage.reached), state.predict(task.X)
+    reached = _reached(state, stage)
+    gram, start = _gram(state, parts, task.X, estimator, reached), state.predict(task.X)
     if pooled:
         gram, start = leave_one_out(gram), leave_one_out(start)
     # A pooled kernel decides alone when it has converged; the others only give its error.
@@ -46,7 +47,7 @@ def advance_frozen(state: State, stage: Stage, request: Request) -> Advance[Stat
 
     final = after(float(path.times[-1]))
     stack = np.stack([path.duals[float(t)] for t in path.times])
-    terms = _terms(state.particles, stage, stack, estimator)
+    terms = _terms(state, stage, stack, estimator)
     fade = np.array([_fade(stage, t) for t in path.times])[:, None, None, None]
     predictions = {
         key: state.predict(X)[None] * fade
@@ -72,6 +73,12 @@ def kernel_parts(stage: Stage) -> tuple[tuple[FrozenKind, float], ...]:
     return (("ntk", 1.0),) if eta == 1 else (("ntk", 1.0), ("feature", eta - 1))
 
 
+def _reached(state: ParticleState, stage: Stage) -> np.ndarray | None:
+    """Where samples move first-layer weights, ``None`` where that is along themselves."""
+    few = stage.low_rank
+    return None if few is None else few.reached(stage.task.X, state.biases[0])
+
+
 def _gram(
     state: ParticleState, parts, X: np.ndarray, estimator, reached: np.ndarray | None
 ) -> Float[np.ndarray, "R n n"]:
@@ -85,11 +92,11 @@ def _gram(
     return total
 
 
-def _terms(particles, stage: Stage, dual: np.ndarray, estimator) -> list[KernelTerm]:
+def _terms(state: ParticleState, stage: Stage, dual, estimator) -> list[KernelTerm]:
     """What all parts of the stage's kernel add to the predictor."""
-    X, reached = stage.task.X, stage.reached
+    X, reached = stage.task.X, _reached(state, stage)
     return [
-        KernelTerm(particles, kind, X, factor * dual, estimator, reached)
+        KernelTerm(state.particles, kind, X, factor * dual, estimator, reached)
         for kind, factor in kernel_parts(stage)
     ]
 
@@ -97,7 +104,7 @@ def _terms(particles, stage: Stage, dual: np.ndarray, estimator) -> list[KernelT
 def _after(state: State, stage: Stage, estimator, t: float, dual) -> State:
     fade, particles = _fade(stage, t), state.particles
     terms = state.terms if fade == 1.0 else tuple(term.scaled(fade) for term in state.terms)
-    terms += tuple(_terms(particles, stage, dual, estimator))
+    terms += tuple(_terms(state, stage, dual, estimator))
     if stage.trains == "readout" and stage.richness > 0:
         own = stage.head_rate * (dual[:1] if estimator == "pooled" else dual)
         moved = state.feature_sum(stage.task.X, own)
@@ -149,8 +156,9 @@ class LazyControl:
     def of(cls, state: ParticleState, stage: Stage) -> "LazyControl":
         X, y = stage.task.X, stage.task.y
         parts = kernel_parts(stage)
-        analytic = _gram(state, parts, X, "analytic", stage.reached)[:1]
-        own = _gram(state, parts, X, "sampled", stage.reached)
+        reached = _reached(state, stage)
+        analytic = _gram(state, parts, X, "analytic", reached)[:1]
+        own = _gram(state, parts, X, "sampled", reached)
         start = np.zeros((len(own), *y.shape))
         weights = stage.loss_weights
         exact = KernelFlows.on(analytic, y, start[:1], weights=weights)
@@ -163,7 +171,7 @@ class LazyControl:
         return np.broadcast_to(exact, sampled.shape), sampled
 
     def _terms(self, dual, estimator) -> list[KernelTerm]:
-        return _terms(self.state.particles, self.stage, dual, estimator)
+        return _terms(self.state, self.stage, dual, estimator)
 
     def error(self, X: Float[np.ndarray, "n D"], times) -> Float[np.ndarray, "T R n C"]:
         """Lazy predictor on the particles minus the exact one."""

@@ -32,13 +32,15 @@ class Particles:
     z
         Readouts, shape ``(replicates, particles, outputs)``.
     shrink
-        Factor by which weight decay has scaled the weights orthogonal to the span.
+        Standard deviation of the weights orthogonal to the span, which weight decay scales.
     initial_features, initial_head
         Whether w, and whether z, still follow their initial Gaussian law, independent of the
         other; kernels are then analytic.
     c
         With a bias of the readout: readouts of a constant feature, shaped like z and the same for
         all particles.
+    head_scale
+        Standard deviation of z as long as it follows its initial law.
     """
 
     w: Float[np.ndarray, "replicates particles rank"]
@@ -47,13 +49,32 @@ class Particles:
     initial_features: bool = True
     initial_head: bool = True
     c: Float[np.ndarray, "replicates particles outputs"] | None = None
+    head_scale: float = 1.0
+
+    @classmethod
+    def drawn(
+        cls,
+        w: Float[np.ndarray, "replicates particles rank"],
+        z: Float[np.ndarray, "replicates particles outputs"],
+        scale: float,
+        c: Float[np.ndarray, "replicates particles outputs"] | None = None,
+    ) -> "Particles":
+        """At initialisation, from standard normal weights and readouts."""
+        return cls(w if scale == 1 else scale * w, z, shrink=scale, c=c)
 
     def with_fresh_head(
         self, rng: np.random.Generator, outputs: int, sampling: Sampling
     ) -> "Particles":
         """New readouts, independent of the features and uncorrelated with the weights."""
         z = readouts(rng, np.asarray(self.w), outputs, sampling)
-        return replace(self, z=z, c=None if self.c is None else np.zeros_like(z), initial_head=True)
+        c = None if self.c is None else np.zeros_like(z)
+        return replace(self, z=z, c=c, initial_head=True, head_scale=1.0)
+
+    def with_head_of(self, scale: float) -> "Particles":
+        """A new readout with that standard deviation."""
+        if scale == self.head_scale:
+            return self
+        return replace(self, z=scale / self.head_scale * self.z, head_scale=scale)
 
     def in_pairs(self) -> "Particles":
         """Every particle twice, as (w, z) and (w, -z).

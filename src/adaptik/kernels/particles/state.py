@@ -55,8 +55,8 @@ class KernelTerm:
         ``"analytic"``: the kernel at initialisation; ``"sampled"``: every replicate's own;
         ``"pooled"``: over replicates, the predictions being jackknife pseudo-values.
     reached
-        Where the samples of a low-rank stage move weights (:attr:`.Stage.reached`); ``None``
-        where that is along themselves.
+        Where the samples of a low-rank stage move weights (:meth:`.LowRank.reached`), with a
+        bias in one coordinate more; ``None`` where that is along themselves.
     """
 
     particles: Particles

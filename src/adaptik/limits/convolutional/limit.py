@@ -62,6 +62,8 @@ class Convolutional(AbstractOneLayer[State]):
         As for :class:`adaptik.TwoLayer`.
     tol
         Error allowed in one step, in units of the labels (:attr:`adaptik.Stage.unit`).
+    scale
+        Standard deviation of filters at the start, as for :class:`adaptik.TwoLayer`.
 
     Raises
     ------
@@ -93,6 +95,7 @@ class Convolutional(AbstractOneLayer[State]):
     tol: float = 3e-3
     sampling: Sampling = "quasi"
     max_steps: int = 4096
+    scale: float = 1.0
 
     def __post_init__(self):
         for name, allowed in (("patch", (2,)), ("stride", (2,)), ("image", (2, 3))):
@@ -106,6 +109,7 @@ class Convolutional(AbstractOneLayer[State]):
             )
         dense = self._dense  # which checks what both have
         object.__setattr__(self, "activation", dense.activation)
+        object.__setattr__(self, "scale", dense.scale)
         if self.image is not None:
             self._fitting(self.image)
 
@@ -115,7 +119,8 @@ class Convolutional(AbstractOneLayer[State]):
 
     @property
     def _dense(self) -> TwoLayer:
-        shared = ("activation", "particles", "replicates", "dtype", "tol", "sampling", "max_steps")
+        accuracy = ("particles", "replicates", "dtype", "tol", "sampling", "max_steps")
+        shared = ("activation", "scale", *accuracy)
         return TwoLayer(**{name: getattr(self, name) for name in shared})
 
     def _fitting(self, image: tuple[int, ...]) -> Patches:
@@ -203,7 +208,7 @@ class Convolutional(AbstractOneLayer[State]):
         count = self._count(patches, max(s.task.outputs for s in stages))
         heads = outputs * patches.heads
         w, z = neurons(rng, self.replicates, count, span.rank, heads, self.sampling, self.dtype)
-        return ConvolutionalState(self.phi, patches, span, Particles(w, z))
+        return ConvolutionalState(self.phi, patches, span, Particles.drawn(w, z, self.scale))
 
     def least(self, tasks: dict[str, Task]) -> int:
         each = list(tasks.values())

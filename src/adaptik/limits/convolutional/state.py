@@ -105,6 +105,7 @@ class ConvolutionalState(ParticleState):
         assert reached is None  # low-rank stages are not computed
         if estimator == "analytic":
             feature, weights = self._analytic(particles, X, training)
+            weights = particles.head_scale**2 * weights
             kernel = feature + weights if kind == "ntk" else feature
             return np.broadcast_to(kernel, (particles.w.shape[0], *kernel.shape))
         laws = self._laws(particles)

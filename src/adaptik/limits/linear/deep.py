@@ -15,7 +15,7 @@ from ...kernels.frozen import FrozenPath, asked_times
 from ...linear_theory.revealed import ROOM, LinearNetworkFlow, LinearWeights
 from ...linear_theory.states import AbstractLinearState
 from ...solution import Advance, Kernels, Outcome, Request, recorded_inputs
-from ...system.errors import require_between, require_integers
+from ...system.errors import require_above_zero, require_between, require_integers
 from ...system.registry import register
 from ...tasks import Task
 from ...tasks.span import Span, largest_rank
@@ -89,6 +89,8 @@ class DeepLinear(AbstractLimit[DeepLinearState]):
         Predictions err by less than this times a number of order 1.
     max_steps
         Steps after which a stage gives up.
+    scale
+        Standard deviation of all hidden weights at the start, as for :class:`adaptik.TwoLayer`.
 
     Raises
     ------
@@ -105,14 +107,17 @@ class DeepLinear(AbstractLimit[DeepLinearState]):
     """
 
     state: ClassVar = DeepLinearState
-    computes: ClassVar = FLOW | LAYERS
+    computes: ClassVar = FLOW | LAYERS | {"head scale"}
 
     depth: int
     tol: float = 1e-5
     reveal_tol: float = 1e-5
     max_steps: int = 16384
+    scale: float = 1.0
 
     def __post_init__(self):
+        require_above_zero(scale=self.scale)
+        object.__setattr__(self, "scale", float(self.scale))
         require_integers(1, depth=self.depth, max_steps=self.max_steps)
         require_between(0, 2e-3, tol=self.tol, reveal_tol=self.reveal_tol)
 
@@ -127,7 +132,7 @@ class DeepLinear(AbstractLimit[DeepLinearState]):
 
     def start(self, stages, tasks, rng) -> DeepLinearState:
         span, outputs = Span.of(tasks.values()), stages[0].task.outputs
-        weights = LinearWeights.initial(span.rank, self.depth)
+        weights = LinearWeights.initial(span.rank, self.depth, self.scale)
         return DeepLinearState(span, weights, np.zeros((span.rank, outputs)))
 
     def advance(
@@ -156,7 +161,8 @@ class DeepLinear(AbstractLimit[DeepLinearState]):
         if stage.head == "fresh":
             outputs = stage.task.outputs
             kept = self.depth if stage.fresh_above is None else stage.fresh_above
-            weights = state.weights.with_fresh_layers(kept).with_fresh_head(outputs)
+            weights = state.weights.with_fresh_layers(kept, self.scale)
+            weights = weights.with_fresh_head(outputs, stage.head_scale)
             zero = np.zeros((state.span.rank, outputs))
             state = replace(state, weights=weights, beta=zero)
         recorded = dict(recorded_inputs(request.tasks, stage.task))

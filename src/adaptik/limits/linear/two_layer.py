@@ -17,7 +17,7 @@ from ...mathematics.stepping import AbstractLinearisation, Linearised, Linearise
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, by_size
 from ...solution import Advance, Request, recorded_inputs
 from ...system.devices import on_device
-from ...system.errors import require_between, require_integers
+from ...system.errors import require_above_zero, require_between, require_integers
 from ...tasks import Task
 from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage
@@ -38,8 +38,8 @@ class Linear(AbstractLimit[LinearState]):
         Error allowed in one step, in units of the labels (:attr:`adaptik.Stage.unit`).
     max_steps
         Steps after which a stage gives up.
-    bias
-        Of neurons and readout, as for :class:`adaptik.TwoLayer`.
+    bias, scale
+        Of neurons and readout, and of hidden weights, as for :class:`adaptik.TwoLayer`.
 
     Examples
     --------
@@ -51,16 +51,19 @@ class Linear(AbstractLimit[LinearState]):
     """
 
     state: ClassVar = LinearState
-    computes: ClassVar = FLOW | {"head rate"}
+    computes: ClassVar = FLOW | {"head rate", "head scale"}
 
     tol: float = 1e-6
     max_steps: int = 16384
     bias: Bias = NONE
+    scale: float = 1.0
 
     def __post_init__(self):
         object.__setattr__(self, "bias", deviations(self.bias))
         require_between(0, 1, tol=self.tol)
         require_integers(1, max_steps=self.max_steps)
+        require_above_zero(scale=self.scale)
+        object.__setattr__(self, "scale", float(self.scale))
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         rank = largest_rank(tasks.values(), deviations(self.bias)[0])
@@ -72,15 +75,17 @@ class Linear(AbstractLimit[LinearState]):
         first, readout = deviations(self.bias)
         span, outputs = Span.of(tasks.values(), first), stages[0].task.outputs
         zero, c = np.zeros((span.rank, outputs)), np.zeros(outputs)
-        M, A = np.eye(span.rank), np.eye(outputs)
-        return LinearState(span, M, zero, A, zero, c=c if readout else None, bias=readout)
+        M, A = self.scale**2 * np.eye(span.rank), np.eye(outputs)
+        c = c if readout else None
+        return LinearState(span, M, zero, A, zero, shrink=self.scale, c=c, bias=readout)
 
     def advance(self, state: LinearState, stage: Stage, request: Request) -> Advance[LinearState]:
         task = stage.task
         if stage.head == "fresh":
             zero = np.zeros((state.span.rank, task.outputs))
             c = None if state.c is None else zero[0]
-            state = replace(state, v=zero, A=np.eye(task.outputs), beta=zero, c=c)
+            A = stage.head_scale**2 * np.eye(task.outputs)
+            state = replace(state, v=zero, A=A, beta=zero, c=c)
         inside = state.span.training_points(task.X)
         recorded = {
             key: state.span.points(X).inside for key, X in recorded_inputs(request.tasks, task)

@@ -230,9 +230,9 @@ class Recorder(eqx.Module):
     activation: Activation = eqx.field(static=True)
     targets: list[Targets]  # a list: names would make every task its own compilation
     resting: Float[Array, "R M rank"]  # weights at w = 0
-    basis: Float[Array, "rank k"]  # what w adds to them
+    basis: Float[Array, "... rank k"]  # what w adds to them; replicates may have their own
     richness: Float[Array, ""]
-    decay: Float[Array, ""]
+    decay: Float[Array, ""]  # of the resting weights
     elastic: Float[Array, ""]
     bias: Float[Array, ""] | None = None  # b_r
 
@@ -243,7 +243,8 @@ class Recorder(eqx.Module):
     def weights(self, t, w):
         """All span coordinates at time t."""
         fade = self.fade(t).astype(w.dtype)
-        return fade * self.resting + jnp.einsum("rmk,jk->rmj", w, self.basis)
+        rule = "rmk,jk->rmj" if self.basis.ndim == 2 else "rmk,rjk->rmj"
+        return fade * self.resting + jnp.einsum(rule, w, self.basis)
 
     def at_targets(self, evaluate: Callable[..., Array]) -> list[Array]:
         """``evaluate(inside, rho, smooth)`` for all targets, in one for those that are alike."""

@@ -25,12 +25,20 @@ from ...mathematics.stepping import Chebyshev
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, Chosen, stepper_for
 from ...solution import Advance, Request
 from ...system.devices import gathered, on_device, spread
-from ...system.errors import InputError, require_between, require_integers, require_one_of
+from ...system.errors import (
+    InputError,
+    require_above_zero,
+    require_between,
+    require_integers,
+    require_one_of,
+)
 from ...tasks import Task
 from ...tasks.span import Span, largest_rank
 from ...tasks.stages import Stage
 from ..one_layer import AbstractOneLayer, Course, is_paired
+from .directions import Adapted, DirectionFlow, DirectionRecorder, along
 from .flow import Anchors, Coordinates, ParticleFlow, Recorder, Targets
+from .optimal_head import OptimalHead, OptimalRecorder, law_of
 from .rest import at_rest, peak_bytes
 from .state import TwoLayerState
 
@@ -65,6 +73,9 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         Standard deviation b of the hidden layer's biases at the start, or a pair (b, b_r); one
         number is both. The readout's bias is 0 under a fresh head and learns by the kernel b_r^2
         (theory section 1).
+    scale
+        Standard deviation of hidden weights at the start, those of their biases in units of b;
+        1 is that of all other weights. Readouts have :attr:`adaptik.Stage.head_scale`.
 
     Examples
     --------
@@ -77,7 +88,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
     """
 
     state: ClassVar = TwoLayerState
-    computes: ClassVar = AbstractOneLayer.computes | {"head rate", "low rank"}
+    computes: ClassVar = AbstractOneLayer.computes | {"head rate", "optimal head", "low rank"}
 
     activation: str | Activation | Elementwise = "relu"
     particles: int | None = None
@@ -87,6 +98,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
     sampling: Sampling = "quasi"
     max_steps: int = 4096
     bias: Bias = NONE
+    scale: float = 1.0
 
     def __post_init__(self):
         object.__setattr__(self, "activation", activations.get(self.activation))
@@ -97,6 +109,8 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         require_one_of(("float32", "float64"), dtype=self.dtype)
         require_one_of(("quasi", "iid"), sampling=self.sampling)
         require_between(0, 1, tol=self.tol)
+        require_above_zero(scale=self.scale)
+        object.__setattr__(self, "scale", float(self.scale))
 
     def _count(self, rank: int, outputs: int) -> int:
         least = rank + outputs
@@ -133,27 +147,32 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
             t.n_train + (0 if t.X_test is None else len(t.X_test)) for t in tasks.values()
         )
         kernels = largest**2 if any(s.ends_at_rest for s in stages) else 0  # K_x
+        if any(math.isinf(s.head_rate) for s in stages):
+            kernels += 4 * self.replicates * outputs * largest**2  # Phi, solved for every output
         if largest * outputs <= EXPONENTIAL_UP_TO:
-            kernels = largest**2 + 6 * self.replicates * (largest * outputs) ** 2
+            kernels += largest**2 + 6 * self.replicates * (largest * outputs) ** 2
         else:
             moving += self.replicates * count * 3 * COORDINATES * DIRECTIONS * outputs * width
         return int(moving + 8 * (recorded * self.replicates * outputs + kernels))
 
     def check_all(self, stages, first, state) -> None:
         for i, stage in enumerate(stages[first:], first):
-            if stage.low_rank is not None and self._biases[0] > 0:
-                raise InputError(
-                    f"stage {i}: rank={stage.low_rank.rank} moves no biases of the hidden layer; "
-                    f"use rank=None, or a bias of the readout alone: (0, {self._biases[1]:g})"
-                )
-            if stage.low_rank is None or not isinstance(state, TwoLayerState):
+            if stage.low_rank is None:
                 continue
-            if state.span.points(stage.low_rank.reached(stage.task.X)).rho.any():
+            stage.low_rank.check(stage.task.dimension, self._biases[0])
+            if not isinstance(state, TwoLayerState):
+                continue
+            if state.span.points(self._reached(stage)).rho.any():
                 raise InputError(
                     f"stage {i}: rank={stage.low_rank.rank} moves weights along directions for "
                     "which the earlier solve has no coordinates; solve all stages in one call, or "
-                    "name a task in its observe= whose inputs are Stage.reached of this one"
+                    "(without a bias of the hidden layer) name a task in its observe= whose inputs "
+                    "are Stage.reached of this one"
                 )
+
+    def _reached(self, stage: Stage) -> np.ndarray:
+        assert stage.low_rank is not None
+        return stage.low_rank.reached(stage.task.X, self._biases[0])
 
     def least(self, tasks: dict[str, Task]) -> int:
         return largest_rank(tasks.values(), self._biases[0]) + max(
@@ -162,13 +181,14 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
 
     def start(self, stages, tasks, rng) -> TwoLayerState:
         first, readout = self._biases
-        also = [s.reached for s in stages if s.reached is not None]
+        also = [self._reached(s) for s in stages if s.low_rank is not None]
         span = Span.of(tasks.values(), first, also)
         outputs = stages[0].task.outputs
         count = self._count(span.rank, max(s.task.outputs for s in stages))
         w, z = neurons(rng, self.replicates, count, span.rank, outputs, self.sampling, self.dtype)
         c = np.zeros_like(z) if readout else None
-        return TwoLayerState(self.phi, span, Particles(w, z, c=c), bias=readout)
+        particles = Particles.drawn(w, z, self.scale, c)
+        return TwoLayerState(self.phi, span, particles, bias=readout)
 
     def moving(
         self, state: TwoLayerState, stage: Stage, request: Request
@@ -184,23 +204,58 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         stage: Stage,
         recorded: dict[tuple[str, str], np.ndarray],
     ) -> Course[TwoLayerState]:
-        task, still = stage.task, stage.weight_decay == 0
-        directions = None
-        if stage.low_rank is not None:
-            directions = state.span.basis.T @ stage.low_rank.directions(task.dimension)
-        anchor = state.span.training_points(task.X)
+        task, few, span = stage.task, stage.low_rank, state.span
+        rate = 0.0 if few is None else few.rate
+        still = stage.weight_decay == 0 and rate == 0
+        optimal = math.isinf(stage.head_rate)
+        if optimal and stage.head == "fresh":  # where it starts is forgotten at once
+            particles = state.particles
+            state = replace(state, particles=replace(particles, z=np.zeros_like(particles.z)))
+        directions = None if few is None else span.basis.T @ few.directions(len(span.basis))
+        anchor = span.training_points(task.X)
         motion = _coordinates(anchor, state.particles.w, still, directions)
         modes, (_, count, coordinates) = task.n_train * task.outputs, motion.law.shape
         chosen = stepper_for(modes, coordinates, count, self.tol, motion.leading)
+        if rate > 0:
+            chosen = Chosen(Chebyshev(), "directions train")
         if chosen.deflated and stage.loss_weights is not None:
             # Leading directions are those of samples, whose outputs have to count alike.
             chosen = Chosen(Chebyshev(), "several tasks")
+        if optimal:
+            chosen = Chosen(Chebyshev(), "readouts are at their optimum")
         flow, recorder, y0 = self._started(state, stage, motion, recorded, chosen)
         state_at = partial(self._state_at, state, recorder, stage)
+        if rate > 0:
+            own = np.broadcast_to(motion.basis, (len(motion.law), *motion.basis.shape))
+            inputs, a = (on_device(part, self.dtype) for part in (anchor, own))
+            turning = DirectionFlow(flow, inputs, on_device(rate, self.dtype))
+            return Course(turning, Adapted(y0, a), DirectionRecorder(recorder), state_at, chosen)
+        if optimal:
+            return self._at_optimum(flow, recorder, y0, state_at, chosen, stage)
         # The head's rate says when the flow comes to rest, not where.
         ending = partial(at_rest, flow.at_equal_rates()) if stage.ends_at_rest else None
         patience = PATIENCE if self.phi.has_kink else None
         return Course(flow, y0, recorder, state_at, chosen, ending, patience)
+
+    def _at_optimum(
+        self,
+        flow: ParticleFlow,
+        recorder: Recorder,
+        y0: Law,
+        state_at,
+        chosen: Chosen,
+        stage: Stage,
+    ) -> Course[TwoLayerState]:
+        """The course of a stage whose readout has an infinite rate."""
+        own = OptimalHead(flow)
+
+        def at(t: float, w) -> TwoLayerState:
+            return state_at(t, law_of(own, on_device(w)))
+
+        ending = own.at_rest if stage.ends_at_rest else None
+        patience = PATIENCE if self.phi.has_kink else None
+        seen = OptimalRecorder(own, recorder)
+        return Course(own, y0.w, seen, at, chosen, ending, patience)
 
     def _started(
         self,
@@ -222,36 +277,46 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         y0 = Law(spread(motion.law), spread(state.particles.z), None if c is None else spread(c))
         bias = on_device(state.bias, self.dtype) if state.bias else None
         home = y0.w if stage.elastic > 0 else on_device(np.zeros((1, 1, 1)), self.dtype)
+        equal = stage.head_rate in (1, math.inf)  # OptimalHead has no rate
         flow = ParticleFlow(
             activation=self.phi,
             objective=stage.objective.placed(),
             anchors=anchors,
             offset=targets[task.name, "train"].base,
             home=home,
-            head_rate=None if stage.head_rate == 1 else on_device(stage.head_rate, self.dtype),
+            head_rate=None if equal else on_device(stage.head_rate, self.dtype),
             deflated=chosen.deflated,
             bias=bias,
             **scalar,
         )
         resting, basis = spread(motion.resting), on_device(motion.basis, self.dtype)
+        if stage.low_rank is not None:  # what its directions do not move stays
+            scalar = scalar | {"decay": on_device(0.0)}
         recorder = Recorder(self.phi, list(targets.values()), resting, basis, bias=bias, **scalar)
         return flow, recorder, y0
 
     def _state_at(
-        self, before: TwoLayerState, recorder: Recorder, stage: Stage, t: float, y: Law | Tangent
+        self,
+        before: TwoLayerState,
+        recorder: Recorder,
+        stage: Stage,
+        t: float,
+        y: Law | Tangent | Adapted,
     ) -> TwoLayerState:
         """The state at time t of a stage, from what the stepper carries."""
-        y = jax.tree.map(lambda leaf: spread(leaf, self.dtype), y)
-        base = y.base if isinstance(y, Tangent) else y
+        law: Law | Tangent
+        recorder, law = along(recorder, y) if isinstance(y, Adapted) else (recorder, y)
+        law = jax.tree.map(lambda leaf: spread(leaf, self.dtype), law)
+        base = law.base if isinstance(law, Tangent) else law
         w, fade = _weights_at(recorder, on_device(t), base.w)
         shrink = before.particles.shrink * float(fade)
         c = None if base.c is None else gathered(base.c)
         moved = Particles(gathered(w), gathered(base.z), shrink, False, False, c)
-        if not isinstance(y, Tangent):
+        if not isinstance(law, Tangent):
             return before.moved(moved, stage.richness)
-        push = np.einsum("rmk,jk->rmj", y.move.w, np.asarray(recorder.basis))
-        move_c = None if y.move.c is None else np.asarray(y.move.c)
-        term = TangentTerm(moved, push, np.asarray(y.move.z), move_c)
+        push = np.einsum("rmk,jk->rmj", law.move.w, np.asarray(recorder.basis))
+        move_c = None if law.move.c is None else np.asarray(law.move.c)
+        term = TangentTerm(moved, push, np.asarray(law.move.z), move_c)
         return replace(before, particles=moved, terms=(term,))
 
     def _targets(

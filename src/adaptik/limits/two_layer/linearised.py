@@ -24,7 +24,9 @@ class Coordinates(eqx.Module):
     start plus ``w`` times the samples. Pushes need no matrix product then.
     """
 
-    lift: Float[Array, "P k"]  # a change of w moves the preactivations by w lift^T
+    # A change of w moves the preactivations by w lift^T. Where directions train, every replicate
+    # has a lift of its own: of what follows, changes, squares and pushed know that.
+    lift: Float[Array, "... P k"]
     start: Float[Array, "R M P"] | None = None  # preactivations at w = 0, where they are not 0
     dual: bool = eqx.field(static=True, default=False)
     principal: Float[Array, "P q"] | None = None  # the samples along their leading axes
@@ -35,7 +37,8 @@ class Coordinates(eqx.Module):
 
     def changes(self, w):
         """Of the preactivations."""
-        return jnp.einsum("rmk,pk->rmp", w, self.lift)
+        rule = "rmk,pk->rmp" if self.lift.ndim == 2 else "rmk,rpk->rmp"
+        return jnp.einsum(rule, w, self.lift)
 
     def squares(self, w) -> Float[Array, "R M"]:
         """Squared lengths of weights that differ by ``w``."""
@@ -73,7 +76,10 @@ class Coordinates(eqx.Module):
 
     def pushed(self, strength: Float[Array, "R M P"]):
         """The move of w that adds ``strength`` times the samples to the weights."""
-        return strength if self.dual else jnp.einsum("rmp,pk->rmk", strength, self.lift)
+        if self.dual:
+            return strength
+        rule = "rmp,pk->rmk" if self.lift.ndim == 2 else "rmp,rpk->rmk"
+        return jnp.einsum(rule, strength, self.lift)
 
 
 def entries(gram: Float[Array, "P P"], at: Int[Array, "kinks n"]):

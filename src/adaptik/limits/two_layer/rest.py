@@ -59,8 +59,7 @@ def at_rest(flow: ParticleFlow, law: Law) -> Rest:
     precise = _doubled(flow)
     found, held, rates, steps = [], 0.0, [], 0
     for r in range(len(law.w)):
-        home = precise.home if len(precise.home) == 1 else precise.home[r : r + 1]
-        one = eqx.tree_at(lambda f: (f.offset, f.home), precise, (precise.offset[r : r + 1], home))
+        one = _of_replicate(precise, r)
         own = jax.tree.map(lambda leaf, r=r: leaf[r : r + 1], _doubled(law))
         there, taken = _descend(one, own)
         steps += taken
@@ -72,6 +71,15 @@ def at_rest(flow: ParticleFlow, law: Law) -> Rest:
     remark = f", {held:.1%} of neurons on kinks" if held else ""
     found = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
     return Rest(found, steps, float(np.mean(rates)), remark)
+
+
+def _of_replicate(flow: ParticleFlow, r: int) -> ParticleFlow:
+    def parts(flow: ParticleFlow):
+        start = flow.anchors.coordinates.start  # there in low-rank stages
+        return [a for a in (flow.offset, flow.home, start) if a is not None]
+
+    own = [a if len(a) == 1 else a[r : r + 1] for a in parts(flow)]
+    return eqx.tree_at(parts, flow, own)
 
 
 def peak_bytes(particles: int, coordinates: int, samples: int, outputs: int) -> int:

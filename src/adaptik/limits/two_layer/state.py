@@ -79,6 +79,7 @@ class TwoLayerState(SpanState, ParticleState):
             k11, k22 = variances
             feature, gradient = lazy_kernels.two_layer(self.activation, k11, overlap, k22)
             if kind == "ntk":
+                gradient = particles.head_scale**2 * gradient
                 feature = feature + gradient * (points.inside @ moved.inside.T)
             feature = feature + self.bias**2
             return np.broadcast_to(feature, (particles.w.shape[0], *feature.shape))

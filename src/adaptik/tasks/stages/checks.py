@@ -92,6 +92,7 @@ def check_posterior(i: int, stage: Stage, depth: int = 1) -> None:
         ("weight_decay", stage.weight_decay, 0, "the prior decays weights; set the temperature"),
         ("head", stage.head, "fresh", "a posterior has no earlier head to continue from"),
         ("head_rate", stage.head_rate, 1, "a posterior has no time"),
+        ("head_scale", stage.head_scale, 1, "the posterior starts from the prior"),
         ("rank", stage.rank, None, "the posterior samples all weights"),
         ("weights", stage.weights, None, "the posterior is that of one task a stage"),
         ("loss", stage.loss, "squared", "the posterior is that of the squared loss"),

@@ -11,7 +11,12 @@ from jaxtyping import Float
 
 from ...mathematics import losses
 from ...mathematics.losses import Objective
-from ...system.errors import InputError, require_at_least_zero, require_integers
+from ...system.errors import (
+    InputError,
+    require_above_zero,
+    require_at_least_zero,
+    require_integers,
+)
 from ..base import Task
 from ..low_rank import LowRank
 from .joint import Joint, joined, shares_of
@@ -45,7 +50,7 @@ class Stage:
         With weight decay or an elastic pull the rate is that of the loss and their terms, which
         are of all outputs together, in the mean square of all labels. Where weight decay is on and
         none of the three is given, :class:`adaptik.TwoLayer` goes on to where the flow comes to
-        rest.
+        rest (by the tolerances where the directions of a low rank train).
     head
         ``"fresh"`` starts from a new random readout and a zero predictor; ``"kept"``
         continues with the readout and the predictor of the stage before.
@@ -54,7 +59,8 @@ class Stage:
         is above hidden layer k, whose features stay frozen (0 is all weights, the depth is the
         readout).
     weight_decay
-        Rate lambda >= 0 at which all trained weights decay.
+        Rate lambda >= 0 at which all trained weights decay; in a low-rank stage, of the first
+        layer, what it has moved.
     elastic
         Elastic coupling delta >= 0 of the first-layer weights to their values at the end of the
         stage before; networks with one hidden layer only.
@@ -62,16 +68,23 @@ class Stage:
         ``"squared"``, or ``"logistic"`` (labels -1/+1, or one-hot), which needs a duration.
     head_rate
         Rate eta > 0 of the readout over that of the other weights: dz/dt, decay included, is
-        multiplied by it. 1 is the flow of all weights together.
+        multiplied by it. 1 is the flow of all weights together; ``math.inf`` keeps the readout
+        where it is best for the features of the moment: with weight decay these move with it,
+        without they stay, and the stage is that of ``trains="readout"`` without end.
     rank
-        Low-rank stage: first-layer weights move along ``rank`` fixed directions alone, an integer
-        or a :class:`LowRank`; ``None`` moves them freely. Networks with one hidden layer only.
+        Low-rank stage: first-layer weights move along ``rank`` directions alone, which all
+        neurons share: an integer, or a :class:`LowRank`, whose directions may train; ``None``
+        moves them freely. Networks with one hidden layer only.
     fresh_above
         Hidden layers above this one are drawn anew at the stage's start, as the readout is, and
         those up to it keep their weights; 0 draws a new network, ``None`` only what ``head`` says.
     weights
         Of the tasks of a joint stage in its loss, ``sum_k w_k mean_k``, scaled to sum to 1; by
         default as their numbers of samples.
+    head_scale
+        Standard deviation of the weights of a fresh head. Without decay and with one hidden layer
+        a small head is a fast one: ``head_scale=s`` is ``head_rate=1/s**2`` at richness and
+        duration over s and times s squared (theory section 1).
     head_of
         After a joint stage, the name of the task whose head is kept; by default that of the
         stage's own task. The other heads stay in the network and do not train.
@@ -92,7 +105,7 @@ class Stage:
     ((0.0001, 1e-06), False)
     >>> few = Stage(task, richness=2.0, rank=1)  # of 2
     >>> few.low_rank, few.reached.shape
-    (LowRank(rank=1, draw='orthogonal', seed=0), (2, 2))
+    (LowRank(rank=1, draw='orthogonal', seed=0, rate=0.0), (2, 2))
     >>> Stage(task, richness=2.0, trains="readout").frozen_layers(depth=3)
     3
     >>> Stage(task, 0.0, trains="readout", weight_decay=0.1, head_rate=4).fade_rate
@@ -124,6 +137,7 @@ class Stage:
     rank: int | LowRank | None = None
     weights: Sequence[float] | None = None
     head_of: str | None = None
+    head_scale: float = 1.0
 
     if TYPE_CHECKING:
 
@@ -144,6 +158,7 @@ class Stage:
             rank: int | LowRank | None = None,
             weights: Sequence[float] | None = None,
             head_of: str | None = None,
+            head_scale: float = 1.0,
         ) -> None: ...
 
     def __post_init__(self):
@@ -151,7 +166,7 @@ class Stage:
         for name in ("richness", "weight_decay", "elastic"):
             require_at_least_zero(**{name: getattr(self, name)})
             object.__setattr__(self, name, float(getattr(self, name)))
-        self._check_head_rate()
+        self._check_head()
         for name in ("duration", "loss_tol", "rate_tol"):
             value = getattr(self, name)
             if value is None:
@@ -159,11 +174,11 @@ class Stage:
             if not (isinstance(value, Real) and float(value) > 0):
                 raise InputError(f"{name} must be a number > 0 or None, got {value!r}")
             object.__setattr__(self, name, float(value))
-        if self.head not in ("fresh", "kept"):
-            raise InputError(f"head must be one of ('fresh', 'kept'), got {self.head!r}")
         self._check_layers()
         losses.get(self.loss)
         self._check_rank()
+        if self.head_rate == math.inf:
+            self._take_infinite_rate()
         self._check_combinations()
 
     def _take_tasks(self):
@@ -185,16 +200,40 @@ class Stage:
                 "task goes on; use it with head='kept', and with several tasks leave it out"
             )
 
-    def _check_head_rate(self):
-        rate = self.head_rate
-        if isinstance(rate, bool) or not (isinstance(rate, Real) and float(rate) > 0):
-            raise InputError(f"head_rate must be a finite number > 0, got {rate!r}")
-        if float(rate) == math.inf:
+    def _check_head(self):
+        if self.head not in ("fresh", "kept"):
+            raise InputError(f"head must be one of ('fresh', 'kept'), got {self.head!r}")
+        require_above_zero(head_scale=self.head_scale)
+        if self.head_rate != math.inf:
+            require_above_zero(head_rate=self.head_rate)
+        for name in ("head_rate", "head_scale"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if self.head == "kept" and self.head_scale != 1:
             raise InputError(
-                "head_rate=inf moves the readout alone; use trains='readout', which runs it to the "
-                "end, or a finite rate"
+                f"head_scale={self.head_scale:g} is of a head that is drawn, and head='kept' goes "
+                "on with one; use head='fresh' or head_scale=1"
             )
-        object.__setattr__(self, "head_rate", float(rate))
+
+    def _take_infinite_rate(self):
+        """Without decay of features that move, the readout alone trains, to its end."""
+        if self.loss == "logistic":
+            raise InputError(
+                "head_rate=inf with loss='logistic' has no optimal readout on separable data, and "
+                "with weight decay none in closed form; use a finite rate or loss='squared'"
+            )
+        if self.low_rank is not None:
+            raise InputError(
+                f"head_rate=inf with rank={self.low_rank.rank} is not computed; use a finite rate "
+                "or rank=None"
+            )
+        if self.trains == "readout" or self.weight_decay == 0:
+            for name, value in (("trains", "readout"), ("head_rate", 1.0), ("duration", math.inf)):
+                object.__setattr__(self, name, value)
+        elif self.richness == 0:
+            raise InputError(
+                "head_rate=inf with richness=0 and weight_decay > 0 is not computed; use a small "
+                "richness or a finite rate"
+            )
 
     def _check_rank(self):
         if self.rank is None:
@@ -202,18 +241,22 @@ class Stage:
         if not isinstance(self.rank, LowRank):
             object.__setattr__(self, "rank", LowRank(self.rank))
         assert isinstance(self.rank, LowRank)
-        self.rank.check(self.task.dimension)
+        self.rank.check(self.task.dimension, bias=1.0)  # whether there is one, models know
         for name, neutral, why in (
             ("trains", "all", "acts on first-layer weights, which have to train"),
             ("fresh_above", None, "keeps the first layer and adds to it"),
             ("elastic", 0, "keeps weights near where they were by itself"),
-            ("weight_decay", 0, "leaves most of the first layer where it is, decay moves all"),
         ):
             if getattr(self, name) != neutral:
                 raise InputError(
                     f"{name}={getattr(self, name)!r} with rank={self.rank.rank}: a low rank {why}; "
                     f"use {name}={neutral!r} or rank=None"
                 )
+        if self.rank.rate > 0 and self.weight_decay > 0 and self.is_lazy:
+            raise InputError(
+                f"rank={self.rank.rank} with rate={self.rank.rate:g}, richness=0 and weight decay: "
+                "directions learn nothing at richness 0 and would fade alone; use rate=0"
+            )
 
     def _check_layers(self):
         if isinstance(self.trains, str):
@@ -280,7 +323,10 @@ class Stage:
 
     @property
     def reached(self) -> Float[np.ndarray, "P D"] | None:
-        """Directions in which samples move first-layer weights, where they are not the samples."""
+        """Directions in which samples move first-layer weights, where they are not the samples.
+
+        Where those of a low rank start, and without a bias of the hidden layer.
+        """
         return None if self.low_rank is None else self.low_rank.reached(self.task.X)
 
     @property
