@@ -32,6 +32,7 @@ SMALL = {  # what each experiment needs besides to be over in a second
     "over_rich_source": LINEAR,
     "richer_source_helps": LINEAR,
     "anisotropic_noise_hurts": LINEAR,
+    "target_wants_longer_source": dict(dimension=20, draws=4, richness=(0.5, 4.0), sources=(2.0,)),
     "spikes_that_hurt": dict(
         dimension=40, draws=4, flow_dimension=8, flows=2, flow_richness=(1.0, 4.0), depth=(1, 2)
     ),

@@ -9,6 +9,7 @@ import xarray as xr
 
 from adaptik.experiments import find, verdict
 from adaptik.experiments.linear.spikes_that_hurt import CHECKS, FINE
+from adaptik.experiments.linear.target_wants_longer_source import SPAN
 
 
 def planted(ends, *, lowest=-1e-8, ratio=1.0):
@@ -65,3 +66,40 @@ def test_the_claims_on_spikes_fail_where_they_are_reversed():
     assert reached == [*["reproduced"] * 3, *["differs"] * 2]
     far = good.assign(simulated=good.simulated + 0.05)
     assert finding.agreement(far).within == 0 and len(finding.agreement(far).outliers) == 45
+
+
+def stopped(before, after, best, *, longer=2.0, ridge=0.5, seed=0):
+    """Losses of target and source at the source's best time, at the end and at the target's."""
+    name = "target_wants_longer_source"
+    config = find(name).load().PRESETS["quick"]
+    rng, checks = np.random.default_rng(seed), len(SPAN) + 2
+    theory = {"target": np.full((3, checks), 0.5), "source": np.full((3, checks), 0.5)}
+    for what in theory:
+        theory[what][:, len(SPAN)], theory[what][:, len(SPAN) - 1] = before, after
+        theory[what][:, -1] = best
+    theory["source"] = 1 - theory["target"]  # what is good for one is bad for the other
+    data = {"check_time": (("richness", "check"), np.ones((3, checks)))}
+    for what, mean in theory.items():
+        noise = 0.01 * rng.standard_normal((3, config.draws, checks))
+        data[f"theory_{what}"] = (("richness", "check"), mean)
+        data[f"simulated_{what}"] = (("richness", "draw", "check"), mean[:, None] + noise)
+    levels = (len(config.sources), 4)
+    for what, value in dict(longer=longer, ridge=ridge).items():
+        data[what] = (("nu", "gamma"), np.full(levels, value))
+    attrs = {"configuration": json.dumps(asdict(config))}
+    return xr.Dataset(data, coords={"richness": list(config.richness)}, attrs=attrs)
+
+
+def test_the_claims_on_longer_sources_fail_where_they_are_reversed():
+    finding = find("target_wants_longer_source").load()
+    good = stopped(0.5, 0.4, 0.3)
+    claims = finding.check(good)
+    assert [c.word for c in claims] == ["reproduced"] * 5
+    assert [round(c.value, 2) for c in claims[:3]] == [0.17, 0.2, 0.25]
+    assert all(abs(c.network - c.value) < 0.02 for c in claims[:3])
+    agreement = finding.agreement(good)
+    assert agreement.points == 48 and agreement.within >= 47
+    bad = finding.check(stopped(0.4, 0.5, 0.6, longer=0.9, ridge=1.1))
+    assert [c.word for c in bad] == ["differs"] * 5
+    far = good.assign(simulated_target=good.simulated_target + 0.1)
+    assert finding.agreement(far).within <= 25

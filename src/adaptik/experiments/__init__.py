@@ -148,6 +148,12 @@ EXPERIMENTS = (
         "only kernels that no gradient flow leaves hurt a fresh head: crosstalk beyond one spike's",
     ),
     Entry(
+        "linear",
+        "target_wants_longer_source",
+        "",
+        "a noisy source is best trained longer, with less ridge, for the target than for itself",
+    ),
+    Entry(
         "polynomials",
         "when_to_switch",
         "",

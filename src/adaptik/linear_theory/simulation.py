@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import ArrayLike, Float
 
 from ..system.errors import InputError
 from ..system.memory import require
@@ -220,11 +220,11 @@ def simulate_isotropic(
 
 
 def simulate_spikes(
-    coefficients: Float[np.ndarray, "k k"],
-    alignments: Float[np.ndarray, " k"],
+    coefficients: Float[ArrayLike, "k k"],
+    alignments: Float[ArrayLike, " k"],
     nu_target: float,
     *,
-    start: Float[np.ndarray, " k"] | None = None,
+    start: Float[ArrayLike, " k"] | None = None,
     target_noise: float = 0.0,
     dimension: int = 600,
     draws: int = 20,
