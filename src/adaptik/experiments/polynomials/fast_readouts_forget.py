@@ -25,7 +25,7 @@ class Config(Teachers, Accuracy):
     source_duration
         Of the source stage; the target stage ends when it has learned its samples.
     loss_tol
-        Training loss at which that is.
+        Training loss below which that is, once it hardly falls any more.
     rate
         Levels of eta in the target stage.
     """
@@ -88,7 +88,8 @@ def caption(c: Config) -> str:
         f"{c.n_source}, P₂ = {c.n_target}, {c.n_test} test samples; rich stages, γ = "
         f"{c.richness:g}: the source for t = {c.source_duration:g}, then the target with the "
         f"readout kept and its rate η = {listed(c.rate)} times that of the features, until its "
-        f"training loss is {c.loss_tol:g}; networks for the times of the theory; {c.accuracy}."
+        f"training loss is at most {c.loss_tol:g} and falls by at most 1e-6 per unit time, both "
+        f"in units of the labels; networks for the times of the theory; {c.accuracy}."
     )
 
 
