@@ -100,7 +100,7 @@ def test_scales_of_all_weights_are_another_richness(name, depth):
         for stage, scale in ((scaled, SIGMA), (plain, 1.0))
     )
     f = found.predict(TARGET.X_test).value
-    assert np.abs(f).max() > 0.02
+    assert np.abs(f).max() > 0.01
     np.testing.assert_allclose(f, expected.predict(TARGET.X_test).value, atol=1e-5)
     for kind, power in (("feature", 2 * depth), ("ntk", 2 * depth)):
         K, unit = (s.kernel(TARGET.X, kind=kind).value for s in (found, expected))
@@ -160,8 +160,8 @@ def test_particles_are_the_linear_closed_form(name):
     theory = ak.solve(stages, limit, record=2)
     for split in ("train", "test"):
         f, expected = (s.predictions(TARGET, split)[-1] for s in (theory, exact))
-        assert np.abs(f).max() > 0.05
-        np.testing.assert_allclose(f, np.broadcast_to(expected, f.shape), atol=2e-4)
+        assert np.abs(f).max() > 0.03
+        np.testing.assert_allclose(f, np.broadcast_to(expected, f.shape), atol=5e-4)
     K, expected = (s.kernel(TARGET.X, kind="ntk").value for s in (theory, exact))
     np.testing.assert_allclose(K, expected, atol=1e-3)
 
