@@ -8,6 +8,7 @@ import pytest
 
 import adaptik as ak
 from adaptik.networks.flows import flow_through
+from adaptik.networks.frozen import solve_frozen
 from adaptik.networks.mup import Member, Weights
 from adaptik.solution import Request
 
@@ -229,6 +230,21 @@ def test_particles_are_a_network(name):
         np.testing.assert_allclose(own[0], f, atol=5e-5)
     for ours, theirs in zip(as_member(found).weights.layers, run.end.weights.layers, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=5e-4)
+
+
+def test_lazy_networks_with_biases_follow_the_kernel_of_their_directions():
+    network = ak.Network(24, "tanh", dtype="float64", tol=1e-7, bias=BIAS)
+    stage = replace(FULL, richness=0.0, rank=ak.LowRank(3, "gaussian"))
+    limit, tasks = ak.TwoLayer("tanh", 24, 1, "float64", bias=BIAS), {TARGET.name: TARGET}
+    member = as_member(limit.start([stage], tasks, np.random.default_rng(3)))
+    with jax.enable_x64(True):
+        frozen, flow = (
+            through(network, stage, member, TARGET.X_test, np.array([0.0]), ())
+            for through in (solve_frozen, flow_through)
+        )
+    f, expected = (run.end.predict(TARGET.X_test, network.phi, BIAS) for run in (frozen, flow))
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(f, expected, atol=1e-5)
 
 
 @pytest.mark.evidence
