@@ -126,3 +126,20 @@ def cases(
     data = data.drop_vars(["status", "error"])
     data.attrs["configuration"] = text
     return data
+
+
+def in_parts(
+    config: Any,
+    parts: Mapping[str, tuple[Callable[..., xr.Dataset], Mapping[str, Sequence[Value]]]],
+    *,
+    store: Path | None = None,
+    **sweep: Any,
+) -> xr.Dataset:
+    """:func:`cases` over several grids, each with a function and a store of its own, in one."""
+    found = []
+    for what, (case, grid) in parts.items():
+        at = None if store is None else store.with_name(f"{store.name}-{what}")
+        found.append(cases(case, grid, config, store=at, **sweep))
+    seconds = sum(float(part.seconds.sum()) for part in found)
+    merged = xr.merge([part.drop_vars("seconds") for part in found])
+    return merged.assign(seconds=seconds).assign_attrs(found[0].attrs)

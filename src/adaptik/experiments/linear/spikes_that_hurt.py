@@ -14,7 +14,7 @@ from ...limits.solving import solve
 from ...tasks import Task
 from ...tasks.stages import Stage
 from .. import curves, verdict
-from ..finding import cases, configuration, decode, listed
+from ..finding import configuration, decode, in_parts, listed
 from ..verdict import Claim
 from .closed_forms import deviates, simulated_claim
 
@@ -78,17 +78,11 @@ def compute(config: Config, **sweep: Any) -> xr.Dataset:
     check), NaN where no kernel has such coefficients; ``lowest`` and ``largest`` eigenvalue over
     all layers, and ``ratio`` = c_1/sqrt(c_2 c_3) of the last one (depth, flow, flow_richness).
     """
-    store = sweep.pop("store", None)
-    parts = []
-    for what, case, grid in (
-        ("planted", planted, {"crosstalk": config.crosstalk}),
-        ("flows", flows, {"depth": config.depth, "flow": range(config.flows)}),
-    ):
-        at = None if store is None else store.with_name(f"{store.name}-{what}")
-        parts.append(cases(case, grid, config, store=at, **sweep))
-    seconds = sum(float(part.seconds.sum()) for part in parts)
-    merged = xr.merge([part.drop_vars("seconds") for part in parts])
-    return merged.assign(seconds=seconds).assign_attrs(parts[0].attrs)
+    parts = {
+        "planted": (planted, {"crosstalk": config.crosstalk}),
+        "flows": (flows, {"depth": config.depth, "flow": range(config.flows)}),
+    }
+    return in_parts(config, parts, **sweep)
 
 
 def planted(config: str, crosstalk: float) -> xr.Dataset:

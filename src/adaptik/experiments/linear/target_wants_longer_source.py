@@ -13,7 +13,7 @@ from scipy.integrate import solve_ivp
 from ... import linear_theory as lt
 from ...display.plots.style import GREY, OKABE_ITO, shades
 from .. import curves, verdict
-from ..finding import cases, configuration, decode, listed
+from ..finding import configuration, decode, in_parts, listed
 from ..verdict import Claim
 from .closed_forms import deviates, simulated_claim
 
@@ -73,17 +73,11 @@ def compute(config: Config, **sweep: Any) -> xr.Dataset:
     target (the latest time where that is the end); ``longer``, ``gain``, ``gain_over_source`` and
     ``ridge`` (nu, gamma).
     """
-    store = sweep.pop("store", None)
-    parts = []
-    for what, case, grid in (
-        ("stopped", stopped, {"richness": config.richness}),
-        ("best", best, {"nu": config.sources}),
-    ):
-        at = None if store is None else store.with_name(f"{store.name}-{what}")
-        parts.append(cases(case, grid, config, store=at, **sweep))
-    seconds = sum(float(part.seconds.sum()) for part in parts)
-    merged = xr.merge([part.drop_vars("seconds") for part in parts])
-    return merged.assign(seconds=seconds).assign_attrs(parts[0].attrs)
+    parts = {
+        "stopped": (stopped, {"richness": config.richness}),
+        "best": (best, {"nu": config.sources}),
+    }
+    return in_parts(config, parts, **sweep)
 
 
 def stopped(config: str, richness: float) -> xr.Dataset:
