@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.beside_networks import against_networks
 
 import adaptik as ak
 from adaptik.kernels import lazy
@@ -362,22 +363,6 @@ PAIR = [
 ]
 
 
-def against_networks(limit, depth: int, widths, stages):
-    """Of every width: squared differences of single networks, and the mean one in its own s.e."""
-    limit = replace(limit, bias=BIAS)
-    f = ak.solve(stages, limit, record=2).predict(PAIR[1].X_test)
-    found = []
-    for width in widths:
-        network = ak.Network(width, "relu", depth, bias=BIAS)
-        trained = ak.train(stages, network, seeds=8, record=2)
-        each = trained.states[-1].predict(PAIR[1].X_test)[..., 0] - f.value
-        gap = f - trained.predict(PAIR[1].X_test)
-        size = float(np.mean(gap.value**2) / np.mean(gap.standard_error**2))
-        assert np.mean(gap.standard_error**2) < (0.05 * PAIR[1].y_test.std()) ** 2
-        found.append((np.mean(each**2, axis=1), size))
-    return found
-
-
 def two_stages(head="fresh", **options):
     return [ak.Stage(PAIR[0], 2.0, 8.0), ak.Stage(PAIR[1], 1.0, 8.0, head=head, **options)]
 
@@ -385,8 +370,9 @@ def two_stages(head="fresh", **options):
 @pytest.mark.evidence
 @pytest.mark.parametrize("head", ["fresh", "kept"])
 def test_particles_agree_with_networks(head):
-    limit = ak.TwoLayer("relu", particles=1024, replicates=8)
-    ((_, size),) = against_networks(limit, 1, [2048], two_stages(head))
+    limit = ak.TwoLayer("relu", particles=1024, replicates=8, bias=BIAS)
+    network = ak.Network(16, "relu", bias=BIAS)
+    ((_, size),) = against_networks(limit, network, [2048], two_stages(head))
     assert 0.2 < size < 2.5
 
 
@@ -396,9 +382,10 @@ def test_particles_agree_with_networks(head):
     ("head", "options"), [("fresh", {}), ("kept", {}), ("fresh", dict(weight_decay=0.05))]
 )
 def test_networks_approach_particles_like_one_over_width(head, options):
-    limit = ak.TwoLayer("relu", particles=2048, replicates=8)
+    limit = ak.TwoLayer("relu", particles=2048, replicates=8, bias=BIAS)
+    network = ak.Network(16, "relu", bias=BIAS)
     widths = [256, 1024, 4096]
-    found = against_networks(limit, 1, widths, two_stages(head, **options))
+    found = against_networks(limit, network, widths, two_stages(head, **options))
     assert 0.3 < found[-1][1] < 2.5
     slopes = np.polyfit(np.log(widths), np.log([squares for squares, _ in found]), 1)[0]
     error = np.std(slopes, ddof=1) / np.sqrt(len(slopes))
@@ -410,6 +397,7 @@ def test_networks_approach_particles_like_one_over_width(head, options):
 @pytest.mark.wide
 @pytest.mark.parametrize("head", ["fresh", "kept"])
 def test_deep_ensembles_agree_with_networks(head):
-    limit = ak.Deep(2, "relu", width=512, replicates=8)
-    ((_, size),) = against_networks(limit, 2, [1024], two_stages(head))
+    limit = ak.Deep(2, "relu", width=512, replicates=8, bias=BIAS)
+    network = ak.Network(16, "relu", 2, bias=BIAS)
+    ((_, size),) = against_networks(limit, network, [1024], two_stages(head))
     assert 0.2 < size < 3

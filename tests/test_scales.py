@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.beside_networks import against_networks
 
 import adaptik as ak
 from adaptik.kernels import lazy
@@ -265,28 +266,17 @@ def test_scales_without_a_meaning_are_refused():
 PAIR = ak.tasks.hermite_pair(1, 2, 0.8, n_source=20, n_target=15, dimension=8, n_test=60)
 
 
-def against_networks(head: str, widths):
-    """Of every width: squared differences of single networks, and the mean one in its own s.e."""
+def of_widths(head: str, widths):
     last = dict(head="kept") if head == "kept" else dict(head_scale=0.7)
     stages = [ak.Stage(PAIR[0], 1.0, 8.0, head_scale=HEAD), ak.Stage(PAIR[1], 0.7, 8.0, **last)]
     limit = ak.TwoLayer("relu", particles=2048, replicates=8, scale=SIGMA)
-    f = ak.solve(stages, limit, record=2).predict(PAIR[1].X_test)
-    assert np.std(f.value) > 0.1
-    found = []
-    for width in widths:
-        trained = ak.train(stages, ak.Network(width, "relu", scale=SIGMA), seeds=8, record=2)
-        each = trained.states[-1].predict(PAIR[1].X_test)[..., 0] - f.value
-        gap = f - trained.predict(PAIR[1].X_test)
-        size = float(np.mean(gap.value**2) / np.mean(gap.standard_error**2))
-        assert np.mean(gap.standard_error**2) < (0.05 * PAIR[1].y_test.std()) ** 2
-        found.append((np.mean(each**2, axis=1), size))
-    return found
+    return against_networks(limit, ak.Network(16, "relu", scale=SIGMA), widths, stages)
 
 
 @pytest.mark.parametrize("head", ["fresh", pytest.param("kept", marks=pytest.mark.wide)])
 @pytest.mark.evidence
 def test_particles_agree_with_networks(head):
-    ((_, size),) = against_networks(head, [4096])
+    ((_, size),) = of_widths(head, [4096])
     assert 0.2 < size < 2.5
 
 
@@ -295,7 +285,7 @@ def test_particles_agree_with_networks(head):
 @pytest.mark.parametrize("head", ["fresh", "kept"])
 def test_networks_approach_particles_like_one_over_width(head):
     widths = [256, 1024, 4096]
-    found = against_networks(head, widths)
+    found = of_widths(head, widths)
     assert 0.3 < found[-1][1] < 2.5
     slopes = np.polyfit(np.log(widths), np.log([squares for squares, _ in found]), 1)[0]
     error = np.std(slopes, ddof=1) / np.sqrt(len(slopes))
