@@ -12,7 +12,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import adaptik as ak
-from adaptik.estimators import AdaptiveKernelRegressor, TransferKernelRegressor
+from adaptik.estimators import (
+    AdaptiveKernelClassifier,
+    AdaptiveKernelRegressor,
+    TransferKernelRegressor,
+)
 from adaptik.tasks import LabelScale, standardise_labels
 from adaptik.transfer import run
 from adaptik.transfer.options import TransferConfig
@@ -173,6 +177,53 @@ def test_classes_are_no_labels_to_scale():
     task = ak.tasks.load("digits", classes=(3, 5), n_train=8, n_test=4)
     assert standardise_labels(task) is task
     np.testing.assert_array_equal(task.loss_weights("variance"), [1.0])
+
+
+SHARES = np.array([0.5, 0.3, 0.2])  # of three classes, 10 samples
+
+
+def uneven_classes() -> ak.Task:
+    X = np.random.default_rng(4).standard_normal((10, 6))
+    return ak.Task(X, np.eye(3)[[0] * 5 + [1] * 3 + [2] * 2], classes=("a", "b", "c"))
+
+
+def test_predicting_the_shares_of_classes_has_loss_1():
+    task = standardise_labels(uneven_classes())
+    assert task.label_scale is not None
+    np.testing.assert_allclose(task.label_scale.mean, SHARES)
+    assert np.mean(np.sum(task.y**2, axis=1)) == pytest.approx(1.0)
+    np.testing.assert_allclose(task.label_scale.labels(task.y), uneven_classes().y, atol=1e-15)
+    for unit in ("task", "labels", "variance"):
+        np.testing.assert_array_equal(task.loss_weights(unit), np.ones(3))
+
+
+def test_the_class_is_the_largest_output_in_the_unit_of_the_codes():
+    task = standardise_labels(uneven_classes())
+    assert float(ak.tasks.accuracy(task, np.zeros((10, 3)), task.y)) == 0.5  # that of the majority
+    other = task.with_codes_of(("c", "a", "b"))
+    assert other.classes == ("c", "a", "b")
+    assert other.label_scale is not None
+    np.testing.assert_allclose(other.label_scale.mean, SHARES[[2, 0, 1]])
+    assert float(ak.tasks.accuracy(other, np.zeros((10, 3)), other.y)) == 0.5
+
+
+def test_points_of_three_classes():
+    found = transfer_point(
+        source="digits:1,4,5", target="digits:1,7,8", n_source=12, n_target=9, n_test=30,
+        mode="lazy", source_richness=0.0, target_richness=0.0, particles=64,
+    )  # fmt: skip
+    assert found["loss"] == found["relative_loss"] < 1
+    assert found["accuracy"] > 0.5
+    np.testing.assert_allclose(found["label_mean"], np.full(3, 1 / 3))
+    np.testing.assert_allclose(found["label_std"], np.full(3, np.sqrt(2 / 3)))
+
+
+def test_decisions_of_a_lazy_classifier_sum_to_1():
+    task = uneven_classes()
+    named = np.array(["a", "b", "c"])[task.y.argmax(1)]
+    fitted = AdaptiveKernelClassifier(richness=0.0, particles=64).fit(task.X, named)
+    np.testing.assert_allclose(fitted.decision_function(task.X), task.y, atol=1e-6)
+    np.testing.assert_allclose(fitted.decision_function(-task.X).sum(1), 1.0, atol=1e-6)
 
 
 UNEVEN = np.column_stack([np.sign(SECOND), 1e-4 * np.sign(B[:, 2])])[:6]

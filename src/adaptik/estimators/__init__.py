@@ -7,7 +7,8 @@ and the choice of the richness.
 
 Inputs are centred, scaled to mean ``|x|^2 = D`` (by a source's statistics where there is one) and
 get a constant coordinate, the bias of the first layer. Real labels are standardised, output by
-output; two classes are -1 and +1, more are one-hot.
+output; two classes are -1 and +1, more are one-hot, centred, in a unit where predicting shares has
+loss 1 (:func:`adaptik.tasks.standardise_labels`).
 """
 
 from .adaptive import AdaptiveKernelClassifier, AdaptiveKernelRegressor

@@ -4,7 +4,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -19,7 +19,7 @@ from ..limits import TwoLayer
 from ..limits.solving import solve
 from ..solution import Outcome, Solution
 from ..system.errors import InputError
-from ..tasks import LabelScale, Task
+from ..tasks import LabelScale, Task, standardise_labels
 from ..tasks.stages import Stage
 
 RICHNESSES = (0.0, 0.5, 2.0, 5.0)  # tried by richness="auto"
@@ -270,7 +270,7 @@ class Regressor(RegressorMixin, AdaptiveKernel):
 
 
 class Classifier(ClassifierMixin, AdaptiveKernel):
-    """Labels -1 and +1, or one-hot."""
+    """Labels -1 and +1, or one-hot, centred."""
 
     def _task_of(self, y):
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -280,7 +280,7 @@ class Classifier(ClassifierMixin, AdaptiveKernel):
             )
         names = tuple(map(str, self.classes_))
         coded = 2.0 * codes - 1 if len(names) == 2 else np.eye(len(names))[codes]
-        return lambda X: Task(X, coded, name="target", classes=names)
+        return lambda X: standardise_labels(Task(X, coded, name="target", classes=names))
 
     def fit(self, X, y):
         """Learn from inputs ``(n, D)`` and class labels ``(n,)``."""
@@ -294,7 +294,11 @@ class Classifier(ClassifierMixin, AdaptiveKernel):
         """Network outputs ``(n, classes)``, or ``(n,)`` for two classes (positive: the second)."""
         check_is_fitted(self)
         f = self._output(self._inputs(validate_data(self, X, reset=False, dtype=float)))
-        return f[:, 0] if len(self.classes_) == 2 else f
+        return f[:, 0] if len(self.classes_) == 2 else self._label_scale().labels(f)
+
+    def _label_scale(self) -> LabelScale:
+        scale = cast(Solution, self.solution_).stages[-1].task.label_scale
+        return cast(LabelScale, scale)
 
     def predict(self, X, return_std: bool = False):
         """Class labels; ``return_std=True`` adds the outputs' standard deviations, a heuristic.
@@ -307,7 +311,7 @@ class Classifier(ClassifierMixin, AdaptiveKernel):
             return chosen
         X = self._inputs(validate_data(self, X, reset=False, dtype=float))
         std = self._std(X)
-        return chosen, (std[:, 0] if f.ndim == 1 else std)
+        return chosen, (std[:, 0] if f.ndim == 1 else self._label_scale().std * std)
 
 
 PARAMETERS = f"""Parameters

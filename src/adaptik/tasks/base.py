@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -213,15 +213,15 @@ class Task:
             ``"task"``: the sum over outputs, in squares of ``y``. ``"labels"``: the same in squares
             of the user's labels. ``"variance"``: the mean over outputs, each relative to the
             variance of its training labels (of test labels about them where those are constant),
-            so that predicting their mean has loss 1; for classes as ``"task"``.
+            so that predicting their mean has loss 1. Classes have one unit: all are ``"task"``.
         """
         ones = np.ones(self.outputs)
         if unit not in get_args(LossUnit):
             raise InputError(f"unit must be one of {get_args(LossUnit)}, got {unit!r}")
-        if unit == "labels" and self.label_scale is not None:
-            return self.label_scale.std**2
-        if unit != "variance" or self.classes:
+        if unit == "task" or self.classes:
             return ones
+        if unit == "labels":
+            return ones if self.label_scale is None else self.label_scale.std**2
         variance, mean = self.y.var(0), self.y.mean(0)
         if self.y_test is not None:
             around = np.mean((self.y_test - mean) ** 2, axis=0)
@@ -258,9 +258,12 @@ class Task:
         def recoded(y: np.ndarray) -> np.ndarray:
             return -y if len(order) == 2 else y[:, order]
 
-        y_test = None if self.y_test is None else recoded(self.y_test)
-        named = tuple(self.classes[i] for i in order)
-        return replace(self, y=recoded(self.y), y_test=y_test, classes=named)
+        changed: dict[str, Any] = dict(y=recoded(self.y), classes=[self.classes[i] for i in order])
+        if self.y_test is not None:
+            changed["y_test"] = recoded(self.y_test)
+        if self.label_scale is not None and len(order) > 2:
+            changed["label_scale"] = self.label_scale.permuted(order)
+        return replace(self, **changed)
 
     def subset(self, rows: np.ndarray, held_out: np.ndarray, name: str) -> "Task":
         """A task trained on ``rows`` of the training data and tested on ``held_out`` of them."""
@@ -285,6 +288,8 @@ def accuracy(task: Task, f: Float[np.ndarray, "*members n outputs"], y: np.ndarr
     """
     if task.outputs == 1:
         return np.mean((f[..., 0] > 0) == (y[..., 0] > 0), axis=-1)
+    if task.label_scale is not None:
+        f, y = task.label_scale.labels(f), task.label_scale.labels(y)
     return np.mean(f.argmax(-1) == y.argmax(-1), axis=-1)
 
 
@@ -302,10 +307,12 @@ def preactivation_scale(tasks: Iterable[Task]) -> float:
 
 
 def standardise_labels(task: Task, source: Task | None = None) -> Task:
-    """The task with regression labels centred and scaled by its training labels.
+    """The task with labels centred and scaled by its training labels.
 
     Every front end solves it in place of the task: what is learned, and at which richness, does
-    not depend on the labels' units. Class codes stay as they are.
+    not depend on the labels' units, nor on how many classes there are. Two classes stay -1 and +1;
+    one-hot codes of more are taken less the classes' shares, in one unit for all, so that
+    predicting the shares has loss 1.
 
     Parameters
     ----------
@@ -326,9 +333,15 @@ def standardise_labels(task: Task, source: Task | None = None) -> Task:
     >>> task = standardise_labels(Task([[1.0], [2.0]], [4e5, 6e5]))
     >>> task.y.tolist(), task.label_scale.mean.tolist()
     ([[-1.0], [1.0]], [500000.0])
+    >>> three = standardise_labels(Task(np.eye(3), np.eye(3), classes=("a", "b", "c")))
+    >>> three.y.round(3).tolist()[0], three.loss_weights("labels").tolist()
+    ([0.816, -0.408, -0.408], [1.0, 1.0, 1.0])
     """
-    if task.classes or task.label_scale is not None:
+    if task.label_scale is not None or len(task.classes) == 2:
         return task
-    scale = LabelScale.of(task.y, None if source is None else source.label_scale)
+    if task.classes:
+        scale = LabelScale.of_classes(task.y)
+    else:
+        scale = LabelScale.of(task.y, None if source is None else source.label_scale)
     y_test = None if task.y_test is None else scale.standardised(task.y_test)
     return replace(task, y=scale.standardised(task.y), y_test=y_test, label_scale=scale)

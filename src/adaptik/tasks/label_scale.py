@@ -1,5 +1,6 @@
-"""Regression labels in the user's units, and as they are learned: centred and scaled."""
+"""Labels in the user's units, and as they are learned: centred and scaled."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +14,13 @@ ROUNDING = 8 * np.finfo(float).eps  # relative to labels: what differs by less i
 @register
 @dataclass(frozen=True, eq=False)
 class LabelScale:
-    """Mean and standard deviation of every output over training labels: labels = mean + std z.
+    """Mean and unit of every output over training labels: labels = mean + std z.
 
     Attributes
     ----------
     mean, std
-        Shape ``(outputs,)``, the standard deviation positive: a constant output, as of a single
-        sample, has z = 0 in any unit.
+        Shape ``(outputs,)``, the unit positive. Of numbers it is the standard deviation (a
+        constant output, as of a single sample, has z = 0 in any unit), of classes one for all.
 
     Examples
     --------
@@ -50,6 +51,26 @@ class LabelScale:
         if otherwise is not None and otherwise.std.shape == std.shape:
             unit = otherwise.std
         return cls(mean, np.where(largest > ROUNDING * np.abs(y).max(0), std, unit))
+
+    @classmethod
+    def of_classes(cls, y: Float[np.ndarray, "samples classes"]) -> "LabelScale":
+        """Fitted to one-hot labels: the shares of the classes, and one unit for all outputs.
+
+        In it the sum of the outputs' variances is 1, so that predicting the shares has loss 1, and
+        outputs keep the proportions by which the largest of them is the class.
+
+        Examples
+        --------
+        >>> scale = LabelScale.of_classes(np.eye(4))
+        >>> scale.mean.tolist(), (scale.standardised(np.eye(4)) ** 2).sum(1).round(9).tolist()
+        ([0.25, 0.25, 0.25, 0.25], [1.0, 1.0, 1.0, 1.0])
+        """
+        shares = y.mean(0)
+        return cls(shares, np.full(len(shares), np.sqrt(y.var(0).sum())))
+
+    def permuted(self, order: Sequence[int]) -> "LabelScale":
+        """With the outputs in another order."""
+        return LabelScale(self.mean[order], self.std[order])
 
     def standardised(self, y: Float[np.ndarray, "n outputs"]) -> Float[np.ndarray, "n outputs"]:
         """z of labels."""

@@ -15,7 +15,7 @@ from .study import Row
 
 
 def load_standardised(source: str, target: str, **settings: Any) -> tuple[Task, Task]:
-    """Both tasks as :func:`adaptik.tasks.load_pair` has them, regression labels standardised."""
+    """Both tasks as :func:`adaptik.tasks.load_pair` has them, labels standardised."""
     first, second = load_pair(source, target, **settings)
     first = standardise_labels(first)
     return first, standardise_labels(second, first)

@@ -60,8 +60,8 @@ def transfer_point(
         ``duration`` and ``outcome``, ``network_loss`` and ``network_loss_se`` (NaN without
         networks). Losses are in squares of the labels as they stand in the data; each is there
         again as ``relative_...``, in variances of the training labels (for classes the same).
-        ``label_mean`` and ``label_std`` of the target's outputs are what regression labels were
-        centred and scaled by before richness acted on them (0 and 1 for classes). ``notes`` is
+        ``label_mean`` and ``label_std`` of the target's outputs are what labels were centred and
+        scaled by before richness acted on them (0 and 1 for two classes). ``notes`` is
         what was assumed or found while the data were read, one line each, in one text, which a
         sweep can store.
 
