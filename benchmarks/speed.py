@@ -1,6 +1,8 @@
 """Seconds and errors of one curve: the published recipe, training a wide network, adaptik.
 
-    python benchmarks/speed.py [P ...] [fashion | hermite] [richness ...]      # 200 hermite 1.0
+    python benchmarks/speed.py [P ...] [fashion | hermite] [richness ...] [row ...]
+
+For example 200 hermite 1.0, or 50 fashion 1.0 network "network, momentum" "adaptik, tol 1e-2".
 
 A curve is one rich stage of gradient flow until the training loss is 1e-4, with predictions at all
 test points. Every row is a process of its own; what is timed has run before, so compilation, in a
@@ -14,6 +16,9 @@ reference, whose own standard error is printed; what adaptik itself reports ends
   at the start, and halved until their error (against half as long ones, at width 1024) is below
   that of the width, which is that of a network of width 1024 divided by sqrt(20 000/1024). Seconds
   are those of 20 steps times their number over 20, the error is that of both together.
+- network, momentum: the same by the fastest of optax's momentum methods. Their steps of rate
+  (1 - momentum) follow the same flow, and are stable where they are many times as long; as few as
+  have the same error against the steps of gradient descent.
 - adaptik: ``solve(tol=...)``, all replicates and all refinements included. "as recipe" asks for the
   error of the recipe.
 
@@ -30,6 +35,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import adaptik as ak
 from adaptik.kernels import lazy as lazy_kernels
@@ -37,7 +43,9 @@ from adaptik.kernels import lazy as lazy_kernels
 NEURONS, STEPS, WIDTH, SMALL = 10_000, 20_000, 20_000, 1024
 TESTS = {"fashion": 1000, "hermite": 10_000}  # test points
 REFERENCE = {"fashion": 4096, "hermite": 8192}  # particles of each of 4 replicates
-KINDS = ["recipe", "recipe, no jit", "network", "adaptik, tol 1e-2", "adaptik, as recipe"]
+NETWORKS = ["network", "network, momentum"]
+KINDS = ["recipe", "recipe, no jit", *NETWORKS, "adaptik, tol 1e-2", "adaptik, as recipe"]
+MOMENTA = [(0.5, True), (0.8, True), (0.9, True), (0.95, True), (0.9, False)]  # and Nesterov's
 
 
 def task_of(name: str, samples: int, tests: int) -> ak.Task:
@@ -88,8 +96,8 @@ def recipe(task, richness, duration, jitted: bool) -> float:
     return timed(jax.jit(several) if jitted else several, (h, z)) * STEPS / steps
 
 
-def network(task, richness, duration, allowed: float) -> tuple[float, float, int]:
-    """Seconds of the whole run, the error of its steps, and their number.
+def network(task, richness, duration, allowed: float, momenta) -> tuple[float, float, str]:
+    """Seconds of the whole run, the error of its steps, and what they are.
 
     As few steps as keep the error of steps, measured at width 1024, below ``allowed``.
     """
@@ -102,12 +110,36 @@ def network(task, richness, duration, allowed: float) -> tuple[float, float, int
         finer = descent(*inputs, richness, duration, SMALL, steps, steps)
         error = rms(coarse - finer)
     steps //= 2
-    seconds = timed(descent, *inputs, richness, duration, WIDTH, steps, 20)
-    return seconds * steps / 20, error, steps
+    said = f"{steps} steps"
+    if momenta:
+        found = [
+            with_momentum(inputs, richness, duration, allowed, steps, finer, m) for m in momenta
+        ]
+        steps, error, kind = min(found)
+        said = ", ".join(
+            f"{'Nesterov' if nesterov else 'momentum'} {inertia:g}: {count} steps"
+            + ("" if error <= allowed else " do not")
+            for count, error, (inertia, nesterov) in found
+        )
+    else:
+        kind = None
+    seconds = timed(descent, *inputs, richness, duration, WIDTH, steps, 20, kind)
+    return seconds * steps / 20, error, said
 
 
-@partial(jax.jit, static_argnames=("width", "taken"))
-def descent(X, y, X_test, richness, duration, width, steps, taken):
+def with_momentum(inputs, richness, duration, allowed, steps, known, momentum):
+    """Number of steps, their error, and which: from a 64th of ``steps`` on, a fifth more each."""
+    count = max(4, steps // 64)
+    while count <= 2 * steps:
+        found = descent(*inputs, richness, duration, SMALL, count, count, momentum)
+        if (error := rms(found - known)) <= allowed:
+            return count, error, momentum
+        count = -(-6 * count // 5)
+    return count, np.inf, momentum
+
+
+@partial(jax.jit, static_argnames=("width", "taken", "momentum"))
+def descent(X, y, X_test, richness, duration, width, steps, taken, momentum=None):
     """Predictions after the first ``taken`` of ``steps`` steps of full-batch gradient descent."""
     W, v = (
         jax.random.normal(jax.random.key(i), s)
@@ -123,11 +155,16 @@ def descent(X, y, X_test, richness, duration, width, steps, taken):
     def loss(weights):
         return 0.5 * jnp.mean((y - readout(weights, X) + start) ** 2)
 
-    def step(_, weights):
-        rate = richness**2 * width * duration / steps
-        return jax.tree.map(lambda w, g: w - rate * g, weights, jax.grad(loss)(weights))
+    inertia, nesterov = momentum or (None, False)
+    rate = richness**2 * width * duration / steps * (1 - (inertia or 0.0))
+    optimiser = optax.sgd(rate, inertia, nesterov)
 
-    weights = jax.lax.fori_loop(0, taken, step, (W, v))
+    def step(_, both):
+        weights, state = both
+        change, state = optimiser.update(jax.grad(loss)(weights), state)
+        return optax.apply_updates(weights, change), state
+
+    weights, _ = jax.lax.fori_loop(0, taken, step, ((W, v), optimiser.init((W, v))))
     return readout(weights, X_test) - readout((W, v), X_test)
 
 
@@ -157,12 +194,13 @@ def row(kind: str, data: tuple, richness: float, given, queue) -> None:
             limit = ak.TwoLayer("relu", particles=NEURONS, replicates=4, sampling="iid")
             solution, _ = predictions(task, richness, limit, 1, duration)
             error = rms(solution.predictions(task)[-1, :, :, 0] - reference)
-    elif kind == "network":
+    elif kind in NETWORKS:
         stage = ak.Stage(task, richness, duration=duration)
         solution = ak.train([stage], ak.Network(SMALL, "relu"), seeds=1, record=2)
         error = rms(solution.predictions(task)[-1, :, :, 0] - reference) * np.sqrt(SMALL / WIDTH)
-        seconds, of_steps, steps = network(task, richness, duration, error)
-        remark = f"{steps} steps, whose error is {of_steps:.5f}"
+        momenta = MOMENTA if kind != "network" else []
+        seconds, of_steps, steps = network(task, richness, duration, error, momenta)
+        remark = f"{steps}; their error is {of_steps:.5f}"
         error = np.hypot(error, of_steps)
     else:
         tol, limit = float(kind.split()[-1]), ak.TwoLayer("relu")
@@ -193,6 +231,7 @@ def apart(*arguments):
 
 def main() -> None:
     counts = [int(n) for n in sys.argv[1:] if n.isdigit()] or [50, 200, 800]
+    only = [n for n in sys.argv[1:] if n in KINDS]
     names = [n for n in sys.argv[1:] if n in TESTS] or list(TESTS)
     wanted = [float(n) for n in sys.argv[1:] if "." in n] or [0.3, 1.0, 3.0]
     print("data      P  tests gamma  what               seconds  compile    error  peak MiB")
@@ -206,8 +245,8 @@ def main() -> None:
                     f"{given[1]:.0f}, standard error {given[2]:.5f}",
                     flush=True,
                 )
-                kinds, asked = [*KINDS], np.nan
-                if data == "fashion" and samples <= 200:
+                kinds, asked = only or [*KINDS], np.nan
+                if data == "fashion" and samples <= 200 and not only:
                     kinds += ["adaptik, tol 3e-3", "adaptik, tol 1e-3"]
                 for kind in kinds:
                     asks = f"adaptik, tol {asked:.3g}" if kind.endswith("as recipe") else kind
