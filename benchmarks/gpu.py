@@ -1,4 +1,4 @@
-"""What one accelerator does with many samples of ten classes: the table of docs/speed.md.
+"""What one accelerator does with many samples of ten classes: the table of docs/notes/speed.md.
 
     python benchmarks/gpu.py [P ...]        # 1000 10000 60000; 200 1000 where JAX sees a CPU alone
 

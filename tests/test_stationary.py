@@ -43,7 +43,7 @@ def test_rest_is_where_a_long_flow_ends(phi, task):
     stage = ak.Stage(task, RICHNESS, duration=4000.0, weight_decay=DECAY)
     flow = ak.solve([stage], ak.TwoLayer(phi, dtype="float64", **LIMITS), record=3)
     X = task.X_test
-    # Steps of both ways leave up to 3e-4 (docs/speed.md).
+    # Steps of both ways leave up to 3e-4 (docs/notes/speed.md).
     assert np.abs(found.states[0].predict(X) - flow.states[0].predict(X)).max() < 3e-4
     kernels = [s.kernel(task.X).value for s in (found, flow)]
     # A neuron that comes to rest beside a kink is moved by rounding: 6e-6 to 2e-4 seen.

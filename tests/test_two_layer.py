@@ -246,7 +246,37 @@ def test_dual_coefficients_need_no_independent_samples(monkeypatch, stepper):
         solution = ak.solve(stages, limit, key=3)
         return solution.predict(np.random.default_rng(1).standard_normal((5, 7)))
 
-    np.testing.assert_allclose(predictions(1.2), predictions(1.0), atol=1e-9)
+    np.testing.assert_allclose(predictions(1.5), predictions(1.0), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "of_limit", "outputs"),
+    [
+        (dict(weight_decay=0.3), {}, 1),
+        (dict(head_rate=3.0), {}, 3),
+        (dict(weight_decay=0.2), dict(bias=(0.5, 0.8)), 2),
+        (dict(loss="logistic"), {}, 1),
+    ],
+)
+def test_loss_and_burden_fall_by_the_squared_speeds_of_all_parts(options, of_limit, outputs):
+    task = small_task(0, 6, outputs=outputs, name="task")
+    if "loss" in options:
+        task = ak.Task(task.X, np.sign(task.y), name="task")
+    stage = ak.Stage(task, 1.7, duration=1.0, **options)
+    limit = ak.TwoLayer("tanh", particles=32, replicates=2, dtype="float64", **of_limit)
+    rng = np.random.default_rng(0)
+    state = limit.start([stage], {"task": task}, rng)
+    with jax.enable_x64(True):
+        course = limit.course(state, stage, {("task", "train"): task.X})
+        flow = course.flow
+        y = jax.tree.map(lambda a: a + 0.1 * rng.standard_normal(a.shape), course.y0)
+        now, move, rate = flow.progress(y), flow(y), options.get("head_rate", 1.0)
+        factor = flow.objective.rate_factor / flow.richness**2
+        readouts = factor * move.readouts_squared().mean() / rate
+        fall = factor * flow.squares(move.w).mean() + readouts
+        np.testing.assert_allclose(now.rate, fall, rtol=1e-10)
+        np.testing.assert_allclose(flow.least_pace(y) * flow.units().sum(), readouts, rtol=1e-10)
+        assert flow.least_pace(y) < now.pace
 
 
 @pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-5), ("float64", 1e-13)])

@@ -80,7 +80,7 @@ class AbstractOneLayer(AbstractLimit[S]):
         count = self.particles
         if count is None:  # errors tell how many are needed
             count = max(FEWEST, 2 ** math.ceil(math.log2(1.25 * self.least(tasks))))
-        # Steps leave about a third of their tolerance at the end (docs/speed.md).
+        # Steps leave about a third of their tolerance at the end (docs/notes/speed.md).
         changed = {"tol": min(self.tol, tol), "particles": count}
         return type(self)(**self.settings | changed)
 

@@ -34,7 +34,7 @@ from .files import replacing
 SETTING = "ADAPTIK_CACHE"  # a folder, or "off"
 LARGEST = 2**30  # bytes of compiled programs, and of exported ones
 WORTH = 0.02  # seconds of compilation from which a program is kept
-# Fused loops compile for as long as all the rest and run no faster (docs/speed.md).
+# Fused loops compile for as long as all the rest and run no faster (docs/notes/speed.md).
 OPTIONS = {"cpu": {"xla_cpu_use_fusion_emitters": False}}
 # A function of another package may change without a change of its name.
 _KNOWN = sys.stdlib_module_names | {

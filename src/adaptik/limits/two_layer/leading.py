@@ -30,7 +30,6 @@ class Move(NamedTuple):
 class Leading(Linearisation):
     """Of leading directions of the samples, and of leading coordinates of the inputs."""
 
-    meets_once = True
     directions: Float[Array, "R P directions"]  # of the next step
     reduced: deflation.Reduced
     modes: Float[Array, "R directions C modes"]

@@ -42,7 +42,7 @@ from .optimal_head import OptimalHead, OptimalRecorder, law_of
 from .rest import at_rest, peak_bytes
 from .state import TwoLayerState
 
-DUAL_UP_TO = 1.2  # samples for a coordinate: with more, dual coefficients cost more than they save
+DUAL_UP_TO = 1.5  # samples for a coordinate: with more, dual coefficients cost more than they save
 PATIENCE = 512  # steps after which flows that may move to and fro across kinks are brought to rest
 
 

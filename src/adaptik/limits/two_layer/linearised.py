@@ -1,7 +1,7 @@
 """How error signals move particles, and the stiff part of that at one point."""
 
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -97,8 +97,13 @@ def strengths_of(z, phi, slope, signal, richness, bias=None):
     """How strongly samples are added to weights; how readouts move, those of ``bias`` too."""
     signal = (richness * signal).astype(z.dtype)
     strength = slope * jnp.einsum("rmc,rpc->rmp", z, signal)
+    return strength, readouts_of(z, phi, signal, bias)
+
+
+def readouts_of(z, phi, signal, bias=None):
+    """How error signals, times the richness, move readouts, and those of the constant feature."""
     dz = jnp.einsum("rmp,rpc->rmc", phi, signal)
-    return strength, (dz, None if bias is None else alike(bias * jnp.sum(signal, 1), z))
+    return dz, None if bias is None else alike(bias * jnp.sum(signal, 1), z)
 
 
 def alike(values: Float[Array, "R C"], z: Float[Array, "R M C"]) -> Float[Array, "R M C"]:
@@ -141,7 +146,6 @@ class Linearisation(AbstractLinearisation):
     """B and B~ at one point, in eigenmodes of the stiff matrix."""
 
     at: Point
-    meets_once: ClassVar[bool] = False  # kinks to solve for together: as at the node before
 
     def slopes(self, flow: Any, h, z, signal, part, length, before) -> Slopes:
         """At the node with preactivations h, readouts and error signals; phi has kinks."""
@@ -157,7 +161,7 @@ class Linearisation(AbstractLinearisation):
             (h - self.at.h) / part,
             start if before is None else before[0] + part / 2 * before[1],
             length.astype(dtype) * push,
-            before[2] if self.meets_once and before is not None else None,
+            None if before is None else before[2],  # looked for once a step
         )
         # Above the kink for a constant part of the step, and for one that grows along it.
         sudden = 2 * spent.share - spent.ending - start
