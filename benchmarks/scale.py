@@ -13,6 +13,7 @@ prediction beside it.
 
 import argparse
 import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def memory(which: str) -> float:
     return int(next(entry for entry in status if entry.startswith(which)).split()[1]) / 1024
 
 
-def measure(row: Row, queue) -> None:
+def measure(row: Row) -> dict[str, Any]:
     """One solve, after a small one that imports what a solve imports."""
     task, limit = row.task(), row.limit
     small = ak.Task([[1.0, 0.0], [0.0, 1.0]], [-1, 1])
@@ -90,26 +91,20 @@ def measure(row: Row, queue) -> None:
     stage, before = ak.Stage(task, 1.0, **row.ends), memory("VmRSS")
     solution = ak.solve([stage], limit, record=2)
     record = solution.records[0]
-    queue.put(
-        dict(
-            cost=record.cost,
-            end=f"{record.outcome.value} at {record.duration:.4g}, "
-            f"loss {float(solution.loss(task, 'train')):.2g}",
-            memory=memory("VmHWM") - before,
-            predicted=limit.predicted_bytes([stage], {task.name: task}) / 2**20,
-            tests=f"{solution.loss(task)}, {solution.accuracy(task)}",
-        )
+    return dict(
+        cost=record.cost,
+        end=f"{record.outcome.value} at {record.duration:.4g}, "
+        f"loss {float(solution.loss(task, 'train')):.2g}",
+        memory=memory("VmHWM") - before,
+        predicted=limit.predicted_bytes([stage], {task.name: task}) / 2**20,
+        tests=f"{solution.loss(task)}, {solution.accuracy(task)}",
     )
 
 
 def apart(row: Row) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=measure, args=(row, queue))
-    process.start()
-    found = queue.get()
-    process.join()
-    return found
+    with ProcessPoolExecutor(1, context) as process:
+        return process.submit(measure, row).result()
 
 
 def line(name: str, runs: list[dict[str, Any]]) -> str:

@@ -258,3 +258,13 @@ def test_saving_keeps_predictions(tmp_path):
         again.predict(SOURCE.X_test).value, solution.predict(SOURCE.X_test).value
     )
     assert again.records[0].step_error == solution.records[0].step_error
+
+
+@pytest.mark.parametrize("limit", [ak.Deep(2, "relu"), ak.Ensemble(2, "relu", replicates=1)])
+def test_as_many_neurons_as_inputs_need(limit):
+    X = np.random.default_rng(0).standard_normal((530, 540))
+    task = ak.Task(X, np.sign(X[:, 0]), name="wide")
+    stages, tasks = [ak.Stage(task, 1.0, duration=0.1)], {"wide": task}
+    state = limit.start(stages, tasks, np.random.default_rng(0))
+    assert state.weights.first.shape[-2:] == (640, 530)
+    assert limit.predicted_bytes(stages, tasks) > 8 * 10 * 640**2

@@ -125,8 +125,8 @@ def difference(of: str, score: str, reference: str | None) -> Predictor:
 def predictors(net: str) -> dict[str, Predictor]:
     """By name, those without a source network first."""
     found: dict[str, Predictor] = {}
-    for g, score in product(predicted.RICHNESS, predicted.OF_KERNELS):
-        found[f"theory, richness {g:g}: {score}"] = difference(f"theory-{g:g}", score, "theory-0")
+    for name, score in product(predicted.THEORIES, predicted.OF_KERNELS):
+        found[f"{name}: {score}, less theory-0"] = difference(name, score, "theory-0")
     for score in (*predicted.OF_FEATURES, *predicted.OF_KERNELS):
         found[f"network: {score}"] = difference(net, score, None)
         found[f"network: {score}, less inputs"] = difference(net, score, "inputs")

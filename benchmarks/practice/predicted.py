@@ -7,7 +7,8 @@ Writes a row for each pair, representation, number of samples and score into
 networks are trained on (:mod:`.realised`). It goes on from the rows that are there.
 
 Representations: ``theory-g``, the feature kernel of the infinite two-layer ReLU network after the
-source at richness g, which has seen no network; ``mlp`` and ``conv``, the last hidden layer of
+source at richness g, which has seen no network and 200 of the source's samples (or as many as
+``theory-g of n`` says); ``mlp`` and ``conv``, the last hidden layer of
 the networks trained on the source (needs their cache); ``theory-0``, the same kernel at
 initialisation, and ``inputs``, which know no source and are what the others are compared with.
 """
@@ -27,8 +28,8 @@ from .pairs import HALVES, Half, Problem, draw, pairs, sizes, source_rows, targe
 
 RESULTS = realised.FOLDER / "results" / "predicted.csv"
 COLUMNS = ("half", "target", "source", "representation", "samples", "score", "mean", "spread")
-RICHNESS = (1.0, 4.0)
-SOURCE_SAMPLES = 200  # of the source, where it has more: a solve's time grows as their square
+# Richness, and samples of the source where it has more: what the infinite network is asked with.
+THEORIES = {"theory-1": (1.0, 200), "theory-4": (4.0, 200), "theory-1 of 1000": (1.0, 1000)}
 LOSS_TOL = 0.03  # where the source's stage ends: features hardly move after
 PARTICLES = 512
 DRAWS = 16
@@ -47,13 +48,13 @@ OF_FEATURES: dict[str, Callable] = {
 }
 
 
-def solved(source: Problem, richness: float) -> ak.Solution:
+def solved(source: Problem, richness: float, samples: int) -> ak.Solution:
     """The infinite network after the source, from the cache if it is there."""
-    path = realised.cached(source, f"theory-{richness:g} {SOURCE_SAMPLES}", ".zip")
+    path = realised.cached(source, f"theory-{richness:g} {samples}", ".zip")
     if path.exists():
         return ak.Solution.load(path)
     rows = source_rows(source)
-    chosen = realised.seed("theory", source.name).permutation(len(rows.y))[:SOURCE_SAMPLES]
+    chosen = realised.seed("theory", source.name).permutation(len(rows.y))[:samples]
     stage = ak.Stage(ak.Task(rows.X[chosen], rows.y[chosen]), richness, loss_tol=LOSS_TOL)
     limit = ak.TwoLayer("relu", particles=PARTICLES, replicates=1)
     solution = ak.solve([stage], limit)
@@ -67,14 +68,14 @@ def initial(target: Problem) -> np.ndarray:
     return lazy.nngp(target_rows(target).X, depth=1, activation="relu")
 
 
-def theory(richness: float) -> Callable[[Problem | None, Problem], Callable]:
+def theory(richness: float, samples: int) -> Callable[[Problem | None, Problem], Callable]:
     """Scores of a target's draws by the kernel at one richness."""
 
     def of(source: Problem | None, target: Problem) -> Callable:
         if source is None:
             K = initial(target)
         else:
-            K = solved(source, richness).kernel(target_rows(target).X).value
+            K = solved(source, richness, samples).kernel(target_rows(target).X).value
         y = target_rows(target).y
         return lambda rows, _: {
             name: score(K[np.ix_(rows, rows)], y[rows]) for name, score in OF_KERNELS.items()
@@ -118,9 +119,9 @@ def of_features(F: np.ndarray, y: np.ndarray) -> dict[str, float]:
 
 
 REPRESENTATIONS: dict[str, Callable] = {
-    "theory-0": theory(0.0),
+    "theory-0": theory(0.0, 0),
     "inputs": inputs,
-    **{f"theory-{g:g}": theory(g) for g in RICHNESS},
+    **{name: theory(*of) for name, of in THEORIES.items()},
     "mlp": trained("mlp"),
     "conv": trained("conv"),
 }

@@ -21,6 +21,7 @@ from ..solution import Solution, observables, recorded_tasks
 from ..system.errors import InputError
 from ..system.memory import available_bytes, require
 from ..tasks import LossUnit, Task
+from ..tasks.span import largest_rank
 from ..tasks.stages import Stage, check_sequence
 from .case import Case, accuracy_of, load_standardised, source_losses
 from .evolution import WATCHED, moments
@@ -47,8 +48,7 @@ def _limit(config: TransferConfig) -> TwoLayer | Ensemble:
     # Rows compare replicates, which the exact limits of linear neurons do not have.
     if config.depth == 1:
         return TwoLayer(config.activation, particles=config.particles, replicates=config.replicates)
-    width = 512 if config.particles is None else config.particles
-    return Ensemble(config.depth, config.activation, width, config.replicates)
+    return Ensemble(config.depth, config.activation, config.particles, config.replicates)
 
 
 def _refuse_too_large(limit: Ensemble, stages: list[Stage]) -> None:
@@ -57,10 +57,12 @@ def _refuse_too_large(limit: Ensemble, stages: list[Stage]) -> None:
     if needed <= available_bytes():
         return
     seconds = sum(limit.predicted_seconds(stage) for stage in stages)
+    rank, outputs = largest_rank([s.task for s in stages]), stages[-1].task.outputs
+    width = limit.neurons(rank, outputs)
     require(
         needed,
-        f"every row at depth {limit.depth} ({limit.replicates} dense networks of width "
-        f"{limit.width}, of the order of {seconds:.2g} s)",
+        f"every row at depth {limit.depth} ({limit.replicates} dense networks of width {width}, "
+        f"of the order of {seconds:.2g} s)",
         "take --particles 512 or less with more --replicates (the alternative, adaptik.Ensemble, "
         "averages them and gives error bars), or fewer samples",
     )

@@ -68,8 +68,9 @@ class Ensemble(AbstractLimit[EnsembleState]):
     activation
         A name, an :class:`adaptik.activations.Activation`, or an elementwise JAX function.
     width
-        Neurons N of every hidden layer. Replicates share a bias of order 1/N, which the standard
-        error does not show; judge it by doubling the width.
+        Neurons N of every hidden layer; ``None`` takes 512, or as many as the rank of the inputs
+        needs. Replicates share a bias of order 1/N, which the standard error does not show; judge
+        it by doubling the width.
     replicates
         Independent networks; their spread is the standard error.
     dtype
@@ -103,7 +104,7 @@ class Ensemble(AbstractLimit[EnsembleState]):
 
     depth: int
     activation: str | Activation | Elementwise = "relu"
-    width: int = 512
+    width: int | None = None
     replicates: int = 4
     dtype: str = "float32"
     tol: float = 1e-3
@@ -114,20 +115,32 @@ class Ensemble(AbstractLimit[EnsembleState]):
         object.__setattr__(self, "bias", deviations(self.bias))
         object.__setattr__(self, "activation", activations.get(self.activation))
         require_integers(1, depth=self.depth, replicates=self.replicates, max_steps=self.max_steps)
-        require_integers(16, width=self.width)
+        if self.width is not None:
+            require_integers(16, width=self.width)
         require_one_of(("float32", "float64"), dtype=self.dtype)
         require_between(0, 1, tol=self.tol)
 
     def predicted_bytes(self, stages: Sequence[Stage], tasks: dict[str, Task]) -> int:
         rank = largest_rank(tasks.values(), deviations(self.bias)[0])
         outputs = max(s.task.outputs for s in stages)
-        weights = self.width * (rank + (self.depth - 1) * self.width + outputs)
+        width = self.neurons(rank, outputs)
+        weights = width * (rank + (self.depth - 1) * width + outputs)
         samples = max(s.task.n_train for s in stages)
         inputs = sum(len(X) for s in stages for _, X in recorded_inputs(tasks, s.task))
         kernels = [(s.task.n_train * s.task.outputs) ** 2 for s in stages if s.has_fixed_kernel]
         each = 8 * (10 + 2 * len(stages)) * weights + 8 * 6 * max(kernels, default=0)
-        each += np.dtype(self.dtype).itemsize * self.width * (6 * self.depth * samples + 3 * inputs)
+        each += np.dtype(self.dtype).itemsize * width * (6 * self.depth * samples + 3 * inputs)
         return int(self.replicates * each)
+
+    def neurons(self, rank: int, outputs: int) -> int:
+        """The width: matched fields need as many neurons as inputs have coordinates, and outputs.
+
+        Examples
+        --------
+        >>> Ensemble(2).neurons(rank=60, outputs=1), Ensemble(2).neurons(rank=784, outputs=1)
+        (512, 896)
+        """
+        return self.width or max(512, 128 * -(-(rank + outputs) // 128))
 
     def predicted_seconds(self, stage: Stage) -> float:
         """Time that a rich stage would take here, within a factor of 2 or 3.
@@ -135,8 +148,10 @@ class Ensemble(AbstractLimit[EnsembleState]):
         One evaluation of the vector field is timed now, for one replicate of moderate width, and
         scaled by the number of weights; how many a stage needs is an average over past ones.
         """
-        task, width = stage.task, min(self.width, PROBE)
+        task = stage.task
         rank = min(task.dimension, task.n_train)
+        full = self.neurons(rank, task.outputs)
+        width = min(full, PROBE)
 
         def weights(n: int) -> int:
             return n * (rank + (self.depth - 1) * n + task.outputs)
@@ -160,21 +175,21 @@ class Ensemble(AbstractLimit[EnsembleState]):
                 began = time.perf_counter()
                 jax.block_until_ready(step(flow, y))
                 spent.append(time.perf_counter() - began)
-        scale = self.replicates * weights(self.width) / weights(width)
+        scale = self.replicates * weights(full) / weights(width)
         return EVALUATIONS * scale * float(np.median(spent))
 
     def start(self, stages, tasks, rng) -> EnsembleState:
         span = Span.of(tasks.values(), deviations(self.bias)[0])
         outputs = stages[0].task.outputs
-        if self.width < span.rank + outputs:
+        if self.width is not None and self.width < span.rank + outputs:
             raise InputError(
                 f"width={self.width} cannot hold the second moments of {span.rank} span "
-                f"coordinates; give at least rank + outputs = {span.rank + outputs}"
+                f"coordinates; give at least rank + outputs = {span.rank + outputs}, or None"
             )
         return self._drawn(rng, span, np.concatenate([t.X for t in tasks.values()]), outputs)
 
     def _drawn(self, rng: np.random.Generator, span: Span, X, outputs: int) -> EnsembleState:
-        sizes = self.replicates, self.width, self.depth
+        sizes = self.replicates, self.neurons(span.rank, outputs), self.depth
         bias = deviations(self.bias)
         return EnsembleState.drawn(rng, self.phi, span, X, outputs, sizes, self.dtype, bias)
 

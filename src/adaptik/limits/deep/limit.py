@@ -151,8 +151,7 @@ class Deep(AbstractLimit[DeepState]):
         return Reveal(self.depth, self.activation, count, self.replicates, bias=self.bias)
 
     def _ensemble(self) -> Ensemble:
-        width = self.width or 512
-        return Ensemble(self.depth, self.activation, width, self.replicates, bias=self.bias)
+        return Ensemble(self.depth, self.activation, self.width, self.replicates, bias=self.bias)
 
 
 def _directions(stage: Stage) -> int:

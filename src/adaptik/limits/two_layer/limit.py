@@ -137,7 +137,10 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         width = np.dtype(self.dtype).itemsize
         largest = max(s.task.n_train for s in stages)
         active = largest if _dual_pays(largest, rank) else rank
-        per_particle = 6 * rank + 30 * active + 14 * largest * outputs
+        # Beside the fields of samples: gradients of all outputs where the whole kernel is held.
+        modes = max(s.task.n_train * s.task.outputs for s in stages)
+        fields = 17 * (modes if modes <= EXPONENTIAL_UP_TO else largest)
+        per_particle = 6 * rank + 30 * active + fields
         if self.phi.has_kink:
             per_particle += together(largest) ** 2
         moving = self.replicates * count * per_particle * width
