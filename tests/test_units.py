@@ -218,6 +218,15 @@ def test_points_of_three_classes():
     np.testing.assert_allclose(found["label_std"], np.full(3, np.sqrt(2 / 3)))
 
 
+def test_the_richness_of_three_classes_is_chosen_on_folds_with_all_of_them():
+    rng = np.random.default_rng(2)
+    X, y = rng.standard_normal((18, 4)), np.repeat(["a", "b", "c"], 6)
+    fitted = AdaptiveKernelClassifier(cv=3, particles=64, duration=2.0).fit(X, y)
+    assert len(fitted.richness_losses_) == 4
+    for train, test in fitted._folds(fitted.solution_.stages[0].task):
+        assert np.unique(y[train]).size == np.unique(y[test]).size == 3
+
+
 def test_decisions_of_a_lazy_classifier_sum_to_1():
     task = uneven_classes()
     named = np.array(["a", "b", "c"])[task.y.argmax(1)]

@@ -96,7 +96,7 @@ class AdaptiveKernel(BaseEstimator, ABC):
     def _folds(self, task: Task) -> list[tuple[np.ndarray, np.ndarray]]:
         """Rows to train and test on; of one size, so that one compiled solve serves all."""
         count = min(self.cv, task.n_train)
-        label = task.y @ np.arange(1, task.outputs + 1)
+        label = task.codes
         splitter = KFold(count, shuffle=True, random_state=0)
         if task.classes and np.unique(label, return_counts=True)[1].min() >= count:
             splitter = StratifiedKFold(count, shuffle=True, random_state=0)

@@ -160,8 +160,7 @@ def _source_data(source, classifies: bool) -> Data:
     task = source.solution_.stages[-1].task
     X = task.X[:, :-1] * source.scale_ + source.centre_
     if not isinstance(source, Regressor):
-        codes = (task.y[:, 0] > 0).astype(int) if task.outputs == 1 else task.y.argmax(1)
-        return X, source.classes_[codes], names
+        return X, source.classes_[task.codes], names
     if classifies:
         raise InputError(
             "source was fitted to numbers, and the target has classes; give it classes"

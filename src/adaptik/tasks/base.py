@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from ..system.errors import InputError
 from .label_scale import LabelScale
@@ -178,6 +178,23 @@ class Task:
     @property
     def outputs(self) -> int:
         return self.y.shape[1]
+
+    @property
+    def codes(self) -> Int[np.ndarray, " samples"]:
+        """Which class every training sample is of: positions in ``classes``.
+
+        Examples
+        --------
+        >>> Task(np.eye(3), np.eye(3), classes=("a", "b", "c")).codes.tolist()
+        [0, 1, 2]
+        """
+        return self.y.argmax(1) if self.outputs > 1 else (self.y[:, 0] > 0).astype(int)
+
+    @property
+    def by_label(self) -> Int[np.ndarray, " samples"]:
+        """Training samples sorted by class, or by what their labels add up to."""
+        label = self.codes if self.classes else self.y @ np.arange(1, self.outputs + 1)
+        return np.argsort(label, kind="stable")
 
     @property
     def heads(self) -> dict[str, int]:

@@ -227,7 +227,7 @@ class _Run:
             name = f"final kernel (γ₂={case.target_richness:g}), target labels"
             final = self.alignments.setdefault(name, {})
             final[g1] = _pair(observables.alignment(solution, target))
-        order = np.argsort(target.y @ np.arange(1, target.outputs + 1), kind="stable")
+        order = target.by_label
         X = target.X[order]
         if "lazy" not in self.kernels:
             gram, activation = X @ X.T / target.dimension, activations.get(self.config.activation)

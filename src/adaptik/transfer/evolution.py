@@ -75,14 +75,12 @@ def moments(
 
 def _seen(target: Task) -> tuple[Float[np.ndarray, "n D"], tuple[str, ...]]:
     """Training samples sorted by label, evenly thinned, and the label of each."""
-    order = np.argsort(target.y @ np.arange(1, target.outputs + 1), kind="stable")
+    order = target.by_label
     if len(order) > SAMPLES:
         order = order[np.linspace(0, len(order) - 1, SAMPLES).round().astype(int)]
-    y = target.y[order]
     if not target.classes:
-        return target.X[order], tuple(f"{value:.3g}" for value in y[:, 0])
-    code = y.argmax(1) if target.outputs > 1 else (y[:, 0] > 0).astype(int)
-    return target.X[order], tuple(str(target.classes[c]) for c in code)
+        return target.X[order], tuple(f"{value:.3g}" for value in target.y[order, 0])
+    return target.X[order], tuple(target.classes[c] for c in target.codes[order])
 
 
 def _density(h: np.ndarray, edges: np.ndarray) -> Float[np.ndarray, " bins"]:

@@ -102,10 +102,9 @@ def bootstrap_gain(best: Case, scratch: Case, seed: int) -> tuple[np.ndarray, fl
 def folds(target: Task, folds: int, seed: int) -> list[Task]:
     """Refits of the target on all but one fold of its training data, classes balanced."""
     rng = np.random.default_rng(seed)
-    label = target.y @ np.arange(1, target.outputs + 1)
     shuffled = rng.permutation(target.n_train)
     # Classes in the order in which they appear: their names do not matter.
-    _, first, of = np.unique(label[shuffled], return_index=True, return_inverse=True)
+    _, first, of = np.unique(target.codes[shuffled], return_index=True, return_inverse=True)
     by_class = shuffled[np.argsort(first[of], kind="stable")] if target.classes else shuffled
     fold_of = np.empty(target.n_train, int)
     fold_of[by_class] = np.arange(target.n_train) % folds
