@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 MOST = 48  # kinks of one particle that are solved for together
 SWEEPS = 1  # of Gauss and Seidel
@@ -42,6 +42,7 @@ class Met(NamedTuple):
     """The kinks of every particle that are solved for together."""
 
     near: Int[Array, "R M kinks"]
+    held: Bool[Array, "R M kinks"]  # those that may hold it; others fill up the number
     kernel: Float[Array, "kinks kinks n"]  # K_x among them, of all n = R M particles
 
 
@@ -110,7 +111,8 @@ def shares(
     near = _nearest(h, moved, own, together(h.shape[-1])) if met is None else met.near
     near, found = jax.lax.optimization_barrier((near, found))
     if met is None:
-        met = Met(near, jax.lax.optimization_barrier(among(_columns(near))))
+        held = jnp.take_along_axis(own, near, -1) < 0
+        met = Met(near, held, jax.lax.optimization_barrier(among(_columns(near))))
     take = [jnp.take_along_axis(a, near, -1) for a in (h, moved, assumed, push, *found)]
     solved = _solved(squares, met, *take)
     replicate, particle = (jnp.arange(n) for n in h.shape[:2])
@@ -138,8 +140,8 @@ def _solved(squares, met: Met, h, moved, assumed, push, share, ending) -> Above:
         tuple(_columns(a) for a in (near, h, moved, assumed, push, share, ending))
     )
     # Of j on i; kinks that push away hold nobody and are left as they were found.
-    pushes = met.kernel * jnp.minimum(push, 0.0)
-    own = squares[at] * push
+    push = jnp.where(_columns(met.held), jnp.minimum(push, 0.0), 0.0)
+    pushes, own = met.kernel * push, squares[at] * push
     base = moved - jnp.sum(pushes * assumed, 1)
 
     def one(n, found: Above):

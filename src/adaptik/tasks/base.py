@@ -192,7 +192,13 @@ class Task:
 
     @property
     def by_label(self) -> Int[np.ndarray, " samples"]:
-        """Training samples sorted by class, or by what their labels add up to."""
+        """Training samples sorted by class, or by what their labels add up to.
+
+        Examples
+        --------
+        >>> Task(np.eye(3), [0.5, -2.0, 0.1]).by_label.tolist()
+        [1, 2, 0]
+        """
         label = self.codes if self.classes else self.y @ np.arange(1, self.outputs + 1)
         return np.argsort(label, kind="stable")
 

@@ -69,7 +69,13 @@ class LabelScale:
         return cls(shares, np.full(len(shares), np.sqrt(y.var(0).sum())))
 
     def permuted(self, order: Sequence[int]) -> "LabelScale":
-        """With the outputs in another order."""
+        """With the outputs in another order.
+
+        Examples
+        --------
+        >>> LabelScale(np.array([0.5, 0.3, 0.2]), np.ones(3)).permuted([2, 0, 1]).mean.tolist()
+        [0.2, 0.5, 0.3]
+        """
         return LabelScale(self.mean[order], self.std[order])
 
     def standardised(self, y: Float[np.ndarray, "n outputs"]) -> Float[np.ndarray, "n outputs"]:
