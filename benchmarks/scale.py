@@ -123,9 +123,11 @@ def line(name: str, runs: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], help="of the table", default=[])
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {'; '.join(ROWS)}")
     parser.add_argument("--times", type=int, default=1, help="solves of a row [default: 1]")
     asked = parser.parse_args()
+    if unknown := sorted({*asked.rows} - {*ROWS}):
+        parser.error(f"no such row: {'; '.join(unknown)}; there are {'; '.join(ROWS)}")
     print(*HEAD, sep="\n", flush=True)
     seconds = {}
     for name in asked.rows or ROWS:
