@@ -240,25 +240,6 @@ def test_outcomes():
     assert outcome(late, 1e-3, 1e-3) is Outcome.OUT_OF_STEPS  # the horizon, not a duration
 
 
-class Bounded(Fit):
-    """Knows a bound of its pace: half of it, in a loss above 0.01 twice as much as it is."""
-
-    def least_pace(self, w):
-        now = self.progress(w)
-        return jnp.where(now.loss > 0.01, 2.0, 0.5) * now.pace
-
-
-def test_a_stage_goes_on_while_the_bound_of_its_pace_is_above_the_tolerance():
-    flow, limits = fit(decay=0.0), dict(duration=1e6, loss_tol=1.0, rate_tol=2e-2)
-    bounded = Bounded(flow.X, flow.y, flow.bend, flow.decay)
-    plain, later = run(flow, Exponential(), **limits), run(bounded, Exponential(), **limits)
-    assert float(plain.loss) > 0.01 and float(plain.pace) <= 2e-2  # where plain steps end,
-    assert float(later.pace) < 1e-2 and later.settled  # the bound is still above
-    exact = limits | dict(loss_tol=1e-3, rate_tol=1e-3)  # below a loss of 0.01 it is a bound
-    plain, same = run(flow, Exponential(), **exact), run(bounded, Exponential(), **exact)
-    assert float(same.end_time) == pytest.approx(float(plain.end_time), rel=1e-6)
-
-
 class Explosion(Fit):
     def __call__(self, w):
         return jnp.exp(w)

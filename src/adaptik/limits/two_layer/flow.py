@@ -16,7 +16,7 @@ from ...mathematics.activations import Activation
 from ...mathematics.losses import Objective
 from ...mathematics.stepping import Linearised
 from .leading import Leading
-from .linearised import Coordinates, Memory, Point, Whole, entries, push_of, readouts_of
+from .linearised import Coordinates, Memory, Point, Whole, entries, push_of
 
 
 class Anchors(eqx.Module):
@@ -110,19 +110,6 @@ class ParticleFlow(AbstractParticleFlow):
     def weigh(self, y: Law, error: Law):
         y, error = self.cast(y), self.cast(error)
         return self.weighed(y, error, jax.jvp(self.predictor, (y,), (error,))[1])
-
-    def least_pace(self, y: Law):
-        """Of the readouts: the loss and the burden fall by the squared speeds of all parts."""
-        y = self.cast(y)
-        _, phi, f = self.forward(y)
-        signal = (self.richness * self.signal(f)).astype(phi.dtype)
-        decay = self.decay.astype(phi.dtype)
-        push = readouts_of(y.z, phi, signal, self.bias)
-        dz, dc = jax.tree.map(lambda p, old: p - decay * old, push, y[1:])
-        speed = jnp.mean(Law(y.w, dz, dc).readouts_squared())
-        speed = speed if self.head_rate is None else self.head_rate * speed
-        fall = self.objective.rate_factor * speed / jnp.square(self.richness)
-        return fall / jnp.sum(self.units())
 
     def squares(self, w):
         return self.anchors.coordinates.squares(w)

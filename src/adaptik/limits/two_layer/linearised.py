@@ -97,13 +97,8 @@ def strengths_of(z, phi, slope, signal, richness, bias=None):
     """How strongly samples are added to weights; how readouts move, those of ``bias`` too."""
     signal = (richness * signal).astype(z.dtype)
     strength = slope * jnp.einsum("rmc,rpc->rmp", z, signal)
-    return strength, readouts_of(z, phi, signal, bias)
-
-
-def readouts_of(z, phi, signal, bias=None):
-    """How error signals, times the richness, move readouts, and those of the constant feature."""
     dz = jnp.einsum("rmp,rpc->rmc", phi, signal)
-    return dz, None if bias is None else alike(bias * jnp.sum(signal, 1), z)
+    return strength, (dz, None if bias is None else alike(bias * jnp.sum(signal, 1), z))
 
 
 def alike(values: Float[Array, "R C"], z: Float[Array, "R M C"]) -> Float[Array, "R M C"]:

@@ -84,13 +84,6 @@ class AbstractFlow(eqx.Module):
         pace = jnp.where(burden == 0, own, common)
         return Progress(jnp.sum(losses), rate, jnp.max(losses / units), pace)
 
-    def least_pace(self, y: PyTree) -> Float[Array, ""] | None:
-        """A lower bound of the pace of :meth:`progress` that costs less; ``None`` without one.
-
-        While it is above the tolerance of the rate, a stage goes on, and no more is asked.
-        """
-        return None
-
 
 class Progress(NamedTuple):
     """How far a flow has come."""
@@ -154,11 +147,6 @@ def _settled(flow: AbstractFlow, y, loss_tol, rate_tol):
     return now, converged | (now.pace <= STALL * rate_tol)
 
 
-@eqx.filter_jit
-def _least_pace(flow: AbstractFlow, y):
-    return flow.least_pace(y)
-
-
 def integrate(
     flow: AbstractFlow,
     y0: PyTree,
@@ -217,18 +205,10 @@ def _stops(times: _Times, allowed: _Allowed, watched: bool) -> Callable[..., Boo
 
         if watched:
             return judged() | (t >= times.duration)
-
-        def goes_on():
-            return jnp.zeros((), bool)
-
-        def looked_at():
-            least = _least_pace(args, y)
-            return judged() if least is None else jax.lax.cond(least > rate_tol, goes_on, judged)
-
         # How far a stage of given duration has come decides nothing.
-        rate_tol = allowed.rate
-        asked = (allowed.loss >= 0) | (rate_tol >= 0)
-        return jax.lax.cond(asked, looked_at, goes_on) | (t >= times.duration)
+        asked = (allowed.loss >= 0) | (allowed.rate >= 0)
+        settled = jax.lax.cond(asked, judged, lambda: jnp.zeros((), bool))
+        return settled | (t >= times.duration)
 
     return stop
 
