@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from memory import memory
 
 import adaptik as ak
 
@@ -74,12 +75,6 @@ ROWS = {
     "400, 0/9, two layers": Row((0, 9), 400, TO_LOSS, 2),
     "1000, 0/9, two layers": Row((0, 9), 1000, TO_LOSS, 2),
 }
-
-
-def memory(which: str) -> float:
-    """MiB that the process holds (VmRSS) or held at most (VmHWM); Linux only."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return int(next(entry for entry in status if entry.startswith(which)).split()[1]) / 1024
 
 
 def measure(row: Row) -> dict[str, Any]:

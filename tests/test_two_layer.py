@@ -271,10 +271,20 @@ def test_loss_and_burden_fall_by_the_squared_speeds_of_all_parts(options, of_lim
         flow = course.flow
         y = jax.tree.map(lambda a: a + 0.1 * rng.standard_normal(a.shape), course.y0)
         now, move, rate = flow.progress(y), flow(y), options.get("head_rate", 1.0)
-        factor = flow.objective.rate_factor / flow.richness**2
         speed = flow.squares(move.w).mean() + move.readouts_squared().mean() / rate
-        fall = factor * speed
+        fall = flow.objective.rate_factor * speed / flow.richness**2
         np.testing.assert_allclose(now.rate, fall, rtol=1e-10)
+
+
+def test_many_outputs_take_little_more_memory_than_one():
+    X = np.random.default_rng(0).standard_normal((1000, 20))
+    limit = ak.TwoLayer("relu", particles=1024, replicates=2)
+
+    def needed(outputs):
+        task = ak.Task(X, X[:, :outputs], name="task")
+        return limit.predicted_bytes([ak.Stage(task, 1.0)], {"task": task})
+
+    assert needed(1) < needed(10) < 2 * needed(1)
 
 
 @pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-5), ("float64", 1e-13)])

@@ -235,6 +235,15 @@ def test_decisions_of_a_lazy_classifier_sum_to_1():
     np.testing.assert_allclose(fitted.decision_function(-task.X).sum(1), 1.0, atol=1e-6)
 
 
+def test_deviations_of_a_classifier_are_in_the_unit_of_the_codes():
+    task = uneven_classes()
+    fitted = AdaptiveKernelClassifier(richness=0.0, particles=64).fit(task.X, task.codes)
+    learned = fitted._std(fitted._inputs(-task.X))
+    assert learned.min() > 0.1
+    unit = np.sqrt(np.sum(SHARES * (1 - SHARES)))
+    np.testing.assert_allclose(fitted.predict(-task.X, return_std=True)[1], unit * learned)
+
+
 UNEVEN = np.column_stack([np.sign(SECOND), 1e-4 * np.sign(B[:, 2])])[:6]
 SOLVERS = {
     "Linear": (lambda stages: ak.solve(stages, ak.Linear(), record=2), 1.0),
