@@ -22,6 +22,7 @@ import numpy as np
 from memory import memory
 
 import adaptik as ak
+from adaptik.limits.two_layer import memory as two_layer_memory
 
 PARTICLES, REPLICATES, TESTS = 1024, 2, 1000
 TO_LOSS: dict[str, Any] = dict(loss_tol=1e-4, rate_tol=1e-3)
@@ -43,6 +44,7 @@ class Row:
     samples: int
     ends: dict[str, Any] = field(default_factory=dict)
     depth: int = 1
+    memory: int | None = None  # MiB that solves are told there are; None for the machine's
 
     @property
     def limit(self) -> ak.TwoLayer | ak.Deep:
@@ -71,6 +73,9 @@ ROWS = {
     "4000, 0/9, for 100": Row((0, 9), 4000, FOR_100),
     "10000, 0/9, for 100": Row((0, 9), 10_000, FOR_100),
     "10000, ten classes, for 100": Row(TEN, 10_000, FOR_100),
+    "10000, 0/9, for 10": Row((0, 9), 10_000, dict(duration=10.0)),
+    "10000, 0/9, for 10, 1 GiB": Row((0, 9), 10_000, dict(duration=10.0), memory=1024),
+    "60000, ten classes, for 0.1, 4 GiB": Row(TEN, 60_000, dict(duration=0.1), memory=4096),
     "200, 0/9, two layers": Row((0, 9), 200, TO_LOSS, 2),
     "400, 0/9, two layers": Row((0, 9), 400, TO_LOSS, 2),
     "1000, 0/9, two layers": Row((0, 9), 1000, TO_LOSS, 2),
@@ -80,6 +85,8 @@ ROWS = {
 def measure(row: Row) -> dict[str, Any]:
     """One solve, after a small one that imports what a solve imports."""
     task, limit = row.task(), row.limit
+    if row.memory is not None:
+        two_layer_memory.available_bytes = lambda: row.memory * 2**20
     small = ak.Task([[1.0, 0.0], [0.0, 1.0]], [-1, 1])
     ak.solve([ak.Stage(small, 1.0, duration=0.1)], ak.TwoLayer("relu", particles=64))
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import adaptik as ak
+from adaptik.kernels.particles import blocks
 from adaptik.kernels.particles.state import ReadoutTerm
 from adaptik.limits.convolutional import flow as flows
 from adaptik.networks import convolution
@@ -232,12 +233,12 @@ def test_blocks_change_nothing_but_memory(monkeypatch):
     state = limit.start([stage], named, np.random.default_rng(0))
     found = []
     with jax.enable_x64(True):
-        for size in (flows.BLOCK, 2 * 64 * 2 * 4):
-            monkeypatch.setattr(flows, "BLOCK", size)
+        for size in (blocks.BLOCK, 2 * 64 * 2 * 4):
+            monkeypatch.setattr(blocks, "BLOCK", size)
             flow, _ = limit._started(state, stage, {("target", "train"): tasks[1].X})
             law = flows.Law(*map(jnp.asarray, (state.particles.w, state.particles.z)))
             found.append([*jax.tree.leaves(flow(law)), flow.losses(law), flow.linearise(law).rates])
-    assert flows.block_size(found[1][0], flow.samples.images) == 2
+    assert blocks.held_at_once(found[1][0], flow.samples.images.rho.shape[1]) == 2
     for whole, parts in zip(*found, strict=True):
         np.testing.assert_allclose(parts, whole, rtol=1e-9, atol=1e-12)
 

@@ -1,16 +1,42 @@
 """Orthonormal bases that grow as directions are revealed, and growing matrices in one vector.
 
-Of a basis ``B`` all that is asked is <b, b'> = delta with <a, b> = a.b/size: sizes are 1 for
+Of a growing basis B all that is asked is <b, b'> = delta with <a, b> = a.b/size: sizes are 1 for
 coordinates, and the number of particles for samples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
 
+TALL = 8  # rows for a column that are taken into a triangle at once
 ROOM = 48  # columns of a new buffer beyond twice those that it starts with
+
+
+def axes_of(
+    matrices: Iterable[Float[np.ndarray, "n D"]],
+) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, "m D"]]:
+    """Singular values and right singular vectors of matrices one below the other, largest first.
+
+    They are those of the triangle R in X = Q R, which takes in rows block by block: nothing else of
+    the size of X is made, and m is min(n, D).
+
+    Examples
+    --------
+    >>> X = np.array([[3.0, 0.0], [0.0, 1.0], [4.0, 0.0]])
+    >>> values, rows = axes_of([X[:1], X[1:]])
+    >>> values.round(6).tolist(), abs(rows).round(6).tolist()
+    ([5.0, 1.0], [[1.0, 0.0], [0.0, 1.0]])
+    """
+    triangle: list[np.ndarray] = []
+    for X in matrices:
+        size = TALL * X.shape[1]
+        for start in range(0, len(X), size):
+            below = np.concatenate([*triangle, X[start : start + size]])
+            triangle = [np.asarray(np.linalg.qr(below, "r"))]
+    _, values, rows = np.linalg.svd(triangle[0], full_matrices=False)
+    return values, rows
 
 
 class BasisFull(Exception):

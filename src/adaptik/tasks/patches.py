@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from ..mathematics.bases import axes_of
 from ..system.errors import InputError
 from ..system.registry import register
 from .base import Task
@@ -143,12 +144,10 @@ def span_of(patches: Patches, tasks: Iterable[Task]) -> Span:
     Every patch counts as a sample with the label of its image. Patches are held block by block.
     """
     tasks, d = list(tasks), patches.dimension
-    triangle, rows = np.zeros((0, d)), 0
-    for task in tasks:
-        for cut in patches.blocks(task.X):
-            part = patches.of(task.X[cut]).reshape(-1, d)
-            triangle, rows = np.linalg.qr(np.concatenate([triangle, part]), "r"), rows + len(part)
-    _, values, basis = np.linalg.svd(triangle, full_matrices=False)
+    values, basis = axes_of(
+        patches.of(task.X[cut]).reshape(-1, d) for task in tasks for cut in patches.blocks(task.X)
+    )
+    rows = patches.count * sum(task.n_train for task in tasks)
     rank = int((values > values[0] * max(rows, d) * np.finfo(float).eps).sum())
     basis = basis[:rank].T
     weight, pull = np.zeros((rank, rank)), np.zeros(rank)

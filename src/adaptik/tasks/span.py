@@ -7,6 +7,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float
 
+from ..mathematics.bases import axes_of
 from ..system.errors import InputError
 from ..system.registry import register
 from .base import Task
@@ -55,14 +56,15 @@ class Span:
     ) -> "Span":
         """The span of the training inputs of all tasks, and of other vectors ``(n, D)``."""
         tasks = list(tasks)
-        X = np.concatenate([with_constant(task.X, bias) for task in tasks])
+        parts = [with_constant(task.X, bias) for task in tasks]
         for vectors in also:  # what rounding alone puts outside adds no coordinate
-            inside = np.linalg.svd(X, full_matrices=False)[2]
+            inside = axes_of(parts)[1]
             left = vectors - (vectors @ inside.T) @ inside
             far = np.linalg.norm(left, axis=1) > RESOLUTION * np.linalg.norm(vectors, axis=1)
-            X = np.concatenate([X, vectors[far]])
-        _, values, rows = np.linalg.svd(X, full_matrices=False)
-        rank = int((values > values[0] * max(X.shape) * np.finfo(float).eps).sum())
+            parts.append(vectors[far])
+        values, rows = axes_of(parts)
+        size = max(sum(map(len, parts)), parts[0].shape[1])
+        rank = int((values > values[0] * size * np.finfo(float).eps).sum())
         basis = rows[:rank].T
         weight, pull = np.zeros((rank, rank)), np.zeros(rank)
         for task in tasks:

@@ -16,6 +16,7 @@ from ...mathematics.sampling import Sampling, readouts
 from ...system.devices import on_device
 from ...system.registry import register
 from ...tasks.span import Points
+from .blocks import stacked
 
 BLOCK = 400_000  # particle-input pairs held at once: larger blocks are slower, too
 
@@ -154,7 +155,7 @@ def readout(
         values = field(activation, w, a, r, smooth)
         return jnp.einsum("rmc,rmn->nrc", z, values) / w.shape[1]
 
-    out = over_blocks(block, (inside, rho), block_size(w))
+    out = _over_rows(block, (inside, rho), block_size(w))
     return jnp.swapaxes(out, 0, 1).astype(jnp.float64)
 
 
@@ -169,24 +170,17 @@ def tangent_readout(activation, base: Law, move: Law, inside, rho, smooth: bool)
         total = jnp.einsum("rmc,rmn->nrc", move.z, phi)
         return (total + jnp.einsum("rmc,rmn->nrc", base.z, slope * dh)) / phi.shape[1]
 
-    out = over_blocks(block, (inside, rho), block_size(base.w))
+    out = _over_rows(block, (inside, rho), block_size(base.w))
     return jnp.swapaxes(out, 0, 1).astype(jnp.float64)
 
 
-def over_blocks(function, inputs: tuple, size: int):
-    """``function`` of blocks of rows, stacked; blocks are views, the last one overlaps."""
-    count = len(inputs[0])
-    size = min(size, count)
-    starts = jnp.minimum(jnp.arange(0, count, size), count - size)
+def _over_rows(function, inputs: tuple[Array, ...], size: int):
+    """``function`` of blocks of rows of the inputs, stacked."""
 
-    def one(start):
-        return function(tuple(jax.lax.dynamic_slice_in_dim(v, start, size) for v in inputs))
+    def block(start, size):
+        return function([jax.lax.dynamic_slice_in_dim(v, start, size) for v in inputs])
 
-    if len(starts) == 1:
-        return one(0)
-    out = jax.lax.map(one, starts)
-    last = out[-1, size - (count - (len(starts) - 1) * size) :]
-    return jnp.concatenate([out[:-1].reshape(-1, *out.shape[2:]), last])
+    return stacked(block, len(inputs[0]), size)
 
 
 @partial(jax.jit, static_argnums=(0, 5))

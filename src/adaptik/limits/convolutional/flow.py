@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ...kernels.particles.blocks import held_at_once, stacked, summed
 from ...kernels.particles.flow import AbstractParticleFlow, left_after
 from ...kernels.particles.law import Law, Tangent, field
 from ...mathematics.activations import Activation
@@ -22,8 +23,6 @@ from ...mathematics.stepping import (
 from ...system.devices import on_device
 from ...tasks.patches import Patches, padded
 from ...tasks.span import Span
-
-BLOCK = 2**22  # preactivations held at once: 16 MiB in single precision
 
 
 class Images(eqx.Module):
@@ -118,27 +117,9 @@ class Filters(eqx.Module):
         return turned + self.averaged(self.each(base.z), self.pooled(slope * dh))
 
 
-def block_size(w: Array, images: Images) -> int:
-    """Images per block."""
-    per_image = w.shape[0] * w.shape[1] * len(images.index)
-    return min(images.count, max(1, BLOCK // per_image))
-
-
 def over_images(function, w: Array, images: Images):
-    """``function(start, size)`` of all blocks, stacked over images; the last block overlaps."""
-    count, size = images.count, block_size(w, images)
-    starts = jnp.minimum(jnp.arange(0, count, size), count - size)
-    if len(starts) == 1:
-        return function(0, size)
-    out = jax.lax.map(lambda start: function(start, size), starts)
-    return jax.tree.map(lambda leaf: joined(leaf, count), out)
-
-
-def joined(blocks: Float[Array, "blocks b ..."], count: int) -> Float[Array, "n ..."]:
-    """One after another, ``count`` in all: the last block overlaps the one before."""
-    overlap = blocks.shape[0] * blocks.shape[1] - count
-    ahead = blocks[:-1].reshape(-1, *blocks.shape[2:])
-    return jnp.concatenate([ahead, blocks[-1, overlap:]])
+    """``function(start, size)`` of all blocks, stacked over images."""
+    return stacked(function, images.count, held_at_once(w, len(images.index)))
 
 
 def predictions(filters: Filters, law: Law, images: Images) -> Float[Array, "R n C"]:
@@ -204,10 +185,9 @@ class ConvolutionalFlow(AbstractParticleFlow):
     def _pushed(self, law: Law, move: Law | None = None) -> tuple[Law, Float[Array, "R P C"]]:
         """The push, and the predictor of its error signals, in one pass."""
         images, filters = self.samples.images, self.filters
-        count, size = images.count, block_size(law.w, images)
+        count, size = images.count, held_at_once(law.w, len(images.index))
 
-        def body(total, first):
-            start = jnp.minimum(first, count - size)
+        def one(start, size, new):
             block = images.block(start, size)
             y, offset = (
                 jax.lax.dynamic_slice_in_dim(v, start, size, axis)
@@ -219,13 +199,11 @@ class ConvolutionalFlow(AbstractParticleFlow):
                 mean = filters.tangent(law, move, block, False)
             f = offset + jnp.swapaxes(mean, 0, 1) / self.richness
             signal = self.objective.rows(start, size).signal(f, y) / count
-            new = (start + jnp.arange(size) >= first)[:, None]  # the last block overlaps
-            part = self._push(law, block, jnp.where(new, signal, 0.0))
-            return jax.tree.map(jnp.add, total, part), jnp.swapaxes(f, 0, 1)
+            part = self._push(law, block, jnp.where(new[:, None], signal, 0.0))
+            return part, jnp.swapaxes(f, 0, 1)
 
-        nothing = jax.tree.map(jnp.zeros_like, law)
-        push, blocks = jax.lax.scan(body, nothing, jnp.arange(0, count, size))
-        return push, jnp.swapaxes(joined(blocks, count), 0, 1)
+        push, f = summed(one, jax.tree.map(jnp.zeros_like, law), count, size)
+        return push, jnp.swapaxes(f, 0, 1)
 
     def _push(self, law: Law, block, signal: Float[Array, "R b C"]) -> Law:
         inside, _ = block

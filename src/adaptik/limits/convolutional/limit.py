@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
+from ...kernels.particles.blocks import BLOCK
 from ...kernels.particles.flow import rates
 from ...kernels.particles.law import Law, Particles, Tangent
 from ...kernels.particles.state import ReadoutTerm, TangentTerm
@@ -24,7 +25,7 @@ from ...tasks.patches import POOLING, Patches, Pooling, span_of, square
 from ...tasks.stages import Stage
 from ..one_layer import AbstractOneLayer, Course, is_paired
 from ..two_layer.limit import TwoLayer, TwoLayerState
-from .flow import BLOCK, ConvolutionalFlow, Images, Recorder, Samples
+from .flow import ConvolutionalFlow, Images, Recorder, Samples
 from .state import FIELDS, PAIRS, ConvolutionalState
 
 HELD = 2**30  # bytes up to which the gradients of all samples are held, for exponential steps

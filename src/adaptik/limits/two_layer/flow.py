@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ...kernels.particles.blocks import stacked, summed
 from ...kernels.particles.flow import AbstractParticleFlow, left_after
 from ...kernels.particles.law import Law, Tangent, readout, tangent_readout
 from ...mathematics import deflation
@@ -26,6 +27,14 @@ class Anchors(eqx.Module):
     labels: Float[Array, "P C"]
     squares: Float[Array, " P"]  # K_x(mu, mu)
     gram: Float[Array, "P P"] | None = None  # K_x, for what needs all of it
+
+    def rows(self, start, size: int) -> "Anchors":
+        """Those of a block; not K_x."""
+        coordinates, labels, squares = (
+            jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size), whole)
+            for whole in (Coordinates(self.coordinates.lift), self.labels, self.squares)
+        )
+        return Anchors(coordinates, labels, squares)
 
     def among(self, at: Int[Array, "kinks n"], dtype) -> Float[Array, "kinks kinks n"]:
         """K_x of the samples in each column among themselves.
@@ -55,6 +64,8 @@ class ParticleFlow(AbstractParticleFlow):
     head_rate: Float[Array, ""] | None = None  # of z over w; None for 1
     deflated: bool = eqx.field(static=True, default=False)  # steps are exact for few directions
     bias: Float[Array, ""] | None = None  # b_r, the constant feature of readouts; None without
+    # Samples whose fields are held at once; None for all, as steps of the stiff part need it.
+    block: int | None = eqx.field(static=True, default=None)
 
     @property
     def labels(self):
@@ -75,9 +86,12 @@ class ParticleFlow(AbstractParticleFlow):
         return phi, self.offset + (mean + y.constant(self.bias)) / self.richness
 
     def predictor(self, law: Law):
-        return self.forward(law)[2]
+        return self._over_samples(lambda part: part.forward(law)[2])
 
     def tangent(self, law: Law, move: Law):
+        return self._over_samples(lambda part: part._tangent(law, move))
+
+    def _tangent(self, law: Law, move: Law):
         h = self.anchors.coordinates.preactivations(law.w)
         phi, slope = self.activation.phi(h), self.activation.derivative(h)
         dh = self.anchors.coordinates.changes(move.w)
@@ -86,11 +100,40 @@ class ParticleFlow(AbstractParticleFlow):
         return change.astype(jnp.float64) / phi.shape[1] + move.constant(self.bias)
 
     def pushed(self, law: Law, move: Law | None = None) -> Law:
+        if self.block is None:
+            return self._pushed(law, move, 1.0)
+        count = len(self.labels)
+
+        def one(start, size, new):
+            share = jnp.where(new, size / count, 0.0)[:, None]
+            return self._rows(start, size)._pushed(law, move, share), ()
+
+        return summed(one, jax.tree.map(jnp.zeros_like, law), count, self.block)[0]
+
+    def _pushed(self, law: Law, move: Law | None, share) -> Law:
+        """``share`` is that of a sample in the loss, in units of its share among these here."""
         h, phi, f = self.forward(law)
         if move is not None:
-            f = self.offset + self.tangent(law, move)
+            f = self.offset + self._tangent(law, move)
         slope, coordinates = self.activation.derivative(h), self.anchors.coordinates
-        return push_of(law.z, phi, slope, coordinates, self.signal(f), self.richness, self.bias)
+        signal = share * self.signal(f)
+        return push_of(law.z, phi, slope, coordinates, signal, self.richness, self.bias)
+
+    def _over_samples(self, function):
+        """What ``function`` makes of this flow on blocks of its samples, ``(R, P, ...)``."""
+        if self.block is None:
+            return function(self)
+
+        def one(start, size):
+            return jnp.swapaxes(function(self._rows(start, size)), 0, 1)
+
+        return jnp.swapaxes(stacked(one, len(self.labels), self.block), 0, 1)
+
+    def _rows(self, start, size: int) -> "ParticleFlow":
+        """This flow, had it the samples of a block alone."""
+        offset = jax.lax.dynamic_slice_in_dim(self.offset, start, size, 1)
+        anchors, objective = self.anchors.rows(start, size), self.objective.rows(start, size)
+        return replace(self, anchors=anchors, objective=objective, offset=offset, block=None)
 
     def signal(self, f):
         return self.objective.signal(f, self.labels) / f.shape[1]
@@ -115,7 +158,10 @@ class ParticleFlow(AbstractParticleFlow):
         return self.anchors.coordinates.squares(w)
 
     def felt(self, w):
-        return jnp.mean(jnp.square(self.anchors.coordinates.changes(w)), -1)
+        if self.block is None:
+            return jnp.mean(jnp.square(self.anchors.coordinates.changes(w)), -1)
+        lift = self.anchors.coordinates.lift
+        return jnp.einsum("rmk,kl,rml->rm", w, lift.T @ lift / len(lift), w)
 
     def memory(self, y: Law) -> Memory:
         y = self.cast(y)

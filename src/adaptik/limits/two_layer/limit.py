@@ -11,18 +11,19 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from ...kernels.particles.blocks import held_at_once
 from ...kernels.particles.flow import rates
 from ...kernels.particles.frozen import LazyControl
 from ...kernels.particles.law import Law, Particles, Tangent, row_blocks
 from ...kernels.particles.state import ReadoutTerm, TangentTerm
 from ...mathematics import activations
 from ...mathematics.activations import Activation, Elementwise
+from ...mathematics.bases import axes_of
 from ...mathematics.biases import NONE, Bias, deviations
-from ...mathematics.deflation import COORDINATES, DIRECTIONS
+from ...mathematics.deflation import COORDINATES
 from ...mathematics.sampling import Sampling, neurons
-from ...mathematics.sliding import together
 from ...mathematics.stepping import Chebyshev
-from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO, Chosen, stepper_for
+from ...mathematics.stepping.choice import Chosen, stepper_for
 from ...solution import Advance, Request
 from ...system.devices import gathered, on_device, spread
 from ...system.errors import (
@@ -38,11 +39,11 @@ from ...tasks.stages import Stage
 from ..one_layer import AbstractOneLayer, Course, is_paired
 from .directions import Adapted, DirectionFlow, DirectionRecorder, along
 from .flow import Anchors, Coordinates, ParticleFlow, Recorder, Targets
+from .memory import Size, dual_pays, needs_blocks, stage_bytes
 from .optimal_head import OptimalHead, OptimalRecorder, law_of
-from .rest import at_rest, peak_bytes
+from .rest import at_rest
 from .state import TwoLayerState
 
-DUAL_UP_TO = 1.5  # samples for a coordinate: with more, dual coefficients cost more than they save
 PATIENCE = 512  # steps after which flows that may move to and fro across kinks are brought to rest
 
 
@@ -134,29 +135,16 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         rank = min(rank + few, stages[0].task.dimension + (bias > 0))
         outputs = max(s.task.outputs for s in stages)
         count = self._count(rank, outputs) * 2 ** sum(is_paired(s) for s in stages)
-        width = np.dtype(self.dtype).itemsize
-        largest = max(s.task.n_train for s in stages)
-        active = largest if _dual_pays(largest, rank) else rank
-        # Beside the fields of samples: gradients of all outputs where the whole kernel is held.
-        modes = max(s.task.n_train * s.task.outputs for s in stages)
-        fields = 17 * (modes if modes <= EXPONENTIAL_UP_TO else largest)
-        per_particle = 6 * rank + 30 * active + fields
-        if self.phi.has_kink:
-            per_particle += together(largest) ** 2
-        moving = self.replicates * count * per_particle * width
-        if any(s.ends_at_rest for s in stages):
-            moving = max(moving, peak_bytes(count, active, largest, outputs))
+        size = self._size(count, rank)
         recorded = 24 * sum(
             t.n_train + (0 if t.X_test is None else len(t.X_test)) for t in tasks.values()
         )
-        kernels = largest**2 if any(s.ends_at_rest for s in stages) else 0  # K_x
-        if any(math.isinf(s.head_rate) for s in stages):
-            kernels += 4 * self.replicates * outputs * largest**2  # Phi, solved for every output
-        if largest * outputs <= EXPONENTIAL_UP_TO:
-            kernels += largest**2 + 6 * self.replicates * (largest * outputs) ** 2
-        else:
-            moving += self.replicates * count * 3 * COORDINATES * DIRECTIONS * outputs * width
-        return int(moving + 8 * (recorded * self.replicates * outputs + kernels))
+        moving = max(stage_bytes(stage, size) for stage in stages)
+        return int(moving + 8 * recorded * self.replicates * outputs)
+
+    def _size(self, particles: int, rank: int) -> Size:
+        width = np.dtype(self.dtype).itemsize
+        return Size(self.replicates, particles, rank, width, self.phi.has_kink)
 
     def check_all(self, stages, first, state) -> None:
         for i, stage in enumerate(stages[first:], first):
@@ -210,13 +198,14 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
         task, few, span = stage.task, stage.low_rank, state.span
         rate = 0.0 if few is None else few.rate
         still = stage.weight_decay == 0 and rate == 0
+        short = needs_blocks(stage, self._size(*state.particles.w.shape[1:]))
         optimal = math.isinf(stage.head_rate)
         if optimal and stage.head == "fresh":  # where it starts is forgotten at once
             particles = state.particles
             state = replace(state, particles=replace(particles, z=np.zeros_like(particles.z)))
         directions = None if few is None else span.basis.T @ few.directions(len(span.basis))
         anchor = span.training_points(task.X)
-        motion = _coordinates(anchor, state.particles.w, still, directions)
+        motion = _coordinates(anchor, state.particles.w, still and not short, directions)
         modes, (_, count, coordinates) = task.n_train * task.outputs, motion.law.shape
         chosen = stepper_for(modes, coordinates, count, self.tol, motion.leading)
         if rate > 0:
@@ -226,6 +215,8 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
             chosen = Chosen(Chebyshev(), "several tasks")
         if optimal:
             chosen = Chosen(Chebyshev(), "readouts are at their optimum")
+        if short:
+            chosen = Chosen(Chebyshev(), "samples in blocks, for the memory there is")
         flow, recorder, y0 = self._started(state, stage, motion, recorded, chosen)
         state_at = partial(self._state_at, state, recorder, stage)
         if rate > 0:
@@ -290,6 +281,7 @@ class TwoLayer(AbstractOneLayer[TwoLayerState]):
             head_rate=None if equal else on_device(stage.head_rate, self.dtype),
             deflated=chosen.deflated,
             bias=bias,
+            block=None if whole or chosen.deflated or motion.h is not None else held_at_once(y0.w),
             **scalar,
         )
         resting, basis = spread(motion.resting), on_device(motion.basis, self.dtype)
@@ -359,10 +351,6 @@ def _anchors(
     return Anchors(coordinates, on_device(labels), on_device(squares))
 
 
-def _dual_pays(samples: int, active: int) -> bool:
-    return samples <= DUAL_UP_TO * active
-
-
 class Motion(NamedTuple):
     """How weights move in a stage: ``resting + law @ basis.T``, preactivations by ``law @ lift.T``.
 
@@ -397,11 +385,11 @@ def _coordinates(
     """
     dtype = w.dtype
     seen = anchor if directions is None else anchor @ directions
-    left, values, rows = np.linalg.svd(seen, full_matrices=False)
+    values, rows = axes_of([seen])
     active = int((values > values[0] * 1e-7).sum())
     leading = float(values[0] ** 2 / max(np.sum(values**2), 1e-300))
-    principal = (left * values)[:, : min(active, COORDINATES)]
-    dual = still and _dual_pays(len(anchor), active)
+    principal = seen @ rows[: min(active, COORDINATES)].T
+    dual = still and dual_pays(len(anchor), active)
     basis = seen.T if dual else rows[:active].T
     lift = seen @ basis
     if directions is not None:
