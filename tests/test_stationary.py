@@ -171,6 +171,17 @@ def test_rest_that_is_not_found_leaves_the_flow(monkeypatch):
     assert at_rest("relu", DIGITS).records[0].duration == math.inf
 
 
+def test_short_steps_alone_are_no_rest(monkeypatch):
+    """Steps that creep along a valley are short as well: only where E stands still is rest."""
+    monkeypatch.setattr(rest, "CG_STEPS", 1)
+    monkeypatch.setattr(rest, "CHANGE", math.inf)
+    limit = ak.TwoLayer("erf", particles=40, replicates=1, tol=1e-3)
+    stage = ak.Stage(SOURCE, RICHNESS, weight_decay=DECAY)
+    record = ak.solve([stage], limit, record=3).records[0]
+    assert record.outcome is ak.Outcome.CONVERGED
+    assert math.isfinite(record.duration) or record.rate <= rest.RATE * stage.unit**2
+
+
 def test_tolerances_that_are_given_end_the_flow():
     stage = ak.Stage(SOURCE, RICHNESS, weight_decay=DECAY, rate_tol=1e-3)
     record = ak.solve([stage], ak.TwoLayer("erf", **LIMITS), record=3).records[0]

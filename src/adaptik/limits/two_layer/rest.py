@@ -38,8 +38,10 @@ CAREFUL = 0.7  # after one that is taken where the one before was not
 NEWTON = 1e-7  # sigma, in units of lambda, up to which steps count as Newton's
 CHANGE = 1e-7  # of the predictor by the last step
 STEPS, KINKED_STEPS = 600, 2000  # with many neurons on kinks it takes hundreds to find on which
-RATE = 1e-12  # at which particles are at rest though a few still change kinks after all steps
-CG_TOL, CG_STEPS = 0.1, 30  # steps far off need no more, and near the end they are many enough
+RATE = 1e-12  # at which E falls along the flow where it is at rest
+# Stopped early, steps creep along flat valleys of E: after 30 they fell below CHANGE where E still
+# fell at 1e-6, and where they did arrive it took seven times as many.
+CG_TOL, CG_STEPS = 0.1, 200
 AGREEMENT = 0.3  # of the fall of E with that of its quadratic model, relative
 ROUNDING = 1e-13  # relative, of E
 
@@ -108,7 +110,8 @@ def _descend(flow: ParticleFlow, law: Law) -> tuple[Resting | None, int]:
             sigma, factor = SLOWER * sigma, CAREFUL
             continue
         law, on, fresh = tried.law, tried.on, tried.caught
-        if sigma <= NEWTON * decay and tried.length <= CHANGE and tried.same_kinks:
+        still = sigma <= NEWTON * decay and tried.length <= CHANGE and tried.same_kinks
+        if still and _rate(flow, law, on) <= RATE:
             return Resting(law, on), step
         sigma, factor = max(factor * sigma, 0.1 * NEWTON * decay), max(FASTER, factor**2)
     return (Resting(law, on) if _rate(flow, law, on) <= RATE else None), most
