@@ -1,13 +1,14 @@
 """Seconds and errors of one curve: the published recipe, training a wide network, adaptik.
 
-    python benchmarks/speed.py [P ...] [fashion | hermite] [richness ...] [row ...]
+    python benchmarks/speed.py [P ...] [fashion | hermite] [richness ...] [time=T] [row ...]
 
 For example 200 hermite 1.0, or 50 fashion 1.0 network "network, momentum" "adaptik, tol 1e-2".
 
-A curve is one rich stage of gradient flow until the training loss is 1e-4, with predictions at all
-test points. Every row is a process of its own; what is timed has run before, so compilation, in a
-column of its own, is left out. Errors are root mean squares over test points of the difference to a
-reference, whose own standard error is printed; what adaptik itself reports ends each of its rows.
+A curve is one rich stage of gradient flow until the training loss is 1e-4, or for the time that is
+given, with predictions at all test points. Every row is a process of its own; what is timed has run
+before, so compilation, in a column of its own, is left out. Errors are root mean squares over test
+points of the difference to a reference, whose own standard error is printed; what adaptik itself
+reports ends each of its rows.
 
 - recipe: 10 000 i.i.d. neurons, 20 000 explicit Euler steps, all test points carried, single
   precision; seconds are those of 50 steps (10 without jit) times their number, the error is that
@@ -184,7 +185,7 @@ def row(kind: str, data: tuple, richness: float, given, queue) -> None:
     error, compiling, remark = np.nan, np.nan, ""
     if kind == "reference":
         limit = ak.TwoLayer("relu", particles=REFERENCE[data[0]], replicates=4, tol=2e-3)
-        solution, f = predictions(task, richness, limit, 99)
+        solution, f = predictions(task, richness, limit, 99, given)
         queue.put((f, solution.records[-1].duration, solution.sampling_error))
         return
     reference, duration, _ = given
@@ -233,13 +234,15 @@ def main() -> None:
     counts = [int(n) for n in sys.argv[1:] if n.isdigit()] or [50, 200, 800]
     only = [n for n in sys.argv[1:] if n in KINDS]
     names = [n for n in sys.argv[1:] if n in TESTS] or list(TESTS)
-    wanted = [float(n) for n in sys.argv[1:] if "." in n] or [0.3, 1.0, 3.0]
+    wanted = [float(n) for n in sys.argv[1:] if "." in n and "=" not in n] or [0.3, 1.0, 3.0]
+    times = [float(n.removeprefix("time=")) for n in sys.argv[1:] if n.startswith("time=")]
+    until = times[0] if times else None
     print("data      P  tests gamma  what               seconds  compile    error  peak MiB")
     for samples in counts:
         for data, tests in ((name, TESTS[name]) for name in names):
             for richness in wanted:
                 setting = ((data, samples, tests), richness)
-                given = apart("reference", *setting, None)
+                given = apart("reference", *setting, until)
                 print(
                     f"{data:7s} {samples:3d} {tests:6d} {richness:5g}  reference: time "
                     f"{given[1]:.0f}, standard error {given[2]:.5f}",

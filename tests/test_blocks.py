@@ -10,8 +10,10 @@ import pytest
 import adaptik as ak
 from adaptik.kernels.particles import blocks
 from adaptik.kernels.particles.law import Law
+from adaptik.limits.two_layer import memory
 from adaptik.limits.two_layer.flow import Anchors, Coordinates, ParticleFlow
 from adaptik.mathematics import losses
+from adaptik.system import devices
 
 SAMPLES, INPUTS = 37, 5
 LIMIT = dict(particles=64, replicates=2, dtype="float64", tol=1e-4)
@@ -115,6 +117,19 @@ def test_memory_in_blocks_is_of_particles_and_samples_not_of_both(monkeypatch):
     few, many = (needed(20_000, count) - needed(10_000, count) for count in (1024, 2048))
     assert few == many
     assert many < whole / 100
+
+
+def test_memory_of_accelerators_counts(monkeypatch):
+    class Card:
+        def memory_stats(self):
+            return {"bytes_limit": 1000}
+
+    size, stage = memory.Size(2, 64, INPUTS, 8, False), ak.Stage(task_of(), 1.0)
+    assert devices.accelerator_bytes() == np.inf  # tests run on processors
+    assert not memory.needs_blocks(stage, size)
+    monkeypatch.setattr(jax, "local_devices", lambda: [Card()])
+    assert devices.accelerator_bytes() == 1000 * jax.device_count()
+    assert memory.needs_blocks(stage, size)
 
 
 @pytest.mark.parametrize(

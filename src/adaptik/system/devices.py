@@ -43,6 +43,12 @@ def spread(array: Any, dtype: Any = None) -> Array:
     return jax.device_put(array, NamedSharding(mesh, PARTICLES))
 
 
+def accelerator_bytes() -> float:
+    """Memory of all devices together, infinite where they compute in that of the machine."""
+    known = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    return math.inf if known is None else float(known * jax.device_count())
+
+
 def parts(particles: int, devices: int) -> int:
     """Into how many parts particles are cut, one for a device; raises as :func:`spread` does.
 

@@ -13,6 +13,7 @@ from ...kernels.particles.blocks import BLOCK
 from ...mathematics.deflation import COORDINATES, DIRECTIONS
 from ...mathematics.sliding import together
 from ...mathematics.stepping.choice import EXPONENTIAL_UP_TO
+from ...system.devices import accelerator_bytes
 from ...system.memory import available_bytes
 from ...tasks.stages import Stage
 from .rest import peak_bytes
@@ -48,8 +49,10 @@ def needs_blocks(stage: Stage, size: Size) -> bool:
     Where readouts are at their optimum, weights move along few directions, or a stage ends at rest,
     all fields are needed at once.
     """
-    whole = math.isinf(stage.head_rate) or stage.low_rank is not None or stage.ends_at_rest
-    return not whole and _whole_bytes(stage, size) > SHARE * available_bytes()
+    if math.isinf(stage.head_rate) or stage.low_rank is not None or stage.ends_at_rest:
+        return False
+    there_is = min(available_bytes(), accelerator_bytes())
+    return _whole_bytes(stage, size) > SHARE * there_is
 
 
 def _whole_bytes(stage: Stage, size: Size) -> int:
