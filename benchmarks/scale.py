@@ -66,6 +66,7 @@ ROWS = {
     "1000, 0/9": Row((0, 9), 1000, TO_LOSS),
     "1000, 4/6": Row((4, 6), 1000, TO_LOSS),
     "1000, ten classes": Row(TEN, 1000, TO_LOSS),
+    "4000, 0/9": Row((0, 9), 4000, TO_LOSS),
     "4000, 0/9, to 1e-2": Row((0, 9), 4000, TO_A_HUNDREDTH),
     "10000, 0/9, to 1e-2": Row((0, 9), 10_000, TO_A_HUNDREDTH),
     "1000, 0/9, for 100": Row((0, 9), 1000, FOR_100),
