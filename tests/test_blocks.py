@@ -130,6 +130,7 @@ def test_memory_of_accelerators_counts(monkeypatch):
     monkeypatch.setattr(jax, "local_devices", lambda: [Card()])
     assert devices.accelerator_bytes() == 1000 * jax.device_count()
     assert memory.needs_blocks(stage, size)
+    assert not memory.needs_blocks(replace(stage, richness=0.0), size)  # its kernel stays
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,10 @@ def needs_blocks(stage: Stage, size: Size) -> bool:
     """Whether a stage takes explicit steps through blocks of samples because memory is short.
 
     Where readouts are at their optimum, weights move along few directions, or a stage ends at rest,
-    all fields are needed at once.
+    all fields are needed at once; where the kernel stays, no steps are taken.
     """
-    if math.isinf(stage.head_rate) or stage.low_rank is not None or stage.ends_at_rest:
+    at_once = math.isinf(stage.head_rate) or stage.low_rank is not None or stage.ends_at_rest
+    if at_once or stage.has_fixed_kernel:
         return False
     there_is = min(available_bytes(), accelerator_bytes())
     return _whole_bytes(stage, size) > SHARE * there_is
