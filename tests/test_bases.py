@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from adaptik.mathematics.bases import BasisFull, Columns, Packing, meet
+from adaptik.mathematics.bases import BasisFull, Columns, Packing, axes_of, meet
 
 
 @pytest.mark.parametrize("size", [1.0, 30.0])
@@ -47,3 +47,13 @@ def test_views_of_columns_stay_as_they_were():
         columns.append(np.zeros((4, 2)))
     assert columns.array.shape == (4, 121)
     np.testing.assert_array_equal(before, np.ones((4, 1)))
+
+
+@pytest.mark.parametrize("rows", [2, 3, 50])  # wide, square, of several blocks
+def test_axes_are_those_of_all_rows(rows):
+    X = np.random.default_rng(0).standard_normal((rows, 3))
+    _, values, vectors = np.linalg.svd(X, full_matrices=False)
+    for matrices in ([X], [X[:1], X[1:]]):
+        found, axes = axes_of(matrices)
+        np.testing.assert_allclose(found, values, rtol=1e-12)
+        np.testing.assert_allclose(np.abs(np.sum(axes * vectors, 1)), 1, rtol=1e-12)
