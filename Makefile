@@ -21,7 +21,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/adaptik transfer --source digits:1,4 $(FEW_SEVENS) --splits 5 --richness 0,2 --check-seeds 2 --out $(DEMO)
 	@echo "==> The report lies at $(CURDIR)/$(DEMO)/report.html"
 	@echo "==> And does learning 0 against 5, with very rich features?"
-	@$(BIN)/adaptik transfer --source digits:0,5 $(FEW_SEVENS) --splits 4 --richness 0,8 --folds 2 --check-seeds 0 \
+	@$(BIN)/adaptik transfer --source digits:0,5 $(FEW_SEVENS) --splits 6 --richness 0,8 --folds 2 --check-seeds 0 \
 		--brief --out $(DEMO)/hurts
 
 test: lint

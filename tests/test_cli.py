@@ -58,7 +58,7 @@ def test_options_of_a_study_are_typed_under_their_names_with_their_help():
         assert typed[name].opts == [f"--{name.replace('_', '-')}"]
     assert typed["richness"].default == "0,0.5,1,2,4" and typed["seed"].default == 0
     assert typed["n_source"].default is None  # files give all their samples
-    config = cli.typed_config({name: typed[name].default for name in declared})
+    config = cli.typed_configs({name: typed[name].default for name in declared})[0]
     assert config == TransferConfig()
 
 
@@ -84,7 +84,7 @@ def test_a_study_without_arguments_says_what_it_needs(run, capsys, tmp_path, mon
     for line in examples:
         context = commands.commands["transfer"].make_context("transfer", line.split()[2:])
         names = [field.name for field in fields(TransferConfig)]
-        config = cli.typed_config({name: context.params[name] for name in names})
+        config = cli.typed_configs({name: context.params[name] for name in names})[0]
         assert config.target == "digits:1,7" and config.n_target == 8
 
 

@@ -1,9 +1,12 @@
 """The benchmark of practice: its pairs, its networks and the scores that others proposed."""
 
+from dataclasses import astuple
+from itertools import pairwise
+
 import jax
 import numpy as np
 import pytest
-from benchmarks.practice import analysis, networks, pairs, realised, scores
+from benchmarks.practice import analysis, ladder, networks, pairs, realised, scores
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
@@ -208,3 +211,41 @@ def test_the_linear_probe_is_cross_validated(labelled):
         w = np.linalg.solve(Z[rest].T @ Z[rest] + ridge * np.eye(30), Z[rest].T @ y[rest])
         right.append(Z[i] @ w * y[i] > 0)
     assert scores.linear_probe(F, y) == np.mean(right) == scores.linear_probe(3 * F + 1, y)
+
+
+def test_every_rung_of_the_ladder_changes_one_thing():
+    for one, other in pairwise(ladder.RUNGS.values()):
+        assert sum(a != b for a, b in zip(astuple(one), astuple(other), strict=True)) == 1
+    last = ladder.RUNGS["early stopping"]
+    sizes = [W.shape for W, _ in ladder.begin(last, np.random.default_rng(0))]
+    assert sizes == networks.SHAPES["mlp"] and last.validated and last.optimiser == "adam"
+
+
+def test_agreement_of_rungs_is_freed_of_noise():
+    rng = np.random.default_rng(0)
+    gain, other = rng.normal(size=(2, 400, 1))
+    noise = rng.normal(size=(3, 400, 8))
+    one, same = gain + noise[0], 3 * gain + noise[1]
+    half = (gain + other) / np.sqrt(2) + noise[2]
+    assert ladder.agreement(one, same) == pytest.approx(1, abs=0.1)
+    assert ladder.agreement(one, half) == pytest.approx(np.sqrt(0.5), abs=0.1)
+    shared = other + noise[0]  # noise that two rungs share does not count
+    assert abs(ladder.agreement(one, shared)) < 0.15
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"start": "standard", "biases": True}, {"optimiser": "sgd"}]
+)
+def test_networks_of_the_ladder_learn_their_samples(change):
+    rng = np.random.default_rng(0)
+    rung = ladder.Rung(**({"width": 32, "depth": 2} | change))
+    X = rng.normal(size=(8, pairs.D)).astype(np.float32)
+    y = np.tile([-1.0, 1.0], 4).astype(np.float32)
+    problem = ladder._problem(rung, ladder.begin(rung, rng), X, y, 0.2, rng)
+    stack, fitted = ladder._trained(rung, "scratch", 4, [problem])
+    layers = jax.tree.map(lambda leaf: leaf[0], stack)
+    f = np.asarray(ladder.output(rung, False, layers, X))
+    assert bool(fitted[0]) and np.mean((f - y) ** 2) <= ladder.FITTED
+    assert np.abs(f).max() < 3
+    head = ladder.output(rung, True, layers, ladder.features(rung, layers, X))
+    np.testing.assert_allclose(head, f, rtol=1e-6)

@@ -197,7 +197,7 @@ def typed(line):
     assert (program, name) == ("adaptik", "transfer")
     commands = typer.main.get_command(cli.app).commands  # pyright: ignore[reportAttributeAccessIssue]
     context = commands[name].make_context(name, arguments)
-    return cli.typed_config({f: context.params[f] for f in TransferConfig.__dataclass_fields__})
+    return cli.typed_configs({f: context.params[f] for f in TransferConfig.__dataclass_fields__})[0]
 
 
 def test_commands_on_the_page_ask_what_they_say():
@@ -218,6 +218,9 @@ def test_next_steps_follow_from_what_was_found():
     first, beyond = steps()
     assert first[1].startswith("TransferKernelClassifier") and "source_richness=2)" in first[1]
     assert typed(beyond[1]).richness == (2.0, 4.0, 8.0)
+    stopped = (Row("lazy", 2.0, 0.0, 0.1, stop=12.345),)
+    assert "source_richness=2, duration=12.3)" in steps(rows=stopped)[0][1]
+    assert "duration" not in steps(rows=stopped, stopping="end")[0][1]
     inner = steps(richness=(0.0, 2.0, 4.0))
     assert len(inner) == 1
     hurts = steps(verdict=Verdict("No: it hurts.", False, -0.2))

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 import adaptik as ak
+from adaptik.tasks.stages import target_stage
 from adaptik.transfer import run
 from adaptik.transfer.case import Case
 from adaptik.transfer.options import TransferConfig
 from adaptik.transfer.point import transfer_point
+from adaptik.transfer.stopping import Path, Stopping, expected_stop, held_out_squares, times_of
 from adaptik.transfer.verdict import answer, bootstrap_gain, folds, notes
 
 RNG = np.random.default_rng(0)
@@ -32,12 +34,15 @@ def case(losses, samples=40, members=6, splits=1, noise=0.1) -> Case:
     """A case whose members and samples scatter around a loss."""
     made = Case("lazy", 1.0, 0.0)
     for _ in range(splits):
-        members_of_split = losses + noise * RNG.standard_normal(members)
-        made.member_losses.append(members_of_split)
-        made.sample_losses.append(losses + noise * RNG.standard_normal(samples))
-        made.held_out.append(losses + noise * RNG.standard_normal(samples))
+        ways = (losses + noise * RNG.standard_normal((1, n)) for n in (members, samples, samples))
+        made.paths.append(a_path(*ways))
         made.outcomes.append(ak.Outcome.CONVERGED)
     return made
+
+
+def a_path(members, samples, held_out, expected=None) -> Path:
+    times = 2.0 ** np.arange(len(members))
+    return Path(times, members, samples, held_out, Stopping(held_out, expected))
 
 
 @pytest.mark.parametrize("splits", [1, 5])
@@ -79,7 +84,7 @@ def test_errors_of_networks_are_their_spread():
 def test_networks_are_compared_with_the_theory_of_their_own_split():
     """Draws of the data differ far more than networks of one draw do."""
     made = case(0.5, splits=2, noise=0.01)
-    made.member_losses[1] += 1.0
+    made.paths[1].members[:] += 1.0
     made.network_losses = [m + 0.01 * RNG.standard_normal(6) for m in made.member_losses]
     row = made.row()
     assert row.network_test_loss == pytest.approx(row.test_loss, abs=0.01)
@@ -101,6 +106,7 @@ def test_every_split_has_networks_of_its_own():
         splits=2,
         check_width=32,
         check_seeds=2,
+        stopping="end",
     )
     study = run(config)
     losses = []
@@ -169,3 +175,88 @@ def test_a_point_is_a_solve_and_training_of_its_stages(head):
     assert found["source_loss_before"] == pytest.approx(float(theory.loss(source, stage=0)))
     assert found["source_loss_after"] == pytest.approx(float(theory.loss(source)))
     assert found["source_loss_after"] > found["source_loss_before"] + 0.01
+
+
+def test_a_stage_stops_where_refits_are_best_only_if_they_are_sure_of_it():
+    rng = np.random.default_rng(3)
+    falls = np.array([0.9, 0.5, 0.3, 0.4])[:, None] + np.zeros((4, 30))
+    scatter = rng.standard_normal((4, 30))
+    sure, unsure = falls + 0.1 * scatter, falls + 3.0 * scatter
+    assert Stopping(sure, expected=1).stop == 2 and Stopping(sure, expected=3).stop == 2
+    assert Stopping(unsure - unsure.mean(1, keepdims=True) + falls, expected=1).stop == 1
+    assert Stopping(sure).stop == 3  # the end, whatever refits say
+    # Samples drawn anew choose anew: of those that say so, the last.
+    split = np.where(np.arange(30) < 15, sure, sure[::-1])
+    assert (
+        Stopping(split, 1).on(np.arange(15)) == 2 and Stopping(split, 1).on(np.arange(15, 30)) == 1
+    )
+
+
+def test_the_choice_of_the_time_is_in_the_error_of_the_gain():
+    rng = np.random.default_rng(4)
+    samples = np.array([0.2, 0.8])[:, None] + np.zeros((2, 40))
+    draws = 0.02 * rng.standard_normal((2, 12))
+    torn = np.array([0.5, 0.5])[:, None] + np.where(np.arange(12) % 2, 0.3, -0.25) * [[1], [-1]]
+    errors = []
+    for held_out in (samples[:, :12] + draws, torn + draws):
+        made = Case("lazy", 1.0, 0.0, paths=[a_path(samples[:, :6], samples, held_out, 0)])
+        alone = case(1.0, noise=0.0, samples=40)
+        alone.paths = [a_path(*(np.ones((2, n)) for n in (6, 40, 12)), 0)]
+        gains, gain = bootstrap_gain(made, alone, seed=0)
+        assert gain == pytest.approx(0.8)
+        errors.append(gains.std())
+    assert errors[0] < 1e-9 and errors[1] > 0.1
+
+
+@pytest.mark.parametrize("mode", ["readout", "lazy", "rich"])
+def test_stages_are_expected_to_stop_when_the_mean_mode_is_learned(mode):
+    source, target = ak.tasks.load_pair("digits:1,4", "digits:1,7", n_source=12, n_target=16)
+    limit = ak.TwoLayer("relu", particles=96, replicates=2)
+    stage = target_stage(target, mode, 1.0, "fresh")
+    before = ak.solve([ak.Stage(source, 2.0)], limit, observe=[target])
+    after = ak.solve([stage], limit, after=before, observe=[target], snapshots=[(1, 0.0)])
+    at, times = expected_stop(after, stage, target), times_of(after)
+    if mode == "readout":  # of the source's features
+        K = before.kernel(target.X).value
+    else:  # a fresh readout has <z^2> = 1, relu <phi'^2> = 1/2 of half of the neurons
+        K = before.kernel(target.X).value + np.diag(np.sum(target.X**2, 1) / target.dimension) / 2
+    wanted = target.n_train / np.mean(np.diag(K))
+    assert 0 < at < len(times) - 1 and 0.5 < times[at] / wanted < 2
+    assert times[at] < after.records[-1].duration
+
+
+def test_refits_are_judged_at_the_times_of_the_fit():
+    _, target = ak.tasks.load_pair("digits:1,4", "digits:1,7", n_source=12, n_target=16)
+    limit = ak.TwoLayer("relu", particles=96, replicates=2)
+    fold = folds(target, 2, seed=0)[0]
+    whole, refit = (ak.solve([ak.Stage(t, 0.0)], limit, observe=[fold]) for t in (target, fold))
+    times = times_of(whole)
+    squares = held_out_squares(refit, fold, times)
+    f, own = refit.predictions(fold).mean(1), refit.records[-1].times
+    for i, time in enumerate(times[:-1]):
+        j = np.flatnonzero(np.isclose(own, time))
+        expected = f[j[0]] if len(j) else f[-1]
+        np.testing.assert_allclose(squares[i], (expected - fold.y_test) ** 2)
+    np.testing.assert_allclose(squares[-1], (f[-1] - fold.y_test) ** 2)
+    assert squares.shape == (len(times), 8, 1)
+
+
+def test_rows_are_of_where_stages_stop():
+    """The readout's row against gradient flow on its kernel for the time that it says."""
+    asked: dict[str, Any] = dict(SMALL, richness=(2.0,), target_richness=(0.0,), check_seeds=0)
+    study = run(TransferConfig(**asked, folds=3))
+    ends = run(TransferConfig(**asked, folds=3, stopping="end"))
+    row, at_end = study.rows[1], ends.rows[1]
+    assert row.mode == at_end.mode == "readout" and row.stop < at_end.stop
+    assert row.test_loss_at_end == at_end.test_loss_at_end == at_end.test_loss != row.test_loss
+    assert "as is when training stops" in study.verdict.sentence
+    assert "training stops" not in ends.verdict.sentence
+    source, target = ak.tasks.load_pair(
+        "digits:1,4", "digits:1,7", **dict(n_source=12, n_target=12, n_test=20)
+    )
+    limit = ak.TwoLayer("relu", particles=96, replicates=2)
+    before = ak.solve([ak.Stage(source, 2.0)], limit, observe=[target])
+    stage = ak.Stage(target, 0.0, trains="readout", duration=row.stop)
+    again = ak.solve([stage], limit, after=before)
+    assert float(again.loss(target)) == pytest.approx(row.test_loss, rel=1e-4)
+    assert float(again.accuracy(target)) == pytest.approx(row.accuracy)

@@ -78,7 +78,7 @@ for row in study.rows:
 # `scratch` starts from random weights. `readout` keeps the source's features and trains a readout, `lazy` trains all
 # weights linearly around them. A lazy source (richness 0) never moves its features, so that its `readout` row is a
 # random-feature model. The error is over draws of the data; networks of width 512, trained on the same data, stand
-# beside each row, and agree with it. Every row tells all test bottles apart: eight labelled ones are enough for these two
+# beside each row, and agree with it. Every row tells all test bottles or nearly all apart: eight labelled ones are enough for these two
 # kinds, with a source or without, which is why there is little to gain.
 
 # %%

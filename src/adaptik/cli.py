@@ -91,6 +91,8 @@ def _options_of(config: type) -> Callable[[Callable[..., None]], Callable[..., N
             kind, default = str, ",".join(f"{value:g}" for value in default)
         elif kind is not int and kind != (int | None):
             kind = str if default is not None else str | None
+        if name == "source":  # of several the best is asked
+            kind, default = list[str], [default]
         words = allowed_words(annotations(config)[name][0])
         shown: Any = dict(help=escaped(option.help), rich_help_panel=option.group)
         typed: Any = Annotated[kind, typer.Option(**shown, autocompletion=_offer(words))]
@@ -106,8 +108,13 @@ def _options_of(config: type) -> Callable[[Callable[..., None]], Callable[..., N
     return given
 
 
-def typed_config(typed: dict[str, Any]) -> TransferConfig:
-    """The configuration that was typed; files give all their samples, data sets some."""
+def typed_configs(typed: dict[str, Any]) -> list[TransferConfig]:
+    """The configurations that were typed, one for each source."""
+    return [_typed_config(dict(typed, source=source)) for source in typed["source"]]
+
+
+def _typed_config(typed: dict[str, Any]) -> TransferConfig:
+    """Files give all their samples, data sets some."""
     from .tasks import DATASETS
 
     for name, side in SAMPLES.items():
@@ -130,19 +137,25 @@ def transfer(
     ] = False,
     **typed: Any,
 ) -> None:
-    """Does pretraining on SOURCE help on TARGET? Theory at infinite width, checked by networks."""
+    """Does pretraining on SOURCE help on TARGET? Theory at infinite width, checked by networks.
+
+    With --source several times: which of them helps most?
+    """
     from .display.reports.folder import checked_folder
     from .display.reports.study import FILES, all_notes, document, write
     from .transfer.comparison import run
 
     interrupts.orderly()
-    config = typed_config(typed)
+    config, *others = typed_configs(typed)
     ways = [f"--{n}" for n, on in dict(json=as_json, brief=brief, verbose=verbose).items() if on]
     if len(ways) > 1:
         raise InputError(f"{' and '.join(ways)} are ways to print; give one of them")
+    if others:
+        _rank([config, *others], out, as_json, brief, verbose)
+        return
     checked_folder(out, FILES)
     with terminal.bar("reading data and compiling", width=28) as show:
-        study = run(config, show, lambda: say("interrupted; keeping what was finished", err=True))
+        study = run(config, show, _interrupted)
     written = write(study, out)
     if as_json:
         say(json.dumps(document(study), indent=1))
@@ -152,6 +165,35 @@ def transfer(
         terminal.print_study(study, all_notes(study), verbose)
         say(f"Report: {written}")
     if not study.complete:
+        raise typer.Exit(130)
+
+
+def _interrupted() -> None:
+    say("interrupted; keeping what was finished", err=True)
+
+
+def _rank(
+    configs: list[TransferConfig], out: Path, as_json: bool, brief: bool, verbose: bool
+) -> None:
+    """Which of several sources is best: every study with its report, and their order."""
+    from .display.reports import ranking as reports
+    from .display.reports.study import all_notes
+    from .transfer.ranking import rank
+
+    reports.check(out, len(configs))
+    with terminal.bar("reading data and compiling", width=28) as show:
+        ranking = rank(configs, show, _interrupted)
+    written = reports.write(ranking, out)
+    if as_json:
+        say(json.dumps(reports.document(ranking), indent=1))
+    elif brief:
+        say(ranking.sentence)
+    else:
+        for study in ranking.studies if verbose else ():
+            terminal.print_study(study, all_notes(study), verbose)
+        terminal.print_ranking(ranking)
+        say(f"Report: {written}")
+    if not ranking.complete:
         raise typer.Exit(130)
 
 

@@ -12,6 +12,7 @@ import typer
 from ..system.errors import InputError
 
 if TYPE_CHECKING:
+    from ..transfer.ranking import Ranking
     from ..transfer.study import Row, TransferStudy
 
 WIDTH = 100  # of the table, so that it fits side by side with anything
@@ -143,8 +144,9 @@ def bar_of_cases(label: str) -> Iterator[Callable[[int, int, int], None]]:
 def print_study(study: "TransferStudy", notes: Sequence[str], verbose: bool = False) -> None:
     """The rows of a study as a table of :data:`WIDTH` columns, with notes and the verdict below.
 
-    ``verbose`` adds what the report has besides: errors of the test set, cross-validated losses,
-    outcomes, seconds; as wide as it takes.
+    ``verbose`` adds what the report has besides: when target stages stop and the loss where they
+    would go on to their end, errors of the test set, cross-validated losses, outcomes, seconds; as
+    wide as it takes.
     """
     from rich import box
     from rich.console import Console
@@ -174,6 +176,37 @@ def print_study(study: "TransferStudy", notes: Sequence[str], verbose: bool = Fa
     say(study.verdict.sentence)
 
 
+def print_ranking(ranking: "Ranking") -> None:
+    """Sources as a table, best first, with what decides it below."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..solution.estimate import rounded
+    from ..transfer.study import label_of
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("source", "test loss", "best with", "used as"):
+        numbers = heading in ("test loss", "best with")
+        table.add_column(heading, justify="right" if numbers else "left", overflow="fold")
+    for one in ranking.ranked:
+        change = ("+" if one.gain < 0 else "") + rounded(-one.gain, one.gain_se, unit="%")
+        table.add_row(
+            one.source or "none",
+            change if one.source else "–",
+            f"{100 * one.best:.1f} %",
+            label_of(one.mode, one.source_richness, one.target_richness),
+        )
+    console = Console(width=WIDTH)
+    with console.capture() as shown:
+        console.print(table)
+    if ranking.ranked:
+        say("\n".join(line.rstrip() for line in shown.get().rstrip().splitlines()))
+    for study in ranking.studies:
+        say(f"{study.config['source']}: {study.verdict.sentence}")
+    say(ranking.sentence)
+
+
 def _cells(row: "Row", unit: str) -> dict[str, str]:
     """A row's numbers under their headings, losses in a unit (a prefix of their names)."""
     return {
@@ -190,6 +223,8 @@ def _cells(row: "Row", unit: str) -> dict[str, str]:
 
 def _details(row: "Row", unit: str) -> dict[str, str]:
     return {
+        "stops at": _plain(row.stop, "{:.3g}"),
+        "at the end": _plain(getattr(row, f"{unit}test_loss_at_end"), "{:.3g}"),
         "test-set s.e.": _plain(getattr(row, f"{unit}sampling_se"), "{:.2g}"),
         "refits ± s.e.": _pair(row, f"{unit}cv_loss"),
         "seconds": f"{row.seconds:.1f}",

@@ -21,8 +21,9 @@ from .adaptive import PARAMETERS, AdaptiveKernel, Classifier, Regressor, plain
 
 TRANSFER = """source
         A fitted adaptik estimator (trained anew together with the target's inputs), a pair
-        ``(X, y)``, or ``None``. Columns of DataFrames are matched with the target's by name;
-        class names that both have keep the target's code.
+        ``(X, y)`` (trained to its end, whatever the ``duration``), or ``None``. Columns of
+        DataFrames are matched with the target's by name; class names that both have keep the
+        target's code.
     mode
         What the target trains: ``"readout"``, ``"lazy"`` (all weights, linearised) or ``"rich"``.
     head
@@ -103,8 +104,8 @@ class _Transfer(AdaptiveKernel):
         key, limit = self._key(), self._limit()
         fitted = getattr(_unfrozen(self.source), "richness_", None)
         first = self.source_richness if fitted is None else fitted
-        # A fitted source is trained anew as it was trained; its data as the target is.
-        teacher = self if fitted is None else _unfrozen(self.source)
+        # A fitted source is trained anew as it was trained; its data as the target is, to the end.
+        teacher = replace(self, duration=None) if fitted is None else _unfrozen(self.source)
         pretrained = {
             g: solve(
                 [teacher._stage(self.source_task_, g)], limit, key=key, record=2, observe=[task]

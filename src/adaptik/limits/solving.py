@@ -123,7 +123,7 @@ def solve(
         request = Request(
             tasks | {stage.task.name: stage.task} if isinstance(stage.task, Joint) else tasks,
             record_grid(stage.duration, record),
-            tuple(float(t) for at, t in snapshots if at == i),
+            tuple(sorted({float(t) for at, t in snapshots if at == i})),
             np.random.default_rng(streams[i + 1]),
         )
         listener = None

@@ -8,14 +8,25 @@ if TYPE_CHECKING:
     from .movement import richness_of
     from .options import TransferConfig
     from .point import transfer_point
+    from .ranking import Ranking, rank
     from .study import TransferStudy
 
-__all__ = ["TransferConfig", "TransferStudy", "richness_of", "run", "transfer_point"]
+__all__ = [
+    "Ranking",
+    "TransferConfig",
+    "TransferStudy",
+    "rank",
+    "richness_of",
+    "run",
+    "transfer_point",
+]
 
 # The command line reads the options of a study before anything slow is imported.
 _HOMES = {
+    "Ranking": "ranking",
     "TransferConfig": "options",
     "TransferStudy": "study",
+    "rank": "ranking",
     "richness_of": "movement",
     "run": "comparison",
     "transfer_point": "point",

@@ -11,6 +11,7 @@ from ..solution import Solution
 from ..solution.estimate import deviate
 from ..tasks import LossUnit, Task, accuracy, load_pair, standardise_labels
 from ..tasks.stages import Stage, target_stage
+from .stopping import Path
 from .study import Row
 
 
@@ -22,33 +23,38 @@ def load_standardised(source: str, target: str, **settings: Any) -> tuple[Task, 
 
 
 def source_losses(
-    solution: Solution, source: Task | None, target: Task, unit: LossUnit
+    solution: Solution, source: Task | None, target: Task, unit: LossUnit, at: int = -1
 ) -> tuple[float, float] | None:
-    """Before and after the target stage, where a source has the same outputs and a test set."""
+    """Before and after the target stage, where a source has the same outputs and a test set.
+
+    After is at the recorded time ``at``.
+    """
     if source is None or source.outputs != target.outputs or "test" not in source.splits:
         return None
-    before, after = (float(solution.loss(source, stage=i, unit=unit)) for i in (0, -1))
-    return before, after
+    before = float(solution.loss(source, stage=0, unit=unit))
+    return before, float(solution.losses(source, unit=unit)[at].mean())
 
 
-def accuracy_of(solution: Solution, target: Task) -> float:
-    """On test samples, at the end; NaN without classes."""
+def accuracy_of(solution: Solution, target: Task, at: int = -1) -> float:
+    """On test samples, at the recorded time ``at``; NaN without classes."""
     if not target.classes:
         return float("nan")
-    f, y = solution.predictions(target)[-1], target.split("test")[1]
+    f, y = solution.predictions(target)[at], target.split("test")[1]
     return float(np.mean(accuracy(target, f, y)))
 
 
 @dataclass
 class Case:
-    """A source richness and a way to use the target."""
+    """A source richness and a way to use the target.
+
+    Lists have an entry for each split of the data; all but ``paths`` are of where its target stage
+    stops.
+    """
 
     mode: str
     source_richness: float | None
     target_richness: float | None
-    member_losses: list[np.ndarray] = field(default_factory=list)
-    sample_losses: list[np.ndarray] = field(default_factory=list)
-    held_out: list[np.ndarray] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
     source_losses: list[tuple[float, float]] = field(default_factory=list)
     network_losses: list[np.ndarray] = field(default_factory=list)
@@ -58,6 +64,21 @@ class Case:
 
     def stage(self, target: Task, head: Any) -> Stage:
         return target_stage(target, self.mode, self.target_richness or 0.0, head)
+
+    @property
+    def member_losses(self) -> list[np.ndarray]:
+        """Test losses of the replicates."""
+        return [path.members[path.stop] for path in self.paths]
+
+    @property
+    def sample_losses(self) -> list[np.ndarray]:
+        """Losses of the test samples."""
+        return [path.samples[path.stop] for path in self.paths]
+
+    @property
+    def held_out(self) -> list[np.ndarray]:
+        """Losses of the training samples by refits."""
+        return [path.held_out[path.stop] for path in self.paths]
 
     @property
     def ranked(self) -> "Case":
@@ -72,7 +93,7 @@ class Case:
     def row(self) -> Row:
         """The numbers of both units."""
         row = self._row()
-        if not self.member_losses:
+        if not self.paths:
             return row
         row = replace(row, outcome=Outcome.of_all(self.outcomes).value, seconds=self.seconds)
         if self.relative is None:
@@ -87,30 +108,28 @@ class Case:
 
     def _row(self) -> Row:
         row = Row(self.mode, self.source_richness, self.target_richness)
-        if not self.member_losses:
+        if not self.paths:
             return row
-        means = [m.mean() for m in self.member_losses]
-        one = self.sample_losses[0]
+        means, one = [m.mean() for m in self.member_losses], self.sample_losses[0]
         sampling = (
             np.std(means, ddof=1) / np.sqrt(len(means))
             if len(means) > 1
             else one.std(ddof=1) / np.sqrt(len(one))
         )
         before, after = np.mean(self.source_losses, axis=0) if self.source_losses else (None, None)
+        errors = np.concatenate(self.held_out)
         changes: dict[str, Any] = dict(
+            stop=float(np.exp(np.mean([np.log(p.times[p.stop]) for p in self.paths]))),
             test_loss=float(np.mean(means)),
             test_loss_se=_error_of_mean(self.member_losses),
             sampling_se=float(sampling),
+            test_loss_at_end=float(np.mean([path.members[-1].mean() for path in self.paths])),
+            cv_loss=float(errors.mean()),
+            cv_loss_se=float(errors.std(ddof=1) / np.sqrt(len(errors))),
             accuracy=float(np.mean(self.accuracies)) if self.accuracies else None,
             source_loss_before=None if before is None else float(before),
             source_loss_after=None if after is None else float(after),
         )
-        if self.held_out:
-            errors = np.concatenate(self.held_out)
-            changes |= dict(
-                cv_loss=float(errors.mean()),
-                cv_loss_se=float(errors.std(ddof=1) / np.sqrt(len(errors))),
-            )
         if self.network_losses:
             networks, theory = np.stack(self.network_losses), np.stack(self.member_losses)
             changes |= dict(

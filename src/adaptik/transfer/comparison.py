@@ -1,8 +1,9 @@
 """The transfer study: does pretraining on one task help on another, and at which richness?
 
-Every combination of source richness and target mode is solved in the infinite-width limit; the
-verdict's combination is chosen on K-fold refits of the target's training data, never on its test
-set; finite networks trained for the same times check every row.
+Every combination of source richness and target mode is solved in the infinite-width limit. When its
+target stage stops and which combination the verdict is about are chosen on K-fold refits of the
+target's training data, never on its test set; finite networks trained for the same times check
+every row.
 """
 
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from .case import Case, accuracy_of, load_standardised, source_losses
 from .evolution import WATCHED, moments
 from .options import TransferConfig
 from .recorded import Curve, Moment
+from .stopping import Path, Stopping, expected_stop, held_out_squares, times_of
 from .study import TransferStudy
 from .verdict import decided, folds, notes
 
@@ -68,7 +70,7 @@ def _refuse_too_large(limit: Ensemble, stages: list[Stage]) -> None:
     )
 
 
-class _Run:
+class Run:
     """The study in progress; everything finished so far can be turned into a TransferStudy."""
 
     def __init__(self, config: TransferConfig, progress: Progress):
@@ -124,16 +126,24 @@ class _Run:
         self.done += 1
         self.progress(label, self.done, self.total)
 
-    def run(self) -> None:
+    def go(self, interrupted: Callable[[], None]) -> None:
+        """Compute all cases; on Ctrl-C ``interrupted`` is called, and what was finished is kept."""
+        try:
+            self._run()
+            self.complete = True
+        except KeyboardInterrupt:
+            interrupted()
+
+    def _run(self) -> None:
         """Theory in this thread, and networks behind it in a second one."""
         pool, wait = ThreadPoolExecutor(max_workers=1), True
         try:
             pretrained: dict[tuple[int, float], Solution] = {}
             checks: list[Future] = []
 
-            def check(split: int, case: Case, solution: Solution) -> None:
+            def check(split: int, case: Case, stages: tuple[Stage, ...]) -> None:
                 if self.config.check_seeds:
-                    checks.append(pool.submit(self._check, split, case, solution, pretrained))
+                    checks.append(pool.submit(self._check, split, case, stages, pretrained))
 
             self._theory(check)
             for done in checks:
@@ -144,7 +154,7 @@ class _Run:
         finally:
             pool.shutdown(wait, cancel_futures=True)
 
-    def _theory(self, check: Callable[[int, Case, Solution], None]) -> None:
+    def _theory(self, check: Callable[[int, Case, tuple[Stage, ...]], None]) -> None:
         for split, (source, target) in enumerate(self.pairs):
             key = self.config.seed + split
             parts = folds(target, self.config.folds, key)
@@ -161,23 +171,20 @@ class _Run:
                     pretrained = self._seen(split, 0, pretrained, target, g1, None)
                     self._tick(f"source γ₁={g1:g}")
                 for case in cases:
-                    solution = self._solve(case, both, pretrained, key)
+                    solution, expected = self._solve(case, both, pretrained, key)
                     solution = self._seen(split, 1, solution, target, g1, case.target_richness)
                     self._tick(f"{case.mode} γ₁={'-' if g1 is None else f'{g1:g}'}")
-                    check(split, case, solution)
-                    if split == 0:
-                        self._look(case, solution, source, target)
+                    held_out = []
                     for fold in parts:
                         stage = case.stage(fold, self.config.head)
-                        refit = solve(
-                            [stage], self.limit, key=key, record=2, after=pretrained, observe=both
-                        )
-                        f = refit.predictions(fold)[-1].mean(0)
-                        squares = (f - fold.split("test")[1]) ** 2
-                        for kept, unit in case.units():
-                            # Of the whole target: folds count alike, whatever their labels.
-                            kept.held_out.append(squares @ target.loss_weights(unit))
+                        refit = solve([stage], self.limit, key=key, after=pretrained, observe=both)
+                        held_out.append(held_out_squares(refit, fold, times_of(solution)))
                         self._tick(f"K-fold refits of {case.mode}")
+                    stop = self._keep(case, solution, both, np.concatenate(held_out, 1), expected)
+                    *before, last = solution.timed_stages
+                    check(split, case, (*before, replace(last, duration=stop or None)))
+                    if split == 0:
+                        self._look(case, solution, source, target)
 
     def _watched(self, i: int, stage: Stage, both: list[Task]) -> list[tuple[int, float]]:
         """Snapshots of stage ``i``, where its kernel moves and memory has room for them."""
@@ -190,30 +197,54 @@ class _Run:
         self, split: int, i: int, solution: Solution, target: Task, g1: float | None, g2: Any
     ) -> Solution:
         """Keep the moments of stage ``i``; the solution without the states that they came from."""
-        if split == 0 and g1 is not None and any(at == i for at, _ in solution.snapshots):
+        last = solution.stages[-1]
+        kept = any(at == i for at, _ in solution.snapshots)
+        if split == 0 and g1 is not None and kept and last.richness > 0 and last.trains == "all":
             self.moments += moments(solution, i, target, g1, g2)
         return replace(solution, snapshots={})
 
     def _solve(
         self, case: Case, both: list[Task], pretrained: Solution | None, key: int
-    ) -> Solution:
+    ) -> tuple[Solution, int | None]:
+        """A row of one split, and which of its times it is expected to stop at."""
         target, stage = both[1], case.stage(both[1], self.config.head)
-        watched = self._watched(0 if pretrained is None else 1, stage, both)
+        i = 0 if pretrained is None else 1
+        watched = self._watched(i, stage, both)
+        if self.config.stopping == "refits":
+            watched = list({(i, 0.0), *watched})
         solution = solve(
             [stage], self.limit, key=key, after=pretrained, observe=both, snapshots=watched
         )
-        source = None if pretrained is None else pretrained.stages[0].task
+        if self.config.stopping == "end":
+            return solution, None
+        return solution, expected_stop(solution, stage, target)
+
+    def _keep(
+        self,
+        case: Case,
+        solution: Solution,
+        both: list[Task],
+        squares: np.ndarray,
+        expected: int | None,
+    ) -> float:
+        """What a row knows of one split, held-out squares given; the time it stops at."""
+        target, times = both[1], times_of(solution)
+        source = solution.stages[0].task if len(solution.stages) > 1 else None
+        # Of the whole target: folds count alike, whatever their labels.
+        held_out = {unit: squares @ target.loss_weights(unit) for _, unit in case.units()}
+        stopping = Stopping(held_out[case.units()[-1][1]], expected)
+        at = stopping.stop - len(times)  # from the end, as recorded times have the start as well
         for kept, unit in case.units():
-            values = solution.sample_losses(target, unit=unit)[-1]
-            kept.member_losses.append(values.mean(1))
-            kept.sample_losses.append(values.mean(0))
-            if (forgotten := source_losses(solution, source, target, unit)) is not None:
+            values = solution.sample_losses(target, unit=unit)[-len(times) :]
+            ways = values.mean(2), values.mean(1), held_out[unit]
+            kept.paths.append(Path(times, *ways, stopping))
+            if (forgotten := source_losses(solution, source, target, unit, at)) is not None:
                 kept.source_losses.append(forgotten)
         if target.classes:
-            case.accuracies.append(accuracy_of(solution, target))
+            case.accuracies.append(accuracy_of(solution, target, at))
         case.outcomes.append(solution.outcome)
         case.seconds += sum(r.cost.run_seconds + r.cost.compile_seconds for r in solution.records)
-        return solution
+        return float(times[at])
 
     def _look(self, case: Case, solution: Solution, source: Task, target: Task) -> None:
         self._add_curves("theory", case, solution, source, target)
@@ -265,7 +296,7 @@ class _Run:
         self,
         split: int,
         case: Case,
-        theory: Solution,
+        stages: tuple[Stage, ...],
         pretrained: dict[tuple[int, float], Solution],
     ) -> None:
         """Train networks for the times that the theory took; every split has networks of its own.
@@ -275,8 +306,7 @@ class _Run:
         both = source, target = self.pairs[split]
         first = self.config.seed + split * self.config.check_seeds
         seeds = list(range(first, first + self.config.check_seeds))
-        g1, stages = case.source_richness, theory.timed_stages
-        before = None
+        g1, before = case.source_richness, None
         if g1 is not None:
             if (split, g1) not in pretrained:
                 pretrained[split, g1] = train(
@@ -318,7 +348,7 @@ class _Run:
             "limit": self.limit.describe(),
             "versions": versions(),
         }
-        rows = tuple(case.row() for case in self.cases if case.member_losses)
+        rows = tuple(case.row() for case in self.cases if case.paths)
         return TransferStudy(
             config,
             rows,
@@ -366,10 +396,6 @@ def run(
     >>> study.rows[0].mode, 0 < study.rows[0].test_loss < 2, study.verdict.gain is not None
     ('scratch', True, True)
     """
-    study = _Run(config, progress)
-    try:
-        study.run()
-        study.complete = True
-    except KeyboardInterrupt:
-        interrupted()
-    return study.study()
+    one = Run(config, progress)
+    one.go(interrupted)
+    return one.study()

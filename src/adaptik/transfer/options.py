@@ -33,7 +33,9 @@ class Option:
 DATA, QUESTION, NETWORKS = "Data", "Question", "Networks beside the theory"
 
 
-Source = Annotated[str, Option("data set with classes, or a file: .npz, .csv, ...", group=DATA)]
+Source = Annotated[
+    str, Option("data set with classes, or a file: .npz, .csv, ...; repeatable", group=DATA)
+]
 Target = Annotated[str, Option("as --source", group=DATA)]
 SourceSamples = Annotated[
     int | None, Option("source training samples [default: 200, or all]", group=DATA)
@@ -87,6 +89,10 @@ class TransferConfig:
     richness: Richness = (0.0, 0.5, 1.0, 2.0, 4.0)
     target_richness: TargetRichness = (0.0, 1.0)
     head: Head = "fresh"
+    stopping: Annotated[
+        Literal["refits", "end"],
+        Option("where target stages stop: by refits, or when samples are learned", group=QUESTION),
+    ] = "refits"
     splits: Annotated[int, Option("independent draws of the data", 1, QUESTION)] = 1
     folds: Annotated[int, Option("K of the K-fold refits that choose", 2, QUESTION)] = 4
     activation: Activation = "relu"

@@ -11,6 +11,20 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+def label_of(mode: str, source: float | None, target: float | None) -> str:
+    """What a row does, in few words; richnesses that it has none of are ``None`` or NaN.
+
+    Examples
+    --------
+    >>> label_of("rich", 2.0, 1.0), label_of("scratch", None, 0.0)
+    ('rich (γ₂ = 1), γ₁ = 2', 'scratch (γ₂ = 0)')
+    """
+    words = mode
+    if mode in ("scratch", "rich") and target is not None and np.isfinite(target):
+        words += f" (γ₂ = {target:g})"
+    return words if source is None or not np.isfinite(source) else f"{words}, γ₁ = {source:g}"
+
+
 @dataclass(frozen=True)
 class Row:
     """One combination of source richness and what the target stage does.
@@ -33,11 +47,14 @@ class Row:
     source_loss_after: float | None = None
     cv_loss: float | None = None
     cv_loss_se: float | None = None
+    stop: float = np.nan
+    test_loss_at_end: float = np.nan
     outcome: str = "not run"
     seconds: float = 0.0
     relative_test_loss: float | None = None
     relative_test_loss_se: float | None = None
     relative_sampling_se: float | None = None
+    relative_test_loss_at_end: float | None = None
     relative_network_test_loss: float | None = None
     relative_network_test_loss_se: float | None = None
     relative_source_loss_before: float | None = None

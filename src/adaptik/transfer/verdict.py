@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from ..mathematics.outcome import Outcome
 from ..solution.estimate import rounded
 from ..tasks import Task
 from .case import Case
 from .options import TransferConfig
+from .stopping import Path
 from .study import Row, Verdict
 
 BOOTSTRAPS = 2000
@@ -21,6 +23,32 @@ def decided(
     if not complete:
         return Verdict("The study was interrupted; there is no verdict.")
 
+    best, scratch = contest(cases, config)
+    if best is None:
+        return Verdict(
+            "Features of a lazy source never move, and a fresh head forgets its readout: give "
+            "a source richness above 0, or keep the head, to ask whether pretraining helps."
+        )
+    gains, gain = bootstrap_gain(best.ranked, scratch.ranked, config.seed)
+    se, confidence = float(gains.std(ddof=1)), float(np.mean(gains > 0))
+    helps = True if confidence >= 0.975 else False if confidence <= 0.025 else None
+    rich = f"rich fine-tuning (γ₂ = {best.target_richness:g})" if best.mode == "rich" else ""
+    stops = ", as is when training stops" if config.stopping == "refits" else ""
+    sentence = (
+        f"{answer(helps, gain, se, pair[0].name, pair[1].name)} against the best model without "
+        f"pretraining, at source richness γ₁ = {best.source_richness:g} with "
+        f"{rich or f'{best.mode} fine-tuning'} "
+        f"(confidence that it helps: {certainty(confidence)}; chosen by "
+        f"{config.folds}-fold refits on the target's training data{stops})."
+    )
+    where = best.source_richness, best.target_richness, best.mode
+    return Verdict(sentence, helps, gain, se, confidence, *where)
+
+
+def contest(cases: Sequence[Case], config: TransferConfig) -> tuple[Case | None, Case]:
+    """The best cases by refits: of those that have seen the source, if any, and of those that
+    have not."""
+
     def is_informed(case: Case) -> bool:
         """Whether anything of the source enters."""
         return bool(case.source_richness) or (case.mode != "scratch" and config.head == "kept")
@@ -28,27 +56,9 @@ def decided(
     def held_out(case: Case) -> float:
         return float(np.concatenate(case.ranked.held_out).mean())
 
-    scratch = min((c for c in cases if not is_informed(c)), key=held_out)
-    informed = [c for c in cases if is_informed(c)]
-    if not informed:
-        return Verdict(
-            "Features of a lazy source never move, and a fresh head forgets its readout: give "
-            "a source richness above 0, or keep the head, to ask whether pretraining helps."
-        )
-    best = min(informed, key=held_out)
-    gains, gain = bootstrap_gain(best.ranked, scratch.ranked, config.seed)
-    se, confidence = float(gains.std(ddof=1)), float(np.mean(gains > 0))
-    helps = True if confidence >= 0.975 else False if confidence <= 0.025 else None
-    rich = f"rich fine-tuning (γ₂ = {best.target_richness:g})" if best.mode == "rich" else ""
-    sentence = (
-        f"{answer(helps, gain, se, pair[0].name, pair[1].name)} against the best model without "
-        f"pretraining, at source richness γ₁ = {best.source_richness:g} with "
-        f"{rich or f'{best.mode} fine-tuning'} "
-        f"(confidence that it helps: {certainty(confidence)}; chosen by "
-        f"{config.folds}-fold refits on the target's training data)."
-    )
-    where = best.source_richness, best.target_richness, best.mode
-    return Verdict(sentence, helps, gain, se, confidence, *where)
+    informed = [case for case in cases if is_informed(case)]
+    scratch = min((case for case in cases if not is_informed(case)), key=held_out)
+    return min(informed, key=held_out, default=None), scratch
 
 
 def certainty(share: float) -> str:
@@ -79,24 +89,41 @@ def answer(helps: bool | None, gain: float, se: float, source: str, target: str)
 
 
 def bootstrap_gain(best: Case, scratch: Case, seed: int) -> tuple[np.ndarray, float]:
-    """Gains resampled over splits, test points (paired) and the solver's replicates."""
+    """Gains of one case over another on redraws (:func:`bootstrap_losses`), and on the data."""
+    losses = bootstrap_losses([best, scratch], seed)
+    means = [np.mean([x.mean() for x in case.sample_losses]) for case in (best, scratch)]
+    return 1 - losses[:, 0] / losses[:, 1], float(1 - means[0] / means[1])
+
+
+def bootstrap_losses(cases: Sequence[Case], seed: int) -> Float[np.ndarray, "bootstraps cases"]:
+    """Test losses resampled over splits, test points and the solver's replicates.
+
+    The target's training samples are drawn anew as well, to choose where its stages stop. All
+    cases that have the same samples have the same draws of them.
+    """
     rng = np.random.default_rng(seed)
-    pairs = list(zip(best.sample_losses, scratch.sample_losses, strict=True))
+    splits = list(zip(*(case.paths for case in cases), strict=True))
     solver = [
-        np.sqrt(np.mean([m.var(ddof=1) / len(m) for m in case.member_losses]))
-        for case in (best, scratch)
+        np.sqrt(np.mean([m.var(ddof=1) / len(m) for m in case.member_losses])) for case in cases
     ]
-    gains = np.empty(BOOTSTRAPS)
-    for b in range(BOOTSTRAPS):
-        drawn = [pairs[s] for s in rng.integers(len(pairs), size=len(pairs))]
-        sums = np.zeros(2)
-        for a, c in drawn:
-            rows = rng.integers(len(a), size=len(a))
-            sums += a[rows].mean() / len(pairs), c[rows].mean() / len(pairs)
-        sums += solver * rng.standard_normal(2) / np.sqrt(len(pairs))
-        gains[b] = 1 - sums[0] / sums[1]
-    means = [np.mean([x.mean() for x in side]) for side in zip(*pairs, strict=True)]
-    return gains, float(1 - means[0] / means[1])
+    found = np.zeros((BOOTSTRAPS, len(cases)))
+    for losses in found:
+        for paths in (splits[s] for s in rng.integers(len(splits), size=len(splits))):
+            at, seen = (rng.random(max(n)) for n in zip(*map(_sizes, paths), strict=True))
+            drawn = [_redrawn(path, at, seen) for path in paths]
+            losses += np.array(drawn) / len(splits)
+        losses += solver * rng.standard_normal(len(cases)) / np.sqrt(len(splits))
+    return found
+
+
+def _sizes(path: Path) -> tuple[int, int]:
+    return path.samples.shape[1], path.held_out.shape[1]
+
+
+def _redrawn(path: Path, at: Float[np.ndarray, " n"], seen: Float[np.ndarray, " P"]) -> float:
+    """Mean test loss on the samples that uniform numbers name, stopped on those of ``seen``."""
+    rows, trained = ((u[:n] * n).astype(int) for u, n in zip((at, seen), _sizes(path), strict=True))
+    return float(path.samples[path.stopping.on(trained), rows].mean())
 
 
 def folds(target: Task, folds: int, seed: int) -> list[Task]:

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from ...system.errors import InputError
+from ...transfer.study import label_of
 
 MODES = ("scratch", "readout", "lazy", "rich")
 WORDS = {
@@ -22,6 +23,7 @@ COLUMNS = {
     "mode": "target stage",
     "source_richness": "source γ₁",
     "target_richness": "target γ₂",
+    "stop": "stops at time",
     "test_loss": "test loss",
     "test_loss_se": "± s.e.",
     "network_test_loss": "networks",
@@ -127,20 +129,6 @@ def _evolution(file: Path) -> tuple[xr.Dataset | None, str]:
             store.close()
     except Exception:  # any bytes can lie there
         return None, f"{file.name} is damaged; run adaptik transfer again to see curves and kernels"
-
-
-def label_of(mode: str, source: float | None, target: float | None) -> str:
-    """What a row does, in few words.
-
-    Examples
-    --------
-    >>> label_of("rich", 2.0, 1.0), label_of("scratch", None, 0.0)
-    ('rich (γ₂ = 1), γ₁ = 2', 'scratch (γ₂ = 0)')
-    """
-    words = mode
-    if mode in ("scratch", "rich") and _known(target):
-        words += f" (γ₂ = {target:g})"
-    return words if not _known(source) else f"{words}, γ₁ = {source:g}"
 
 
 def table(study: StudyFolder) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """What the reader of a study can do next, from what it found."""
 
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import fields
@@ -84,10 +85,14 @@ def _consequence(study: "TransferStudy") -> list[Step]:
         how = f"then train all weights at richness {verdict.target_richness:g}"
     kind = "Classifier" if study.tasks.get("target", {}).get("classes") else "Regressor"
     rich = f", richness={verdict.target_richness:g}" if verdict.mode == "rich" else ""
+    where = (verdict.mode, verdict.source_richness, verdict.target_richness)
+    chosen = [r for r in study.rows if (r.mode, r.source_richness, r.target_richness) == where]
+    early = study.config.get("stopping") == "refits" and chosen and math.isfinite(chosen[0].stop)
+    time = f", duration={chosen[0].stop:.3g}" if early else ""
     kept = ', head="kept"' if study.config.get("head") == "kept" else ""
     line = (
         f'TransferKernel{kind}((X_source, y_source), mode="{verdict.mode}", '
-        f"source_richness={verdict.source_richness:g}{rich}{kept}).fit(X, y)"
+        f"source_richness={verdict.source_richness:g}{rich}{kept}{time}).fit(X, y)"
     )
     return [
         (f"Pretrain on {source} at richness {verdict.source_richness:g}, {how}. In Python:", line)

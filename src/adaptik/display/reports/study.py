@@ -28,6 +28,9 @@ COLUMNS = (
     ("the same in label variances", ("relative_test_loss", "relative_test_loss_se")),
     ("test-sampling s.e.", "sampling_se"),
     ("test-sampling s.e. in label variances", "relative_sampling_se"),
+    ("target stage stops at time", "stop"),
+    ("target test loss where it goes on to its end", "test_loss_at_end"),
+    ("the same at the end in label variances", "relative_test_loss_at_end"),
     ("network test loss ± s.e.", ("network_test_loss", "network_test_loss_se")),
     (
         "network test loss in label variances",
@@ -139,7 +142,7 @@ def _facts(study: "TransferStudy") -> list[tuple[str, str | None]]:
     apart = [z for z in apart if math.isfinite(z)]
     agree = f"within {max(apart):.1f} s.e. in all {len(apart)} rows" if apart else None
     return [
-        ("change of the test loss", None if v.gain is None else _signed(-v.gain, v.gain_se)),
+        ("change of the test loss", None if v.gain is None else signed(-v.gain, v.gain_se)),
         ("confidence that it helps", None if v.confidence is None else certainty(v.confidence)),
         ("test loss, with the source", _loss(chosen[0]) if chosen else None),
         ("and without", _loss(bare) if bare and chosen else None),
@@ -161,7 +164,8 @@ def _without(study: "TransferStudy") -> "Row | None":
     return min((r for r in study.rows if r.mode == "scratch"), key=held_out, default=None)
 
 
-def _signed(value: float, error: float | None) -> str:
+def signed(value: float, error: float | None) -> str:
+    """A change in percent, its sign always shown."""
     shown = rounded(value, error, unit="%")
     return f"+{shown}" if value > 0 else shown.replace("-", "−")
 
