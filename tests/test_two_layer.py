@@ -141,7 +141,7 @@ def test_the_linear_kernel_is_a_pure_boost_at_every_time():
     )
     stages = [ak.Stage(task, 4.0, duration=6.0)]
     solution = ak.solve(
-        stages, limit, snapshots=[(0, t) for t in times], observe=[small_task(6, 6)]
+        stages, limit, snapshots=[(0, t) for t in times[::-1]], observe=[small_task(6, 6)]
     )
     for t in times:
         particles = solution.state(0, t).particles

@@ -40,7 +40,15 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Several sources of one target, best first, and the study of each in the order asked for."""
+    """Several sources of one target, best first, and the study of each in the order asked for.
+
+    Examples
+    --------
+    >>> one = Ranked("a.csv", 0.2, 0.05, 0.9, "readout", 2.0, None)
+    >>> ranking = Ranking("Best for b: pretraining on a.csv, with probability 90.0 %.", (one,), ())
+    >>> ranking.complete, [ranked.source for ranked in ranking.ranked]
+    (True, ['a.csv'])
+    """
 
     sentence: str
     ranked: tuple[Ranked, ...]
