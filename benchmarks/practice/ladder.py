@@ -2,12 +2,15 @@
 
     python -m benchmarks.practice.ladder [--targets 5] [--samples 50]
     python -m benchmarks.practice.ladder --show
+    python -m benchmarks.practice.ladder --score
 
 Each rung changes one thing of the rung before. Gains of head-only training and of all weights over
 the same network from scratch are measured on the development half as in :mod:`.realised`, after
 ``SOURCE_SAMPLES`` source samples, in 8 replicates: two networks trained on the source, each with
 4 draws of target samples, which all rungs share. Rows go into ``results/ladder.csv``; it goes on
-from the rows that are there.
+from the rows that are there. With ``--score`` it asks instead what the features of every rung's
+source networks predict of the practical networks of :mod:`.realised`, by the score that the
+infinite network is asked with (``results/ladder_scores.csv``).
 """
 
 import argparse
@@ -17,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Literal
 
 import jax
@@ -26,12 +29,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from . import analysis, realised
-from .networks import Layers, Mode
+from . import analysis, predicted, realised, scores
+from .networks import NETS, Layers, Mode
 from .pairs import D, Pair, Problem, draw, pairs, source_rows, target_rows, test_rows
 
 RESULTS = realised.FOLDER / "results" / "ladder.csv"
 COLUMNS = ("target", "source", "rung", "mode", "samples", "tests", "right", "fitted")
+SCORES = realised.FOLDER / "results" / "ladder_scores.csv"
+SCORE_COLUMNS = ("target", "source", "rung", "samples", "mean")
 SOURCE_SAMPLES = 500
 REPLICATES, SOURCE_NETWORKS = 8, 2
 RICHNESS = 1.0
@@ -377,13 +382,74 @@ def show(mode: Mode, samples: int) -> None:
         before = values
 
 
+def score(targets: int, samples: int) -> None:
+    """Compute leave-one-out losses of all rungs' features that are not there yet."""
+    kept = realised.rows_kept(SCORES, SCORE_COLUMNS, 4)
+    for name, rung in RUNGS.items():
+        for pair in (p for group in chosen_pairs(targets) for p in group):
+            key = (pair.target.name, pair.source.name, name, str(samples))
+            if key in kept:
+                continue
+            rows = target_rows(pair.target)
+            X = rows.X.astype(np.float32)
+            maps = [
+                np.asarray(features(rung, s, X), float) for s in trained_sources(name, pair.source)
+            ]
+            losses = []
+            for r in range(predicted.DRAWS):
+                chosen = draw(pair.target, samples, r)
+                F = maps[r % len(maps)][chosen]
+                losses.append(scores.leave_one_out(F @ F.T, rows.y[chosen]))
+            realised.append(SCORES, [(*key, f"{np.mean(losses):.6g}")])
+
+
+def show_scores(samples: int) -> None:
+    """Print how well features of each rung, less the inputs, order practical networks' gains."""
+    with SCORES.open() as stream:
+        rows = [row for row in csv.DictReader(stream) if int(row["samples"]) == samples]
+    values = {(r["rung"], r["target"], r["source"]): float(r["mean"]) for r in rows}
+    table = analysis.scores("development")
+    ways = {
+        name: lambda t, s, name=name: (
+            values.get((name, t, s), np.nan)
+            - table.get((t, "-", "inputs", samples, "leave-one-out"), np.nan)
+        )
+        for name in RUNGS
+    }
+    limit = analysis.difference("theory-1 of 1000", "leave-one-out", "theory-0")
+    ways = {"infinite network, 1000 samples": lambda t, s: limit(table, t, s, samples)} | ways
+    cells = list(product(NETS, ("head", "all")))
+    print(f"\nSpearman, and within targets, {samples} samples")
+    print(f"{'':34s}" + "".join(f"{f'{net}, {mode}':>24s}" for net, mode in cells))
+    known = {(t, s) for _, t, s in values}
+    for name, way in ways.items():
+        line = f"{name:34s}"
+        for net, mode in cells:
+            cell = analysis.gains("development", net, mode, samples)
+            pairs_ = list(zip(cell.targets, cell.sources, strict=True))
+            cell = cell.only(np.array([p in known for p in pairs_]))
+            x = np.array([way(t, s) for t, s in zip(cell.targets, cell.sources, strict=True)])
+            if not np.isfinite(x).all():
+                line += f"{'':>24s}"
+                continue
+            q = analysis.quality(x, cell)
+            errors = np.nanstd(q.bootstraps, axis=0)
+            line += f"   {q.spearman:.2f} ± {errors[0]:.2f} ({q.within:.2f} ± {errors[1]:.2f})"
+        print(line)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--targets", type=int, default=10, help="of two classes [default: 10]")
     parser.add_argument("--samples", type=int, nargs="*", default=[50], choices=realised.TARGET)
     parser.add_argument("--show", action="store_true", help="print what the rows say")
+    parser.add_argument("--score", action="store_true", help="what features of each rung predict")
     asked = parser.parse_args()
     for samples in asked.samples:
+        if asked.score:
+            score(asked.targets, samples)
+            show_scores(samples)
+            continue
         if not asked.show:
             sweep(asked.targets, samples)
         for mode in ("head", "all"):

@@ -184,17 +184,18 @@ def print_ranking(ranking: "Ranking") -> None:
 
     from ..solution.estimate import rounded
     from ..transfer.study import label_of
+    from ..transfer.verdict import certainty
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("source", "test loss", "best with", "used as"):
-        numbers = heading in ("test loss", "best with")
+    for heading in ("source", "change of the test loss", "is the best", "used as"):
+        numbers = heading in ("change of the test loss", "is the best")
         table.add_column(heading, justify="right" if numbers else "left", overflow="fold")
     for one in ranking.ranked:
         change = ("+" if one.gain < 0 else "") + rounded(-one.gain, one.gain_se, unit="%")
         table.add_row(
             one.source or "none",
             change if one.source else "–",
-            f"{100 * one.best:.1f} %",
+            certainty(one.best),
             label_of(one.mode, one.source_richness, one.target_richness),
         )
     console = Console(width=WIDTH)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...transfer.study import label_of
+from ...transfer.verdict import certainty
 from . import html
 from .folder import as_json, checked_folder, plain, write_file
 from .study import FILES as OF_STUDY
@@ -55,7 +56,8 @@ def write(ranking: "Ranking", out: Path) -> Path:
         html.section("Sources, best first", html.table(*_table(ranking))) if ranking.ranked else "",
         html.section("One by one", f"<ul>{''.join(links)}</ul>"),
     ]
-    shown = html.page("which source is best?", str(target), body, document(ranking)["ranked"])
+    asked = [study.config for study in ranking.studies]
+    shown = html.page("which source is best?", str(target), body, asked)
     write_file(page, shown.encode(errors="replace"))
     return page
 
@@ -78,7 +80,7 @@ def _table(ranking: "Ranking") -> tuple[list[str], list[list[Any]]]:
         [
             one.source or "none",
             signed(-one.gain, one.gain_se) if one.source else None,
-            f"{100 * one.best:.1f} %",
+            certainty(one.best),
             label_of(one.mode, one.source_richness, one.target_richness),
         ]
         for one in ranking.ranked

@@ -199,6 +199,7 @@ def _compact(study: "TransferStudy") -> str:
             "networks": None if network is None else rounded(network, row.network_test_loss_se),
             "apart, s.e.": _number(row.difference_in_se, "{:+.1f}"),
             "accuracy": None if row.accuracy is None else _accuracy(row),
+            "stops at": _number(row.stop, "{:.3g}"),
             "source loss before": _number(row.source_loss_before, "{:.3g}"),
             "after": _number(row.source_loss_after, "{:.3g}"),
         }
