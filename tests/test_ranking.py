@@ -65,6 +65,7 @@ def test_redraws_are_common_to_all_cases():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ([], "two or more"),
         ([{}], "two or more"),
         ([{}, {}], "each once"),
         ([{}, dict(source="digits:0,5", seed=1)], "source and n_source alone"),
@@ -101,6 +102,20 @@ def test_sources_are_typed_one_after_the_other(run, capsys, tmp_path, ranked, mo
     assert ranked.sentence in page and "probability of being the best" in page
     assert run(f"transfer {typed} {TYPED} --brief --out {tmp_path}") == 0  # into the same folder
     assert capsys.readouterr().out == ranked.sentence + "\n"
+
+
+@pytest.mark.parametrize("when", [1, 2])
+def test_a_ranking_that_was_interrupted_at_once_is_not_complete(when, monkeypatch):
+    started = []
+
+    def go(self, interrupted):
+        started.append(self)
+        self.complete = len(started) < when
+
+    monkeypatch.setattr("adaptik.transfer.comparison.Run.go", go)
+    found = rank([TransferConfig(source=s, **ASKED) for s in ("digits:1,4", "digits:0,5")])
+    assert not found.complete and not found.ranked and len(started) == when
+    assert not found.studies  # nothing of them was solved
 
 
 def test_an_interrupted_ranking_keeps_what_was_finished(run, capsys, tmp_path, monkeypatch):

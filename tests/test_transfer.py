@@ -221,7 +221,7 @@ def test_stages_are_expected_to_stop_when_the_mean_mode_is_learned(mode):
     else:  # a fresh readout has <z^2> = 1, relu <phi'^2> = 1/2 of half of the neurons
         K = before.kernel(target.X).value + np.diag(np.sum(target.X**2, 1) / target.dimension) / 2
     wanted = target.n_train / np.mean(np.diag(K))
-    assert 0 < at < len(times) - 1 and 0.5 < times[at] / wanted < 2
+    assert 0 < at < len(times) - 1 and 0.7 < times[at] / wanted < 1.42  # times double
     assert times[at] < after.records[-1].duration
 
 

@@ -182,19 +182,17 @@ def print_ranking(ranking: "Ranking") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ..solution.estimate import rounded
     from ..transfer.study import label_of
-    from ..transfer.verdict import certainty
+    from ..transfer.verdict import certainty, change
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("source", "change of the test loss", "is the best", "used as"):
         numbers = heading in ("change of the test loss", "is the best")
         table.add_column(heading, justify="right" if numbers else "left", overflow="fold")
     for one in ranking.ranked:
-        change = ("+" if one.gain < 0 else "") + rounded(-one.gain, one.gain_se, unit="%")
         table.add_row(
             one.source or "none",
-            change if one.source else "–",
+            change(one.gain, one.gain_se) if one.source else "–",
             certainty(one.best),
             label_of(one.mode, one.source_richness, one.target_richness),
         )

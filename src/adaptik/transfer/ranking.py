@@ -56,7 +56,8 @@ class Ranking:
 
     @property
     def complete(self) -> bool:
-        return all(study.complete for study in self.studies)
+        """Whether all sources were compared: after Ctrl-C there is no order."""
+        return bool(self.ranked)
 
 
 def rank(
@@ -94,12 +95,13 @@ def rank(
     >>> round(sum(one.best for one in ranking.ranked), 9)
     1.0
     """
-    sources, config = [one.source for one in configs], configs[0]
+    sources = [one.source for one in configs]
     if len(sources) < 2 or len(set(sources)) < len(sources):
         raise InputError(f"source must name two or more, each once, got {sources}")
     alike = [replace(one, source="", n_source=None) for one in configs]
     if any(one != alike[0] for one in alike):
         raise InputError("configs must differ in source and n_source alone, to be compared")
+    config = configs[0]
     if config.head == "fresh" and not any(config.richness):
         raise InputError(
             "richness 0 alone with a fresh head leaves nothing of a source; give a richness above "

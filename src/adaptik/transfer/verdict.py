@@ -78,14 +78,24 @@ def answer(helps: bool | None, gain: float, se: float, source: str, target: str)
     """Yes or no, and by how much."""
     size = rounded(abs(gain), se, unit="%")
     if helps is None:
-        change = ("+" if gain < 0 else "") + rounded(-gain, se, unit="%")
         return (
             f"Unclear: pretraining on {source} makes no clear difference on {target}. It changes "
-            f"the test loss by {change}"
+            f"the test loss by {change(gain, se)}"
         )
     if helps:
         return f"Yes: pretraining on {source} helps on {target}. It lowers the test loss by {size}"
     return f"No: pretraining on {source} hurts on {target}. It raises the test loss by {size}"
+
+
+def change(gain: float, se: float) -> str:
+    """Of the test loss in percent, its sign always shown.
+
+    Examples
+    --------
+    >>> change(0.25, 0.03), change(-0.25, 0.03)
+    ('-25.0 ± 3.0 %', '+25.0 ± 3.0 %')
+    """
+    return ("+" if gain < 0 else "") + rounded(-gain, se, unit="%")
 
 
 def bootstrap_gain(best: Case, scratch: Case, seed: int) -> tuple[np.ndarray, float]:
